@@ -14,7 +14,7 @@ from oarlock.ir.signature import Signature
 from oarlock.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
-    from oarlock.ops.record import Op
+    from oarlock.ir.op import Op
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Graph:
 
     def params(self) -> list[str]:
         """Names of the params read, sub-graphs included, in order of first use."""
-        return list(dict.fromkeys(n.op.param_name for n in self.walk() if n.op.name == "param"))
+        return list(dict.fromkeys(n.op.key for n in self.walk() if n.op.name == "param"))
 
     def symbols(self) -> dict[str, Dim]:
         """Every symbolic dim in a type, by name."""

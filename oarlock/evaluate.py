@@ -1,0 +1,169 @@
+"""The numpy reference executor: what every other executor is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from oarlock.errors import CompilerBug, InputError
+from oarlock.ir.dim import Dim, Size
+from oarlock.ir.graph import Graph, Node, Program, Value
+from oarlock.ir.signature import rebuild
+from oarlock.ir.types import TensorType, decode, encode
+
+Observer = Callable[[Node, Sequence[np.ndarray]], None]
+
+
+def evaluate(program: Program, *inputs: Any, observe: Observer | None = None, **named: Any) -> Any:
+    """Run ``program`` on arrays; the structure that the captured function returned.
+
+    Args: inputs, named: the program's tensor inputs in order, or by name; arrays in storage types
+    (bf16 as uint16); observe: called with every node and its output arrays.
+    Raises: InputError naming the input.
+    """
+    arrays = match_inputs(program, inputs, named)
+    env = solve_dims(program, arrays)
+    outputs = evaluate_graph(program.graph, program.params, env, arrays, observe)
+    hidden = {state.output for state in program.state}
+    results = [x for i, x in enumerate(outputs) if i not in hidden]
+    return rebuild(program.signature.result, results, lambda text: size_of_text(text, program, env))
+
+
+def match_inputs(
+    program: Program, inputs: Sequence[Any], named: Mapping[str, Any]
+) -> list[np.ndarray]:
+    """Arrays in the order of the graph's inputs.  Raises: InputError."""
+    names = input_names(program)
+    if len(inputs) > len(names):
+        raise InputError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+    given = dict(zip(names, inputs))
+    for name, x in named.items():
+        if name not in names:
+            raise InputError(f"no input {name!r}; expected {', '.join(names)}", name)
+        if name in given:
+            raise InputError(f"input {name!r} is given twice", name)
+        given[name] = x
+    for name in names:
+        if name not in given:
+            raise InputError(f"input {name!r} is missing; expected {', '.join(names)}", name)
+    return [
+        check_input(name, value.type, given[name]) for name, value in zip(names, program.graph.inputs)
+    ]
+
+
+def input_names(program: Program) -> list[str]:
+    """Names of the graph's inputs."""
+    if program.signature.names:
+        return list(program.signature.names)
+    return [v.name or f"input{i}" for i, v in enumerate(program.graph.inputs)]
+
+
+def check_input(name: str, type: TensorType, x: Any) -> np.ndarray:
+    """The array, its element type and rank checked.  Raises: InputError."""
+    array = np.asarray(x)
+    if array.dtype != type.dtype.numpy:
+        raise InputError(f"input {name!r}: expected {type}, got {array.dtype}", name)
+    if array.ndim != type.rank:
+        got = f"{type.dtype}{list(array.shape)}"
+        raise InputError(f"input {name!r}: expected {type} of rank {type.rank}, got {got}", name)
+    return array
+
+
+def solve_dims(program: Program, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+    """Values of the symbols from the shapes.  Raises: InputError when they do not agree."""
+    env: dict[str, int] = {}
+    names = input_names(program)
+    for name, value, array in zip(names, program.graph.inputs, arrays):
+        for axis, (size, got) in enumerate(zip(value.shape, array.shape)):
+            if isinstance(size, Dim) and size.is_symbol and size.name not in env:
+                _check_range(program.dims.get(size.name, size), got, name, axis)
+                env[size.name] = got
+    for name, value, array in zip(names, program.graph.inputs, arrays):
+        for axis, (size, got) in enumerate(zip(value.shape, array.shape)):
+            _check_size(size, got, env, name, axis, value.type)
+    return env
+
+
+def _check_range(dim: Dim, got: int, name: str, axis: int) -> None:
+    low, high = dim.bounds()
+    if got < low or (high is not None and got > high):
+        top = "inf" if high is None else high
+        raise InputError(
+            f"input {name!r}: axis {axis} is {got}; dim {dim.name} is in [{low}, {top}]", name
+        )
+
+
+def _check_size(
+    size: Size, got: int, env: Mapping[str, int], name: str, axis: int, type: TensorType
+) -> None:
+    expected = size.evaluate(env) if isinstance(size, Dim) else size
+    if expected != got:
+        values = ", ".join(f"{k}={v}" for k, v in env.items())
+        where = f" ({size} with {values})" if isinstance(size, Dim) else ""
+        raise InputError(
+            f"input {name!r}: expected {type}, axis {axis} of size {expected}{where}; got {got}", name
+        )
+
+
+def size_of_text(text: str, program: Program, env: Mapping[str, int]) -> int:
+    """The value of a size printed in a signature."""
+    from oarlock.ir.parser import parse_size
+
+    size = parse_size(text, program.dims)
+    return size.evaluate(env) if isinstance(size, Dim) else size
+
+
+def evaluate_graph(
+    graph: Graph,
+    params: Mapping[str, np.ndarray],
+    env: Mapping[str, int],
+    arrays: Sequence[np.ndarray],
+    observe: Observer | None = None,
+) -> list[np.ndarray]:
+    """Run one graph; arrays in and out are storage arrays."""
+    known: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays))
+    last_use = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
+    keep = set(graph.outputs)
+    for i, node in enumerate(graph.nodes):
+        results = _evaluate_node(node, [known[v] for v in node.inputs], params, env, observe)
+        if observe is not None:
+            observe(node, results)
+        known.update(zip(node.outputs, results))
+        for v in node.inputs:
+            if last_use[v] == i and v not in keep:
+                known.pop(v, None)
+    return [known[v] for v in graph.outputs]
+
+
+def _evaluate_node(
+    node: Node,
+    arrays: Sequence[np.ndarray],
+    params: Mapping[str, np.ndarray],
+    env: Mapping[str, int],
+    observe: Observer | None,
+) -> list[np.ndarray]:
+    if node.name == "param":
+        return [params[node.op.key]]
+    op = node.op.bind(env)
+    if node.graphs:
+
+        def run(graph: Graph, *args: np.ndarray) -> list[np.ndarray]:
+            return evaluate_graph(graph, params, env, args, observe)
+
+        return list(op.reference_graphs(run, node.graphs, *arrays))
+    with np.errstate(all="ignore"):
+        decoded = [decode(x, v.dtype) for x, v in zip(arrays, node.inputs)]
+        results = op.reference(*decoded)
+    results = results if isinstance(results, tuple) else (results,)
+    return [_store(node, v, x, env) for v, x in zip(node.outputs, results)]
+
+
+def _store(node: Node, value: Value, x: np.ndarray, env: Mapping[str, int]) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        array = encode(np.asarray(x), value.dtype)
+    shape = value.type.concrete(env).shape
+    if array.shape != shape:
+        raise CompilerBug(f"{node.name}: reference gives {array.shape}, inferred {shape}", str(node))
+    return array
