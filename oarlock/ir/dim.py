@@ -46,7 +46,7 @@ class Call:
         if kind in ("min", "max"):
             self._text = f"{kind}({a}, {b})"
         else:
-            sign = {"floordiv": "//", "mod": "%"}[kind]
+            sign = {"floordiv": "//", "mod": " % "}[kind]  # spaces: %b would read as a value
             self._text = f"({_wrap(a)}{sign}{_wrap(b)})"
 
     def __eq__(self, other: object) -> bool:
