@@ -1,0 +1,1 @@
+"""From training to an embedded binary on scikit-learn's digits."""
