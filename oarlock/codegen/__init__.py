@@ -1,0 +1,1 @@
+"""The compiler: loop IR, kernels, memory plan, schedule and C."""

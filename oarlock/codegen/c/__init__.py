@@ -1,0 +1,1 @@
+"""C text: the printer, literals, names and the prelude."""

@@ -1,0 +1,249 @@
+"""Prelude functions written as text: memory access, lanes, conversions, bits.
+
+Each builder takes (prelude, type, name) and returns the definition of that function for ``type``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from oarlock.codegen import loops as L
+from oarlock.codegen.c.literals import literal
+from oarlock.codegen.c.names import function_name, scalar_name
+from oarlock.ir.types import DType, bf16, bool_, f16, f32, i8, i32, i64
+
+if TYPE_CHECKING:
+    from oarlock.codegen.c.prelude import Prelude
+
+TextBuilder = Callable[["Prelude", L.CType, str], str]
+_BY_NAME = {
+    "bool": bool_,
+    "index": i64,
+    **DType.all,
+    **{d.name: d for d in (L.u16, L.u32, L.u64, L.m8, L.m16, L.m32, L.m64)},
+}
+
+
+def text_builder(name: str) -> TextBuilder | None:
+    """The builder of ``name``: by the whole name, or by what is before ``_`` (cast, bits, across)."""
+    return _TEXTS.get(name) or _FAMILIES.get(name.partition("_")[0])
+
+
+def _define(returns: str, name: str, args: str, *lines: str) -> str:
+    body = "\n".join(f"  {line}" for line in lines)
+    return f"static inline {returns} {name}({args}) {{\n{body}\n}}\n"
+
+
+def _value_type(type: L.CType) -> L.CType:
+    return L.CType(L.compute_dtype(type.dtype), type.lanes)
+
+
+def _is_half(dtype: DType) -> bool:
+    return dtype in (f16, bf16)
+
+
+def _load(p: Prelude, type: L.CType, name: str) -> str:
+    returns, me = p.vector(_value_type(type)), function_name(name, type)
+    args = f"const {scalar_name(type.dtype)} *p"
+    if _is_half(type.dtype):
+        decode = p.require(f"decode_{type.dtype}", L.CType(L.u16, type.lanes))
+        if type.lanes == 1:
+            return _define(returns, me, args, f"return {decode}(*p);")
+        read = p.require("load", L.CType(L.u16, type.lanes))
+        return _define(returns, me, args, f"return {decode}({read}(p));")
+    return _define(returns, me, args, f"return *(const {returns}_u *)(const void *)p;")
+
+
+def _store(p: Prelude, type: L.CType, name: str) -> str:
+    value, me = p.vector(_value_type(type)), function_name(name, type)
+    args = f"{scalar_name(type.dtype)} *p, {value} v"
+    if _is_half(type.dtype):
+        encode = p.require(f"encode_{type.dtype}", L.CType(f32, type.lanes))
+        if type.lanes == 1:
+            return _define("void", me, args, f"*p = {encode}(v);")
+        write = p.require("store", L.CType(L.u16, type.lanes))
+        return _define("void", me, args, f"{write}(p, {encode}(v));")
+    return _define("void", me, args, f"*({value}_u *)(void *)p = v;")
+
+
+def _load_strided(p: Prelude, type: L.CType, name: str) -> str:
+    args = f"const {scalar_name(type.dtype)} *p, int64_t stride"
+    return _pick(p, type, name, args, [f"{i} * stride" for i in range(type.lanes)])
+
+
+def _gather(p: Prelude, type: L.CType, name: str) -> str:
+    index = p.vector(L.CType(i64, type.lanes))
+    args = f"const {scalar_name(type.dtype)} *p, {index} at"
+    return _pick(p, type, name, args, [f"at[{i}]" for i in range(type.lanes)])
+
+
+def _pick(p: Prelude, type: L.CType, name: str, args: str, places: list[str]) -> str:
+    returns, me = p.vector(_value_type(type)), function_name(name, type)
+    bits = p.vector(L.CType(L.u16, type.lanes)) if _is_half(type.dtype) else returns
+    items = ", ".join(f"p[{place}]" for place in places)
+    made = f"({bits}){{{items}}}"
+    if _is_half(type.dtype):
+        made = f"{p.require(f'decode_{type.dtype}', L.CType(L.u16, type.lanes))}({made})"
+    return _define(returns, me, args, f"return {made};")
+
+
+def _store_strided(p: Prelude, type: L.CType, name: str) -> str:
+    value, me = p.vector(_value_type(type)), function_name(name, type)
+    args = f"{scalar_name(type.dtype)} *p, int64_t stride, {value} v"
+    lines = []
+    if _is_half(type.dtype):
+        bits = p.vector(L.CType(L.u16, type.lanes))
+        encode = p.require(f"encode_{type.dtype}", L.CType(f32, type.lanes))
+        lines.append(f"const {bits} w = {encode}(v);")
+    source = "w" if lines else "v"
+    lines += [f"p[{i} * stride] = {source}[{i}];" for i in range(type.lanes)]
+    return _define("void", me, args, *lines)
+
+
+def _splat(p: Prelude, type: L.CType, name: str) -> str:
+    vector, me = p.vector(type), function_name(name, type)
+    items = ", ".join(["x"] * type.lanes)
+    return _define(vector, me, f"{scalar_name(type.dtype)} x", f"return ({vector}){{{items}}};")
+
+
+def _iota(p: Prelude, type: L.CType, name: str) -> str:
+    vector, me = p.vector(type), function_name(name, type)
+    items = ", ".join(literal(i, type.dtype) for i in range(type.lanes))
+    return _define(vector, me, "void", f"return ({vector}){{{items}}};")
+
+
+def _select(p: Prelude, type: L.CType, name: str) -> str:
+    vector, me = p.vector(type), function_name(name, type)
+    mask = p.vector(L.CType(L.MASK_OF[type.dtype.bytes], type.lanes))
+    chosen = f"({vector})((m & ({mask})a) | (~m & ({mask})b))"
+    return _define(vector, me, f"{mask} m, {vector} a, {vector} b", f"return {chosen};")
+
+
+def _bits(p: Prelude, type: L.CType, name: str) -> str:
+    source, me = scalar_name(type.dtype), function_name(name, type)
+    target = scalar_name(_BY_NAME[name.partition("_")[2]])
+    union = f"union {{ {source} from; {target} to; }} u;"
+    return _define(target, me, f"{source} x", union, "u.from = x;", "return u.to;")
+
+
+def _across(p: Prelude, type: L.CType, name: str) -> str:
+    from oarlock.codegen.c.printer import Printer
+
+    vector, me = p.vector(type), function_name(name, type)
+    op, half = name.partition("_")[2], type.lanes // 2
+    part = L.CType(type.dtype, half)
+    a, b = L.Var("a", part), L.Var("b", part)
+    combined = Printer(p).value(_combine(op, a, b))
+    returns = scalar_name(type.dtype)
+    if half == 1:
+        lanes = [f"const {returns} {x} = v[{i}];" for i, x in enumerate("ab")]
+        return _define(returns, me, f"{vector} v", *lanes, f"return {combined};")
+    narrow = p.vector(part)
+    rest = p.require(name, part)
+    split = f"union {{ {vector} whole; {narrow} half[2]; }} u;"
+    halves = [f"const {narrow} {x} = u.half[{i}];" for i, x in enumerate("ab")]
+    end = f"return {rest}({combined});"
+    return _define(returns, me, f"{vector} v", split, "u.whole = v;", *halves, end)
+
+
+def _combine(op: str, a: L.Expr, b: L.Expr) -> L.Expr:
+    simple = {"sum": "add", "prod": "mul", "or": "or", "and": "and", "max": "max", "min": "min"}
+    return L.binary(simple[op], a, b) if op in simple else L.call(op, a, b)
+
+
+def _cast(p: Prelude, type: L.CType, name: str) -> str:
+    source, me = p.vector(type), function_name(name, type)
+    dtype = _BY_NAME[name.partition("_")[2]]
+    target = p.vector(L.CType(dtype, type.lanes))
+    args = f"{source} x"
+    if dtype.kind == "mask":
+        return _define(target, me, args, f"return {_as_mask(p, type, dtype)};")
+    if dtype.is_bool:  # from a mask
+        narrow = p.vector(L.CType(i8, type.lanes))
+        return _define(
+            target, me, args, f"return ({target})(__builtin_convertvector(x, {narrow}) & 1);"
+        )
+    if type.dtype.is_float and not dtype.is_float:
+        return _define(target, me, args, *_float_to_int(p, type, dtype))
+    return _define(target, me, args, f"return __builtin_convertvector(x, {target});")
+
+
+def _as_mask(p: Prelude, type: L.CType, dtype: DType) -> str:
+    target = p.vector(L.CType(dtype, type.lanes))
+    wide = f"__builtin_convertvector(x, {target})"
+    return wide if type.dtype.kind == "mask" else f"-{wide}"
+
+
+def _float_to_int(p: Prelude, type: L.CType, dtype: DType) -> list[str]:
+    """Out of range and NaN give the least i32 (i64 for 8 bytes), then narrow."""
+    middle = i64 if dtype.bytes == 8 or dtype is L.u32 else i32
+    bound = float(1 << (8 * middle.bytes - 1))
+    low, high = literal(-bound, type.dtype), literal(bound, type.dtype)
+    least = literal(-(1 << (8 * middle.bytes - 1)), middle)
+    if type.lanes == 1:
+        value = f"x >= {low} && x < {high} ? ({scalar_name(middle)})x : {least}"
+        narrow = f"({scalar_name(dtype)})({value})" if dtype is not middle else value
+        return [f"return {narrow};"]
+    mask, wide = (p.vector(L.CType(d, type.lanes)) for d in (L.MASK_OF[type.dtype.bytes], middle))
+    floats = p.vector(type)
+    keep = p.require("select", type)
+    lines = [
+        f"const {mask} ok = ({mask})(x >= {low}) & ({mask})(x < {high});",
+        f"const {wide} y = __builtin_convertvector({keep}(ok, x, ({floats}){{0}}), {wide});",
+        f"const {wide} m = __builtin_convertvector(ok, {wide});",
+        f"const {wide} z = (m & y) | (~m & {least});",
+    ]
+    target = p.vector(L.CType(dtype, type.lanes))
+    same = dtype.bytes == middle.bytes
+    return [
+        *lines,
+        f"return ({target})z;" if same else f"return __builtin_convertvector(z, {target});",
+    ]
+
+
+def _any(p: Prelude, type: L.CType, name: str) -> str:
+    """Whether any lane of a mask is set."""
+    vector, me = p.vector(type), function_name(name, type)
+    integer = L.CType(L.SIGNED_OF[type.dtype.bytes], type.lanes)
+    fold = p.require("across_or", integer)
+    return _define("uint8_t", me, f"{vector} m", f"return (uint8_t)({fold}(m) != 0);")
+
+
+def _sqrt(p: Prelude, type: L.CType, name: str) -> str:
+    """Correctly rounded; an instruction wherever there is one."""
+    me, suffix = function_name(name, type), "f" if type.dtype is f32 else ""
+    if type.lanes > 1:
+        return per_lane(p, type, name)
+    scalar = scalar_name(type.dtype)
+    return _define(scalar, me, f"{scalar} x", f"return __builtin_sqrt{suffix}(x);")
+
+
+def per_lane(p: Prelude, type: L.CType, name: str) -> str:
+    """A vector function of one or two vectors by its scalar version."""
+    vector, me = p.vector(type), function_name(name, type)
+    scalar = p.require(name, type.with_lanes(1))
+    arity = 2 if name in _TWO_OPERANDS else 1
+    names = "xy"[:arity]
+    args = ", ".join(f"{vector} {x}" for x in names)
+    items = ", ".join(f"{x}[i]" for x in names)
+    loop = f"for (int i = 0; i < {type.lanes}; ++i) r[i] = {scalar}({items});"
+    return _define(vector, me, args, f"{vector} r = x;", loop, "return r;")
+
+
+_TWO_OPERANDS = frozenset(
+    ("floor_div", "remainder", "fmod", "trunc_div", "pow", "shift_left", "shift_right", "atan2")
+)
+_TEXTS: dict[str, TextBuilder] = {
+    "load": _load,
+    "store": _store,
+    "load_strided": _load_strided,
+    "store_strided": _store_strided,
+    "gather": _gather,
+    "splat": _splat,
+    "iota": _iota,
+    "select": _select,
+    "any": _any,
+    "sqrt": _sqrt,
+}
+_FAMILIES: dict[str, TextBuilder] = {"bits": _bits, "across": _across, "cast": _cast}
