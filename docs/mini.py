@@ -177,7 +177,9 @@ PIPELINE = [eliminate_common, eliminate_dead]
 
 def group(program: Program) -> list[list[Node]]:
     """Kernels, each a list of nodes ending in the one whose value is stored."""
-    uses = {v: [n for n in program.nodes if v in n.inputs] for n in program.nodes for v in [n.output]}
+    uses = {
+        v: [n for n in program.nodes if v in n.inputs] for n in program.nodes for v in [n.output]
+    }
     home: dict[Node, list[Node]] = {}
     for node in program.nodes:
         home[node] = [node]
@@ -185,12 +187,20 @@ def group(program: Program) -> list[list[Node]]:
             maker = next((n for n in program.nodes if n.output is v), None)
             single = maker and len(uses[v]) == 1 and v.shape == node.output.shape
             anchors = [n for g in (home.get(maker, []), home[node]) for n in g if not OPS[n.op].c]
-            if single and v not in program.outputs and len(anchors) <= 1 and maker.op != "reduce_max":
+            if (
+                single
+                and v not in program.outputs
+                and len(anchors) <= 1
+                and maker.op != "reduce_max"
+            ):
                 merged = home[maker] + home[node]
-                home.update({n: merged for n in merged})
+                home.update(dict.fromkeys(merged, merged))
     unique = {id(g): g for g in home.values()}
     order = {n: i for i, n in enumerate(program.nodes)}
-    return [sorted(g, key=order.get) for g in sorted(unique.values(), key=lambda g: max(map(order.get, g)))]
+    return [
+        sorted(g, key=order.get)
+        for g in sorted(unique.values(), key=lambda g: max(map(order.get, g)))
+    ]
 
 
 # ---- plan memory: a buffer is free again after its last reader ----------------------------------
@@ -292,7 +302,15 @@ def build(program: Program) -> Callable[[np.ndarray], np.ndarray]:
     folder = Path(tempfile.mkdtemp())
     (folder / "k.c").write_text(text)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-O2", "-Wall", "-Wextra", "-Werror"]
-    command = [*compiler, "-shared", "-fPIC", "-o", str(folder / "k.so"), str(folder / "k.c"), "-lm"]
+    command = [
+        *compiler,
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(folder / "k.so"),
+        str(folder / "k.c"),
+        "-lm",
+    ]
     subprocess.run(command, check=True)
     run = ctypes.CDLL(str(folder / "k.so")).run
     weights = np.concatenate([w.array.ravel() for w in program.weights] or [np.zeros(1)])

@@ -89,7 +89,11 @@ class ToolError(OarlockError):
     """
 
     def __init__(
-        self, message: str, command: Sequence[str] = (), exit_code: int | None = None, tail: str = ""
+        self,
+        message: str,
+        command: Sequence[str] = (),
+        exit_code: int | None = None,
+        tail: str = "",
     ) -> None:
         self.command, self.exit_code, self.tail = tuple(command), exit_code, tail
         parts = [message]

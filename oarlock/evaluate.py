@@ -49,7 +49,8 @@ def match_inputs(
         if name not in given:
             raise InputError(f"input {name!r} is missing; expected {', '.join(names)}", name)
     return [
-        check_input(name, value.type, given[name]) for name, value in zip(names, program.graph.inputs)
+        check_input(name, value.type, given[name])
+        for name, value in zip(names, program.graph.inputs)
     ]
 
 
@@ -103,7 +104,8 @@ def _check_size(
         values = ", ".join(f"{k}={v}" for k, v in env.items())
         where = f" ({size} with {values})" if isinstance(size, Dim) else ""
         raise InputError(
-            f"input {name!r}: expected {type}, axis {axis} of size {expected}{where}; got {got}", name
+            f"input {name!r}: expected {type}, axis {axis} of size {expected}{where}; got {got}",
+            name,
         )
 
 
@@ -165,5 +167,7 @@ def _store(node: Node, value: Value, x: np.ndarray, env: Mapping[str, int]) -> n
         array = encode(np.asarray(x), value.dtype)
     shape = value.type.concrete(env).shape
     if array.shape != shape:
-        raise CompilerBug(f"{node.name}: reference gives {array.shape}, inferred {shape}", str(node))
+        raise CompilerBug(
+            f"{node.name}: reference gives {array.shape}, inferred {shape}", str(node)
+        )
     return array

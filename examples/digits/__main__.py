@@ -12,13 +12,13 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from oarlock.lite import build
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 import oarlock
 from examples.digits import models, report
-from oarlock.lite import build
 from oarlock.runtime.ulp import max_ulp
 
 RUNS = 60

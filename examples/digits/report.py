@@ -56,7 +56,9 @@ def _plot(rows: Sequence[Row]) -> str:
     labels = [f"{r.model}\n{r.stage}" for r in timed]
     places = range(len(timed))
     left.bar([p - 0.2 for p in places], [r.latency_ms or 0 for r in timed], 0.4, label="this stage")
-    left.bar([p + 0.2 for p in places], [r.eager_ms or 0 for r in timed], 0.4, label="PyTorch eager")
+    left.bar(
+        [p + 0.2 for p in places], [r.eager_ms or 0 for r in timed], 0.4, label="PyTorch eager"
+    )
     left.set_xticks(list(places), labels, fontsize=8)
     left.set_ylabel("ms per image")
     left.set_yscale("log")

@@ -99,7 +99,9 @@ def parse_dims(texts: Sequence[str]) -> dict[str, int]:
     for text in texts:
         name, _, value = text.partition("=")
         if not value.isdigit():
-            raise click.BadParameter(f"{text!r}: expected NAME=SIZE such as N=4", param_hint="--dim")
+            raise click.BadParameter(
+                f"{text!r}: expected NAME=SIZE such as N=4", param_hint="--dim"
+            )
         found[name] = int(value)
     return found
 

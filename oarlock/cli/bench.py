@@ -16,7 +16,9 @@ from oarlock.cli.output import json_option, show_document, show_rows
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @input_option
 @dim_option
-@click.option("--threads", type=click.IntRange(1), help="Default: the cores granted to the process.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Default: the cores granted to the process."
+)
 @click.option("--runs", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--profile", is_flag=True, help="Time per node, the slowest first.")
 @json_option

@@ -21,7 +21,9 @@ _SPEC = re.compile(r"(?:(?P<name>[A-Za-z_][\w.]*):)?(?P<dtype>\w+)\[(?P<shape>[^
 @click.argument("source", metavar="FILE.py:NAME")
 @click.option("--input", "-i", "inputs", multiple=True, metavar="[NAME:]DTYPE[SHAPE]",
               help="One per argument; a letter in the shape is a dynamic dim: x:f32[N,3].")  # fmt: skip
-@click.option("--dim", "dims", multiple=True, metavar="NAME=MIN:MAX", help="Range of a dynamic dim.")
+@click.option(
+    "--dim", "dims", multiple=True, metavar="NAME=MIN:MAX", help="Range of a dynamic dim."
+)
 @click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="A state dict saved by torch.save or safetensors, loaded into the model.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path))

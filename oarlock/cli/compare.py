@@ -19,7 +19,11 @@ from oarlock.cli.output import json_option
               help="Another .oar to compare with; default: the numpy reference.")  # fmt: skip
 @json_option
 def command(
-    model: Path, inputs: tuple[str, ...], dims: tuple[str, ...], reference: Path | None, as_json: bool
+    model: Path,
+    inputs: tuple[str, ...],
+    dims: tuple[str, ...],
+    reference: Path | None,
+    as_json: bool,
 ) -> None:
     """Run stage by stage against the reference; name the first node that differs."""
     import oarlock

@@ -12,7 +12,9 @@ from oarlock.cli.output import json_option, show_document
 
 @click.command(epilog="Example: oarlock compile net.oar --threads 2")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--threads", type=click.IntRange(1), help="Default: the cores granted to the process.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Default: the cores granted to the process."
+)
 @click.option("--target", default="cpu", show_default=True)
 @json_option
 def command(model: Path, threads: int | None, target: str, as_json: bool) -> None:

@@ -137,7 +137,9 @@ def _edge(a: Box, b: Box) -> str:
     (x1, y1), (x2, y2) = _place(a), _place(b)
     x1, x2, y1 = x1 + BOX_WIDTH / 2, x2 + BOX_WIDTH / 2, y1 + BOX_HEIGHT
     bend = (y2 - y1) / 2
-    curve = f"M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + bend:.0f} {x2:.0f} {y2 - bend:.0f} {x2:.0f} {y2:.0f}"
+    curve = (
+        f"M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + bend:.0f} {x2:.0f} {y2 - bend:.0f} {x2:.0f} {y2:.0f}"
+    )
     return f'<path d="{curve}" fill="none" stroke="#aab1ba"/>'
 
 

@@ -17,9 +17,7 @@ from oarlock.cli.output import json_option, show_document
               help="Fix a dynamic dim; those not named take the smallest size above 0.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path))
 @json_option
-def command(
-    model: Path, target: str, dims: tuple[str, ...], output: Path, as_json: bool
-) -> None:
+def command(model: Path, target: str, dims: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Write C99 source, header, weights and an example main, with no malloc, stdio or globals."""
     import oarlock
     from oarlock.lite import build

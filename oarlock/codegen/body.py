@@ -24,6 +24,23 @@ class Body:
         assert len(self._open) == 1, "a block is still open"
         return tuple(self._open[0])
 
+    @property
+    def current(self) -> list[L.Stmt]:
+        """The innermost open block."""
+        return self._open[-1]
+
+    @property
+    def open_blocks(self) -> tuple[list[L.Stmt], ...]:
+        """Every open block, outermost first."""
+        return tuple(self._open)
+
+    @contextmanager
+    def into(self, block: list[L.Stmt]) -> Iterator[None]:
+        """Append to an open block further out, before the loops inside it that are still open."""
+        self._open.append(block)
+        yield
+        self._open.pop()
+
     def name(self, hint: str) -> str:
         """``hint``, with a number when it was given out before."""
         self._names[hint] += 1

@@ -21,7 +21,7 @@ Monomial = tuple[Atom, ...]  # sorted by text, an atom repeated for its power
 class Symbol:
     """A named size with an inclusive range; symbols of one name are the same size."""
 
-    __slots__ = ("low", "high", "name")
+    __slots__ = ("high", "low", "name")
 
     def __init__(self, name: str, low: int, high: int | None) -> None:
         self.name, self.low, self.high = name, low, high
@@ -236,7 +236,9 @@ def _print(terms: tuple[tuple[Monomial, int], ...]) -> str:
     parts: list[str] = []
     for monomial, c in terms:
         factors = "*".join(str(atom) for atom in monomial)
-        magnitude = factors if abs(c) == 1 and factors else "*".join(filter(None, (str(abs(c)), factors)))
+        magnitude = (
+            factors if abs(c) == 1 and factors else "*".join(filter(None, (str(abs(c)), factors)))
+        )
         sign = "-" if c < 0 else "+"
         parts.append(magnitude if not parts and c > 0 else f"{sign}{magnitude}")
     return "".join(parts)

@@ -112,9 +112,7 @@ def _finish(header: _Header, graph: Graph) -> Program:
         if state.output >= len(graph.outputs):
             count = len(graph.outputs)
             raise ParseError(f"state {state.name!r}: output {state.output} of {count}")
-    return Program(
-        graph, dims=header.dims, state=tuple(header.state), signature=header.signature
-    )
+    return Program(graph, dims=header.dims, state=tuple(header.state), signature=header.signature)
 
 
 def _tokenise(text: str, line: int) -> list[Token]:
@@ -234,7 +232,9 @@ class _Parser:
         node = self.make(line, op_name, attributes, inputs, graphs, origin)
         if [v.type for v in node.outputs] != types or len(names) != len(types):
             got = ", ".join(str(v.type) for v in node.outputs)
-            raise ParseError(f"line {line}: {op_name} gives {got}, not {', '.join(map(str, types))}")
+            raise ParseError(
+                f"line {line}: {op_name} gives {got}, not {', '.join(map(str, types))}"
+            )
         for name, value in zip(names, node.outputs):
             self.define(name, value)
         return node
@@ -252,7 +252,14 @@ class _Parser:
             return Node(get(op_name)(**attributes), inputs, graphs, origin)
         except (TypeMismatch, UnknownName) as error:
             raise ParseError(f"line {line}: {error}") from None
-        except (UserError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as e:
+        except (
+            UserError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as e:
             # Attributes of a wrong Python type surface as these inside `infer`.
             raise ParseError(f"line {line}: {op_name}: {type(e).__name__}: {e}") from None
 
@@ -453,4 +460,10 @@ class _Parser:
         return tuple(items) if comma or len(items) != 1 else None
 
 
-_WORDS: dict[str, Any] = {"None": None, "True": True, "False": False, "inf": float("inf"), "nan": float("nan")}
+_WORDS: dict[str, Any] = {
+    "None": None,
+    "True": True,
+    "False": False,
+    "inf": float("inf"),
+    "nan": float("nan"),
+}

@@ -60,7 +60,9 @@ class DType:
         for candidate in DType.all.values():
             if candidate.storage == name and candidate.name != "bf16":
                 return candidate
-        raise UnknownName(f"no element type for numpy {name}; expected one of {', '.join(DType.all)}")
+        raise UnknownName(
+            f"no element type for numpy {name}; expected one of {', '.join(DType.all)}"
+        )
 
     def __str__(self) -> str:
         return self.name

@@ -18,7 +18,9 @@ def verify(program: Program, *, with_params: bool = True) -> Program:
     if with_params:
         problems += _param_problems(program)
     if problems:
-        raise InvalidProgram("\n".join(["the program is not valid:", *(f"  {p}" for p in problems)]))
+        raise InvalidProgram(
+            "\n".join(["the program is not valid:", *(f"  {p}" for p in problems)])
+        )
     return program
 
 
@@ -29,12 +31,18 @@ def _graph_problems(graph: Graph, where: str) -> list[str]:
         problems.append(f"{where}: an input appears twice")
     for i, node in enumerate(graph.nodes):
         here = f"{where}, node {i} {node.name}" + (f" ({node.origin})" if str(node.origin) else "")
-        problems += [f"{here}: input {k} is not defined before it" for k, v in enumerate(node.inputs) if v not in known]
+        problems += [
+            f"{here}: input {k} is not defined before it"
+            for k, v in enumerate(node.inputs)
+            if v not in known
+        ]
         problems += _type_problems(node, here)
         for k, inner in enumerate(node.graphs):
             problems += _graph_problems(inner, f"{here}, graph {k}")
         known.update(node.outputs)
-    problems += [f"{where}: output {k} is not defined" for k, v in enumerate(graph.outputs) if v not in known]
+    problems += [
+        f"{where}: output {k} is not defined" for k, v in enumerate(graph.outputs) if v not in known
+    ]
     return problems
 
 

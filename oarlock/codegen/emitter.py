@@ -1,0 +1,323 @@
+"""Expressions of graph values inside loops: the part that every kernel shares.
+
+An ``Emitter`` writes into a ``Body``.  It is told the loops that are open (``bind`` gives the symbol
+of a loop variable), where values live (``pointers``), values that the kernel holds in registers
+(``given``), and which nodes to compute on the way (``inline``).  Then::
+
+    e = Emitter(body, {x: x_pointer, y: y_pointer}, inline=set(nodes))
+    with body.loop("m", 0, 8) as m, body.loop("n", 0, 64, 16) as n:
+        row, col = e.bind("m", m, 8), e.bind("n", n, 64)
+        e.vectorise("n", 16)                        # lanes run along n; 1 for a scalar tail
+        value = e.value(v, (row, col))              # Expr of v[row, col .. col + 15]
+        e.store(v, (row, col), value)
+
+``value`` walks through pointwise nodes and views down to loads, names what is used twice, and puts
+each computation into the outermost loop that binds all of its symbols.  Indices are ``Size``
+polynomials over the symbols.  A value whose index does not depend on the vector symbol is computed
+once as a scalar.  For anchored kernels::
+
+    outputs = e.epilogue(epilogue, accumulators, index)   # [(Value, index, Expr), ...]
+    for value, index, expr in outputs: e.store(value, index, expr)
+
+where ``epilogue`` is a ``fuse.Epilogue`` and ``index`` points into the anchor's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from oarlock.codegen import loops as L
+from oarlock.codegen import scalars
+from oarlock.codegen.body import Body
+from oarlock.codegen.indexing import BACKWARD, FORWARD, Index, Space, broadcast, linear
+from oarlock.ir.dim import Dim, Size, bounds, dim_max, dim_min
+from oarlock.ir.graph import Node, Value
+from oarlock.ir.types import i64
+
+if TYPE_CHECKING:
+    from oarlock.codegen.fuse import Epilogue
+
+Given = Callable[[Index], L.Expr]
+
+
+@dataclass
+class _Level:
+    """A loop that is open: its symbols, and the statements before which it has no others."""
+
+    names: set[str]
+    statements: list[L.Stmt]
+
+
+class Emitter:
+    """See the module."""
+
+    def __init__(
+        self,
+        body: Body,
+        pointers: Mapping[Value, L.Pointer],
+        inline: Collection[Node] = (),
+        space: Space | None = None,
+    ) -> None:
+        self.body, self.pointers, self.inline = body, dict(pointers), set(inline)
+        self.space = space if space is not None else Space()
+        self.env: dict[str, L.Expr] = {}
+        self.vector, self.lanes = "", 1
+        self.given: dict[Value, Given] = {}
+        self._levels: list[_Level] = [_Level(set(), body.current)]
+        self._memo: list[dict[object, L.Expr]] = [{}]
+
+    # Loops
+
+    def bind(self, name: str, var: L.Expr, extent: Size) -> Dim:
+        """The symbol of the loop just opened (its body is the innermost open block)."""
+        symbol = self.space.symbol(f"_{name}", extent)
+        self.bind_symbol(symbol.name, var)
+        return symbol
+
+    def bind_symbol(self, name: str, var: L.Expr) -> None:
+        """Give an existing symbol its variable."""
+        self._close_levels()
+        if self._levels[-1].statements is not self.body.current:
+            self._levels.append(_Level(set(), self.body.current))
+            self._memo.append({})
+        self._levels[-1].names.add(name)
+        self.env[name] = var
+
+    def _close_levels(self) -> None:
+        """Forget the loops that the body has closed."""
+        while not any(self._levels[-1].statements is block for block in self.body.open_blocks):
+            self._levels.pop()
+            self._memo.pop()
+
+    def vectorise(self, name: str, lanes: int) -> None:
+        """Lanes run along symbol ``name`` (with or without its leading underscore)."""
+        self.vector, self.lanes = name if name.startswith("_") else f"_{name}", lanes
+        self._close_levels()
+        self._memo[-1].clear()
+
+    # Values
+
+    def value(self, value: Value, index: Index) -> L.Expr:
+        """The expression of ``value`` at ``index``: a vector when the index runs with the lanes."""
+        if value in self.given:
+            return self.given[value](index)
+        node = value.producer
+        if node is None or node not in self.inline:
+            return self.load(value, index)
+        if node.name == "const" and not isinstance(node.op.value, tuple):  # type: ignore
+            return L.const(node.op.value, value.dtype)  # type: ignore[attr-defined]
+        if node.name in BACKWARD:
+            return self.value(node.inputs[0], BACKWARD[node.name](node, index, self.space))
+        return self._once((value, index), lambda: self._compute(node, index), value, index)
+
+    def _compute(self, node: Node, index: Index) -> L.Expr:
+        special = _SPECIAL.get(node.name)
+        if special is not None:
+            return special(self, node, index)
+        args = [self.value(v, broadcast(index, v.shape)) for v in node.inputs]
+        return scalars.pointwise(node, args)
+
+    def _once(self, key: object, make: Callable[[], L.Expr], value: Value, index: Index) -> L.Expr:
+        """Compute in the outermost loop that binds the index; the same key only once."""
+        self._close_levels()
+        depth = self._depth(index)
+        for level in range(depth, len(self._memo)):
+            if key in self._memo[level]:
+                return self._memo[level][key]
+        with self._at(depth):
+            expr = self.body.let(self._hint(value), make())
+        self._memo[depth][key] = expr
+        return expr
+
+    def _at(self, depth: int):
+        return self.body.into(self._levels[depth].statements)
+
+    def _depth(self, index: Index) -> int:
+        names = symbols_of(index)
+        deepest = [k for k, level in enumerate(self._levels) if level.names & names]
+        return max([self.floor, *deepest])
+
+    floor = 0
+
+    def _hint(self, value: Value) -> str:
+        return value.producer.name.rstrip("_") if value.producer else value.name or "v"
+
+    # Memory
+
+    def load(self, value: Value, index: Index) -> L.Expr:
+        """``value[index]`` from memory."""
+        at = linear(index, value.shape)
+        return self._once(
+            (value, "load", at), lambda: self.load_at(self.pointers[value], at), value, index
+        )
+
+    def load_at(self, pointer: L.Pointer, at: Size) -> L.Expr:
+        """``pointer[at]``: adjacent, strided, splat or gathered along the vector symbol."""
+        stride = self.stride(at)
+        if stride == 0 or self.lanes == 1:
+            return L.load(pointer, self.index(at))
+        if stride is None:
+            position = self.positions(at)
+            type = L.CType(L.compute_dtype(pointer.dtype), self.lanes)
+            return L.Gather(pointer, position, type)
+        return L.load(pointer, self.index(at), self.lanes, self.index(stride))
+
+    def store(self, value: Value, index: Index, expr: L.Expr) -> None:
+        """``value[index] = expr`` in memory."""
+        self.store_at(self.pointers[value], linear(index, value.shape), expr)
+
+    def store_at(self, pointer: L.Pointer, at: Size, expr: L.Expr) -> None:
+        """``pointer[at] = expr`` along the vector symbol."""
+        stride = self.stride(at)
+        if self.lanes == 1 or stride == 0:
+            self.body.store(pointer, self.index(at), expr)
+        elif stride is not None:
+            vector = L.splat(expr, self.lanes)
+            self.body.store(pointer, self.index(at), vector, self.index(stride))
+        else:
+            self._scatter(pointer, at, L.splat(expr, self.lanes))
+
+    def _scatter(self, pointer: L.Pointer, at: Size, expr: L.Expr) -> None:
+        vector = self.body.let("v", expr)
+        if vector.dtype.kind == "mask":
+            vector = self.body.let("v", L.to_bool(vector))
+        places = self.body.let("at", self.positions(at))
+        for lane in range(self.lanes):
+            place = L.cast(L.extract(places, lane), L.index_)
+            self.body.store(pointer, place, L.extract(vector, lane))
+
+    def stride(self, at: Size) -> Size | None:
+        """Elements between lanes; None when the lanes are not evenly apart."""
+        return L.stride_of(at, self.vector) if self.lanes > 1 else 0
+
+    def index(self, at: Size) -> L.Expr:
+        """A scalar INDEX expression: of the first lane."""
+        return L.index(at, self.env)
+
+    def positions(self, at: Size) -> L.Expr:
+        """An expression of the positions of all lanes, a scalar when they are equal."""
+        if self.lanes == 1 or self.stride(at) == 0:
+            return self.index(at)
+        base = self.env[self.vector]
+        lanes = L.splat(base, self.lanes) + L.iota(self.lanes, L.index_)
+        return L.index(at, {**self.env, self.vector: lanes})
+
+    def clamped(self, at: Size, n: Size) -> Size:
+        """``at`` moved into [0, n): what pads and concats read outside of their operand."""
+        return dim_max(dim_min(at, n - 1), 0)
+
+    # Epilogues
+
+    def epilogue(
+        self, epilogue: Epilogue, acc: L.Expr, index: Index
+    ) -> list[tuple[Value, Index, L.Expr]]:
+        """Every output of an epilogue at ``index`` of the anchor's output, which is ``acc``."""
+        self.given[epilogue.anchor] = lambda _: acc
+        self.inline |= set(epilogue.nodes)
+        places = output_indices(epilogue.anchor, epilogue.nodes, index, self.space)
+        self._close_levels()
+        self._memo[-1] = {}
+        return [(v, places[v], self.value(v, places[v])) for v in epilogue.outputs]
+
+
+def output_indices(
+    anchor: Value, nodes: Sequence[Node], index: Index, space: Space
+) -> dict[Value, Index]:
+    """Where each value computed from ``anchor[index]`` lies in its own tensor."""
+    places = {anchor: index}
+    for node in nodes:
+        source = next((v for v in node.inputs if v in places), None)
+        if source is None:
+            continue
+        move = FORWARD.get(node.name)
+        place = places[source]
+        if move is not None:
+            place = move(node, place, space)
+        elif len(place) < node.output.rank:
+            place = (0,) * (node.output.rank - len(place)) + place
+        places[node.output] = place
+    return places
+
+
+def symbols_of(index: Index) -> set[str]:
+    """Names of all symbols in an index."""
+    return set().union(*(i.symbols() for i in index if isinstance(i, Dim)), set())
+
+
+# ---- ops that are neither pointwise nor pure views -----------------------------------------------
+
+
+def _iota(e: Emitter, node: Node, index: Index) -> L.Expr:
+    return L.cast(L.cast(e.positions(index[0]), i64), node.output.dtype)
+
+
+def _size(e: Emitter, node: Node, index: Index) -> L.Expr:
+    return L.cast(L.index(node.op.dim), i64)  # type: ignore[attr-defined]
+
+
+def _pad(e: Emitter, node: Node, index: Index) -> L.Expr:
+    """Read at the nearest element inside, then choose between it and the padding."""
+    source, low = node.inputs[0], node.op.low  # type: ignore[attr-defined]
+    inside: list[L.Expr] = []
+    place: list[Size] = []
+    for k, i in enumerate(index):
+        at = i - low[k]
+        if low[k] == 0 and node.op.high[k] == 0:  # type: ignore[attr-defined]
+            place.append(at)
+            continue
+        inside += _within(e, at, source.shape[k])
+        place.append(e.clamped(at, source.shape[k]))
+    padding = L.const(node.op.value, source.dtype)  # type: ignore[attr-defined]
+    return _choose(inside, e.value(source, tuple(place)), padding)
+
+
+def _within(e: Emitter, at: Size, n: Size) -> list[L.Expr]:
+    position = e.positions(at)
+    below = [] if bounds(at)[0] >= 0 else [L.compare("ge", position, 0)]
+    limit = L.index(n)
+    return [*below, L.compare("lt", position, limit)]
+
+
+def _choose(conditions: Sequence[L.Expr], a: L.Expr, b: L.Expr) -> L.Expr:
+    if not conditions:
+        return a
+    total = conditions[0]
+    for condition in conditions[1:]:
+        total = _and(total, condition)
+    return L.select(total, a, b)
+
+
+def _and(a: L.Expr, b: L.Expr) -> L.Expr:
+    lanes = max(a.lanes, b.lanes)
+    if lanes > 1:
+        a, b = (L.to_mask(L.splat(L.cast(x, L.bool_), lanes), 8) for x in (a, b))
+    return L.binary("and", a, b)
+
+
+def _concat(e: Emitter, node: Node, index: Index) -> L.Expr:
+    """A chain of choices along the axis, each part read at the nearest element inside."""
+    axis = node.op.axis  # type: ignore[attr-defined]
+    starts: list[Size] = [0]
+    for v in node.inputs:
+        starts.append(starts[-1] + v.shape[axis])
+    result: L.Expr | None = None
+    for v, start in reversed(list(zip(node.inputs, starts))):
+        at = e.clamped(index[axis] - start, v.shape[axis])
+        part = e.value(v, (*index[:axis], at, *index[axis + 1 :]))
+        if result is None:
+            result = part
+        else:
+            limit = L.index(start + v.shape[axis])
+            result = L.select(L.compare("lt", e.positions(index[axis]), limit), part, result)
+    assert result is not None
+    return result
+
+
+_SPECIAL: dict[str, Callable[[Emitter, Node, Index], L.Expr]] = {
+    "iota": _iota,
+    "size": _size,
+    "pad": _pad,
+    "concat": _concat,
+}

@@ -1,0 +1,1 @@
+"""Find a compiler, build an engine, keep it, load it, call it, compare it."""

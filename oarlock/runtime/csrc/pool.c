@@ -1,0 +1,220 @@
+/* Threads that share the items of one kernel: a static partition, spin, then park.
+ *
+ * Every worker has a mailbox of its own, so that a kernel with few items wakes few workers.
+ * A pool serves one run at a time; a second caller, and a forked child, run serially.
+ *
+ * Linux.  The few functions of libc are declared here and sleeping is a raw futex, because a
+ * compiler that links no libc (ziglang with -nostdlib: 0.1 s instead of 5) brings no headers. */
+#include "oarlock.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+typedef struct {
+  long seconds, nanoseconds;
+} ol_time;
+
+extern int clock_gettime(int clock, ol_time *t);
+extern long syscall(long number, ...);
+extern int getpid(void);
+extern int posix_memalign(void **memory, size_t alignment, size_t bytes);
+extern void free(void *memory);
+extern int pthread_create(unsigned long *thread, const void *attributes, void *(*main)(void *),
+                          void *argument);
+extern int pthread_join(unsigned long thread, void **result);
+
+#if defined(__x86_64__)
+#define SYS_FUTEX 202
+#elif defined(__aarch64__) || (defined(__riscv) && __riscv_xlen == 64)
+#define SYS_FUTEX 98
+#else
+#error "no futex number for this processor"
+#endif
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+#define MONOTONIC 1
+
+#define LINE 128 /* bytes; two cache lines, against adjacent-line prefetch */
+
+typedef struct {
+  ol_item_fn fn;
+  const ol_ctx *ctx;
+  int64_t extent;
+  int32_t parts;
+  _Atomic int32_t status; /* of the first part that failed */
+} ol_job;
+
+typedef struct {
+  _Alignas(LINE) _Atomic(ol_job *) job; /* NULL: idle */
+  _Atomic int32_t parked;
+  int32_t index; /* 1.. ; the caller is part 0 */
+  struct ol_pool *pool;
+  unsigned long thread;
+} ol_worker;
+
+struct ol_pool {
+  int32_t threads; /* the caller included */
+  int owner; /* process id */
+  int64_t spin_ns;
+  _Atomic int32_t busy;
+  _Alignas(LINE) _Atomic int32_t waiting; /* the caller is parked */
+  ol_worker *workers;
+};
+
+static ol_job stop_job;
+
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void) {
+  ol_time t;
+  clock_gettime(MONOTONIC, &t);
+  return (int64_t)t.seconds * 1000000000 + t.nanoseconds;
+}
+
+/* Sleeps while *flag is 1; may return early. */
+static void sleep_on(_Atomic int32_t *flag) { syscall(SYS_FUTEX, flag, FUTEX_WAIT_PRIVATE, 1, NULL); }
+
+/* Wakes the one thread that set *flag before it sleeps. */
+static void wake(_Atomic int32_t *flag) {
+  if (atomic_load(flag) && atomic_exchange(flag, 0)) syscall(SYS_FUTEX, flag, FUTEX_WAKE_PRIVATE, 1);
+}
+
+static void run_part(ol_job *job, int32_t part) {
+  int64_t begin = job->extent / job->parts * part, rest = job->extent % job->parts;
+  int64_t count = job->extent / job->parts + (part < rest);
+  begin += part < rest ? part : rest;
+  int32_t status = job->fn(job->ctx, begin, begin + count, part);
+  if (status != OL_OK) {
+    int32_t none = OL_OK;
+    atomic_compare_exchange_strong(&job->status, &none, status);
+  }
+}
+
+/* The next job: spins for spin_ns, then sleeps. */
+static ol_job *await_job(ol_worker *w) {
+  ol_job *job;
+  int64_t deadline = now_ns() + w->pool->spin_ns;
+  for (int32_t i = 1;; i++) {
+    if ((job = atomic_load_explicit(&w->job, memory_order_acquire))) return job;
+    relax();
+    if (i % 64 == 0 && now_ns() > deadline) break;
+  }
+  for (;;) {
+    atomic_store(&w->parked, 1);
+    if ((job = atomic_load(&w->job))) break;
+    sleep_on(&w->parked);
+  }
+  atomic_store(&w->parked, 0);
+  return job;
+}
+
+static void *worker_main(void *argument) {
+  ol_worker *w = argument;
+  for (;;) {
+    ol_job *job = await_job(w);
+    if (job == &stop_job) return NULL;
+    run_part(job, w->index);
+    atomic_store(&w->job, NULL);
+    wake(&w->pool->waiting);
+  }
+}
+
+static void post(ol_worker *w, ol_job *job) {
+  atomic_store(&w->job, job);
+  wake(&w->parked);
+}
+
+static void await_worker(ol_pool *pool, ol_worker *w) {
+  int64_t deadline = 0;
+  for (int32_t i = 1;; i++) {
+    if (!atomic_load_explicit(&w->job, memory_order_acquire)) return;
+    relax();
+    if (i % 64) continue;
+    if (!deadline) deadline = now_ns() + pool->spin_ns;
+    if (now_ns() > deadline) break;
+  }
+  for (;;) {
+    atomic_store(&pool->waiting, 1);
+    if (!atomic_load(&w->job)) break;
+    sleep_on(&pool->waiting);
+  }
+  atomic_store(&pool->waiting, 0);
+}
+
+static int32_t parts_for(const ol_pool *pool, int64_t extent, int64_t grain) {
+  int64_t most = extent / (grain > 0 ? grain : 1);
+  return most < pool->threads ? (int32_t)most : pool->threads;
+}
+
+int32_t ol_pool_run(ol_pool *pool, ol_item_fn fn, const ol_ctx *ctx, int64_t extent, int64_t grain) {
+  int32_t parts = pool ? parts_for(pool, extent, grain) : 1;
+  if (extent <= 0) return OL_OK;
+  if (parts < 2 || pool->owner != getpid() || atomic_exchange(&pool->busy, 1))
+    return fn(ctx, 0, extent, 0);
+  ol_job job = {fn, ctx, extent, parts, OL_OK};
+  for (int32_t i = 0; i + 1 < parts; i++) post(&pool->workers[i], &job);
+  run_part(&job, 0);
+  for (int32_t i = 0; i + 1 < parts; i++) await_worker(pool, &pool->workers[i]);
+  atomic_store(&pool->busy, 0);
+  return atomic_load(&job.status);
+}
+
+/* Stops and joins the workers.  In a forked child it only forgets them: they do not exist there. */
+void ol_pool_destroy(ol_pool *pool) {
+  if (!pool || pool->owner != getpid()) return;
+  for (int32_t i = 0; i + 1 < pool->threads; i++) post(&pool->workers[i], &stop_job);
+  for (int32_t i = 0; i + 1 < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
+  free(pool->workers);
+  free(pool);
+}
+
+static int start_worker(ol_pool *pool, int32_t i) {
+  ol_worker *w = &pool->workers[i];
+  atomic_init(&w->job, NULL);
+  atomic_init(&w->parked, 0);
+  w->index = i + 1;
+  w->pool = pool;
+  return pthread_create(&w->thread, NULL, worker_main, w);
+}
+
+/* A pool of `threads`, the caller included; NULL when memory or threads are short. */
+ol_pool *ol_pool_create(int32_t threads, int64_t spin_ns) {
+  void *memory;
+  if (threads < 1 || posix_memalign(&memory, LINE, sizeof(ol_pool))) return NULL;
+  ol_pool *pool = memory;
+  if (posix_memalign(&memory, LINE, sizeof(ol_worker) * (size_t)threads)) return free(pool), NULL;
+  pool->workers = memory;
+  pool->threads = 1;
+  pool->owner = getpid();
+  pool->spin_ns = spin_ns;
+  atomic_init(&pool->busy, 0);
+  atomic_init(&pool->waiting, 0);
+  for (int32_t i = 0; i + 1 < threads; i++, pool->threads++) {
+    if (start_worker(pool, i)) return ol_pool_destroy(pool), NULL;
+  }
+  return pool;
+}
+
+/* Everything of a call that stays the same, so that the caller passes one pointer. */
+typedef struct {
+  ol_run_fn run;
+  char *const *buf;
+  const char *weights;
+  const int64_t *dims;
+  char *scratch;
+  int64_t scratch_bytes;
+  ol_pool *pool;
+  int32_t first_step, last_step;
+  int64_t *profile_ns;
+} ol_call;
+
+int32_t ol_invoke(const ol_call *c) {
+  return c->run(c->buf, c->weights, c->dims, c->scratch, c->scratch_bytes, c->pool, ol_pool_run,
+                c->first_step, c->last_step, c->profile_ns);
+}
