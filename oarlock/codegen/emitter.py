@@ -65,6 +65,7 @@ class Emitter:
         self.env: dict[str, L.Expr] = {}
         self.vector, self.lanes = "", 1
         self.given: dict[Value, Given] = {}
+        self._pinned: set[Node | None] = set()
         self._levels: list[_Level] = [_Level(set(), body.current)]
         self._memo: list[dict[object, L.Expr]] = [{}]
 
@@ -78,12 +79,16 @@ class Emitter:
 
     def bind_symbol(self, name: str, var: L.Expr) -> None:
         """Give an existing symbol its variable."""
+        self.enter()
+        self._levels[-1].names.add(name)
+        self.env[name] = var
+
+    def enter(self) -> None:
+        """Make the innermost open block a place for computations."""
         self._close_levels()
         if self._levels[-1].statements is not self.body.current:
             self._levels.append(_Level(set(), self.body.current))
             self._memo.append({})
-        self._levels[-1].names.add(name)
-        self.env[name] = var
 
     def _close_levels(self) -> None:
         """Forget the loops that the body has closed."""
@@ -122,24 +127,21 @@ class Emitter:
     def _once(self, key: object, make: Callable[[], L.Expr], value: Value, index: Index) -> L.Expr:
         """Compute in the outermost loop that binds the index; the same key only once."""
         self._close_levels()
-        depth = self._depth(index)
-        for level in range(depth, len(self._memo)):
-            if key in self._memo[level]:
-                return self._memo[level][key]
-        with self._at(depth):
+        depth = self._depth(value, index)
+        for memo in self._memo[depth:]:
+            if key in memo:
+                return memo[key]
+        level, memo = self._levels[depth], self._memo[depth]
+        with self.body.into(level.statements):
             expr = self.body.let(self._hint(value), make())
-        self._memo[depth][key] = expr
+        memo[key] = expr
         return expr
 
-    def _at(self, depth: int):
-        return self.body.into(self._levels[depth].statements)
-
-    def _depth(self, index: Index) -> int:
+    def _depth(self, value: Value, index: Index) -> int:
+        if value.producer in self._pinned:
+            return len(self._levels) - 1
         names = symbols_of(index)
-        deepest = [k for k, level in enumerate(self._levels) if level.names & names]
-        return max([self.floor, *deepest])
-
-    floor = 0
+        return max((k for k, level in enumerate(self._levels) if level.names & names), default=0)
 
     def _hint(self, value: Value) -> str:
         return value.producer.name.rstrip("_") if value.producer else value.name or "v"
@@ -216,10 +218,23 @@ class Emitter:
         """Every output of an epilogue at ``index`` of the anchor's output, which is ``acc``."""
         self.given[epilogue.anchor] = lambda _: acc
         self.inline |= set(epilogue.nodes)
+        self._pinned = depends_on(epilogue.anchor, epilogue.nodes)
         places = output_indices(epilogue.anchor, epilogue.nodes, index, self.space)
-        self._close_levels()
-        self._memo[-1] = {}
-        return [(v, places[v], self.value(v, places[v])) for v in epilogue.outputs]
+        self.enter()
+        kept, self._memo[-1] = self._memo[-1], dict(self._memo[-1])
+        results = [(v, places[v], self.value(v, places[v])) for v in epilogue.outputs]
+        self._memo[-1] = kept
+        self._pinned = set()
+        return results
+
+
+def depends_on(anchor: Value, nodes: Sequence[Node]) -> set[Node | None]:
+    """Those of ``nodes`` that read ``anchor``, directly or not."""
+    found: set[Value] = {anchor}
+    for node in nodes:
+        if any(v in found for v in node.inputs):
+            found |= set(node.outputs)
+    return {v.producer for v in found - {anchor}}
 
 
 def output_indices(

@@ -83,11 +83,71 @@ RULES: dict[str, Rule] = {
     **{op: _for_floats(op) for op in ("floor", "ceil", "round", "trunc")},
     **{
         op: _calls(op)
-        for op in ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfinv", "lgamma", "floor_div", "remainder", "fmod", "trunc_div", "pow", "atan2", "shift_left", "shift_right"]
+        for op in [
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+            "log10",
+            "log1p",
+            "sqrt",
+            "sin",
+            "cos",
+            "tan",
+            "asin",
+            "acos",
+            "atan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "asinh",
+            "acosh",
+            "atanh",
+            "erf",
+            "erfinv",
+            "lgamma",
+            "floor_div",
+            "remainder",
+            "fmod",
+            "trunc_div",
+            "pow",
+            "atan2",
+            "shift_left",
+            "shift_right",
+        ]
     },
 }
 CHEAP = frozenset(
-    ["neg", "abs", "add", "sub", "mul", "maximum", "minimum", "bit_and", "bit_or", "bit_xor", "bit_not", "where", "cast", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "is_nan", "is_inf", "is_finite", "sign", "const", "iota", "size"]
+    [
+        "neg",
+        "abs",
+        "add",
+        "sub",
+        "mul",
+        "maximum",
+        "minimum",
+        "bit_and",
+        "bit_or",
+        "bit_xor",
+        "bit_not",
+        "where",
+        "cast",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "logical_not",
+        "is_nan",
+        "is_inf",
+        "is_finite",
+        "sign",
+        "const",
+        "iota",
+        "size",
+    ]
 )
 
 
