@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,4 +38,3 @@ class Kernel:
     grain: int = 1
     scratch_bytes: Size = 0
     slow: str | None = None
-    notes: dict[str, str] = field(default_factory=dict)
