@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oarlock.errors import InvalidProgram, TypeMismatch
+from oarlock.errors import InvalidProgram, ParseError, TypeMismatch
 from oarlock.ir.graph import Graph, Node, Program, Value
 from oarlock.ir.types import TensorType
 
@@ -15,6 +15,7 @@ def verify(program: Program, *, with_params: bool = True) -> Program:
     """
     problems = list(_graph_problems(program.graph, "graph"))
     problems += _symbol_problems(program) + _state_problems(program)
+    problems += _signature_problems(program)
     if with_params:
         problems += _param_problems(program)
     if problems:
@@ -86,3 +87,83 @@ def _param_problems(program: Program) -> list[str]:
             got = f"{array.dtype}{list(array.shape)}"
             problems.append(f"param {key!r}: expected {type}, got {got}")
     return problems
+
+
+MAX_TREE_DEPTH = 64
+
+
+def _signature_problems(program: Program) -> list[str]:
+    signature, inputs = program.signature, len(program.graph.inputs)
+    outputs = len(program.result_outputs)
+    problems: list[str] = []
+    names = signature.names
+    if names and (len(names) != inputs or len(set(map(str, names))) != inputs):
+        problems.append(f"signature: names {names}, expected {inputs} different ones")
+    problems += [f"signature: name {n!r} is not text" for n in names if not _is_text(n)]
+    for where, tree in enumerate(signature.args):
+        problems += _tree_problems(tree, f"argument {where}", inputs, program)
+    for name, tree in signature.kwargs:
+        problems += [] if _is_text(name) else [f"signature: argument name {name!r} is not text"]
+        problems += _tree_problems(tree, f"argument {name!r}", inputs, program)
+    if signature.result is not None:
+        problems += _tree_problems(signature.result, "result", outputs, program)
+    return problems[:20]
+
+
+def _tree_problems(tree: object, where: str, count: int, program: Program) -> list[str]:
+    stack = [(tree, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if not isinstance(node, dict) or depth > MAX_TREE_DEPTH:
+            return [f"signature, {where}: not a tree of at most {MAX_TREE_DEPTH} levels"]
+        children = _children(node, count, program)
+        if children is None:
+            return [f"signature, {where}: bad tree {str(node)[:80]}"]
+        stack += [(child, depth + 1) for child in children]
+    return []
+
+
+def _children(node: dict, count: int, program: Program) -> list | None:
+    """The sub-trees of a tree's root; None when the root is malformed."""
+    kind = next(iter(node), None)
+    value = node.get(kind)
+    if kind == "record" and node.keys() == {"record", "fields"}:
+        return _pairs(node["fields"]) if _is_text(value) else None
+    if len(node) != 1:
+        return None
+    if kind == "leaf":
+        return [] if type(value) is int and 0 <= value < count else None
+    if kind == "const":
+        plain = value is None or isinstance(value, (bool, int, float)) or _is_text(value)
+        return [] if plain else None
+    if kind == "size":
+        return [] if _is_size(value, program) else None
+    if kind == "dict":
+        return _pairs(value)
+    return value if kind in ("tuple", "list") and isinstance(value, list) else None
+
+
+def _pairs(value: object) -> list | None:
+    if not isinstance(value, list):
+        return None
+    plain = all(
+        isinstance(p, list) and len(p) == 2 and (_is_text(p[0]) or isinstance(p[0], (int, float)))
+        for p in value
+    )
+    return [tree for _, tree in value] if plain else None
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_size(value: object, program: Program) -> bool:
+    from oarlock.ir.parser import parse_size
+
+    try:
+        return isinstance(value, str) and parse_size(value, program.dims) is not None
+    except ParseError:
+        return False

@@ -43,7 +43,7 @@ def _is_nan(x: np.ndarray, dtype: DType) -> np.ndarray:
 
 def _ordered(x: np.ndarray, dtype: DType) -> np.ndarray:
     """Bits as integers in the order of the numbers; both zeros are 0."""
-    bits = np.ascontiguousarray(x).view(_BITS[dtype.bytes]).astype(np.int64)
+    bits = x.copy(order="C").view(_BITS[dtype.bytes]).astype(np.int64)
     low = np.iinfo(_BITS[dtype.bytes]).min
     return np.where(bits < 0, low - bits, bits)
 
@@ -54,8 +54,3 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         exact = high - low
     return np.where(exact < 0, NEVER, exact)
-
-
-def _saturate(difference: np.ndarray) -> np.ndarray:
-    values = [min(abs(int(d)), NEVER) for d in np.ravel(difference)]
-    return np.array(values, np.int64).reshape(np.shape(difference))
