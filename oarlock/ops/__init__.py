@@ -1,3 +1,3 @@
 """The op records; importing this package fills the registry."""
 
-from oarlock.ops import activation, conv, elementwise, matmul, norm, reduce, shape  # noqa: F401
+from oarlock.ops import activation, conv, elementwise, index, matmul, norm, pool, reduce, shape  # noqa: F401

@@ -1,0 +1,188 @@
+"""Pooling over windows of any number of spatial axes."""
+
+from __future__ import annotations
+
+from itertools import product as cartesian
+from typing import Any
+
+import numpy as np
+
+from oarlock.ir import Size, TensorType, f32
+from oarlock.ir.op import Op, Sample, op
+from oarlock.ops.reduce import lowest
+
+X = TensorType(f32, (2, 3, 9, 7))
+
+
+def pooled_size(
+    size: Size, kernel: int, stride: int, pad: tuple[int, int], dilation: int, ceil_mode: bool
+) -> Size:
+    """Windows along one axis; with ``ceil_mode`` a last one may end outside, never start there.
+
+    Source: PyTorch, ``torch.nn.MaxPool2d``.
+    """
+    room = size + pad[0] + pad[1] - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return room // stride + 1
+    from oarlock.ir import dim_min
+
+    started = (size + pad[0] - 1) // stride + 1
+    return dim_min((room + stride - 1) // stride + 1, started) if stride > 1 else room + 1
+
+
+class Pool(Op):
+    """Base: window attributes per spatial axis."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        n = x.rank - 2
+        if n < 1 or not len(self.kernel) == len(self.stride) == len(self.padding) == n:
+            raise self.fail((x,), "expected kernel, stride and padding per spatial axis")
+        dilation = getattr(self, "dilation", None) or (1,) * n
+        last = self.layout == "NHWC"
+        spatial = x.shape[1:-1] if last else x.shape[2:]
+        sizes = tuple(
+            pooled_size(s, k, st, p, d, self.ceil_mode)
+            for s, k, st, p, d in zip(spatial, self.kernel, self.stride, self.padding, dilation)
+        )
+        head, tail = x.shape[: 1 if last else 2], x.shape[-1:] if last else ()
+        return x.with_shape((*head, *sizes, *tail))
+
+    def windows(self, x: np.ndarray, fill: float, dilation: tuple[int, ...]) -> list[np.ndarray]:
+        """One array per kernel offset, NC first, ``fill`` outside."""
+        sizes = self.infer(TensorType(f32, x.shape)).shape
+        x = np.moveaxis(x, -1, 1) if self.layout == "NHWC" else x
+        sizes = sizes[1:-1] if self.layout == "NHWC" else sizes[2:]
+        ends = [
+            max((o - 1) * st + d * (k - 1) + 1 - s - p[0], 0)
+            for o, st, d, k, s, p in zip(
+                sizes, self.stride, dilation, self.kernel, x.shape[2:], self.padding
+            )
+        ]
+        pads = [(0, 0), (0, 0), *((p[0], e) for p, e in zip(self.padding, ends))]
+        x = np.pad(x, pads, constant_values=fill)
+        return [
+            x[(..., *(slice(d * k, d * k + (o - 1) * st + 1, st)
+                      for d, k, o, st in zip(dilation, at, sizes, self.stride)))]
+            for at in cartesian(*map(range, self.kernel))
+        ]  # fmt: skip
+
+    def finish(self, y: np.ndarray) -> np.ndarray:
+        return np.moveaxis(y, 1, -1) if self.layout == "NHWC" else y
+
+
+@op("max_pool", onnx=("MaxPool", 12))
+class MaxPool(Pool):
+    """The largest of each window; padding counts as -inf."""
+
+    kernel: tuple[int, ...] = (2, 2)
+    stride: tuple[int, ...] = (2, 2)
+    padding: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
+    dilation: tuple[int, ...] = (1, 1)
+    ceil_mode: bool = False
+    layout: str = "NCHW"
+    samples = [
+        Sample((X,), {"kernel": (3, 2), "stride": (2, 1), "padding": ((1, 1), (0, 0))}),
+        Sample((X,), {"ceil_mode": True}),
+        Sample((TensorType(f32, (2, 9, 8, 3)),), {"layout": "NHWC", "dilation": (2, 1)}),
+    ]
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        parts = self.windows(x, lowest(x.dtype), self.dilation)
+        return self.finish(np.stack(parts).max(0))
+
+
+@op("avg_pool", onnx=("AveragePool", 19))
+class AvgPool(Pool):
+    """The mean of each window.
+
+    Attrs: count_include_pad: zeros of the padding count; divisor: divides the sum when not 0.
+    """
+
+    kernel: tuple[int, ...] = (2, 2)
+    stride: tuple[int, ...] = (2, 2)
+    padding: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor: int = 0
+    layout: str = "NCHW"
+    samples = [
+        Sample((X,), {"kernel": (3, 2), "stride": (2, 1), "padding": ((1, 1), (0, 0))}),
+        Sample((X,), {"ceil_mode": True, "count_include_pad": False}),
+        Sample((X,), {"divisor": 3}),
+    ]
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        ones = (1,) * len(self.kernel)
+        total = np.sum(self.windows(x, 0, ones), axis=0, dtype=x.dtype)
+        if self.divisor:
+            return self.finish(total / x.dtype.type(self.divisor))
+        counted = np.ones((1, *x.shape[1:]), x.dtype)
+        if self.count_include_pad:
+            counted = self._with_padding(counted)
+            inner = AvgPool(**{**self.attributes, "padding": ((0, 0),) * len(ones)})
+            count = np.sum(inner._counts(counted, total.shape[2:]), axis=0)
+        else:
+            count = np.sum(self.windows(counted, 0, ones), axis=0)
+        return self.finish(total / count)
+
+    def _with_padding(self, ones: np.ndarray) -> np.ndarray:
+        pads = [(0, 0), *self.padding, (0, 0)] if self.layout == "NHWC" else [
+            (0, 0), (0, 0), *self.padding]  # fmt: skip
+        return np.pad(ones, pads, constant_values=1)
+
+    def _counts(self, ones: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
+        """Windows over the padded ones, cut to as many as the result has."""
+        parts = self.windows(ones, 0, (1,) * len(self.kernel))
+        return [p[(..., *(slice(0, s) for s in sizes))] for p in parts]
+
+
+@op("adaptive_avg_pool")
+class AdaptiveAvgPool(Op):
+    """Means of ``size`` windows that cover each spatial axis: from floor(i S/O) to ceil((i+1) S/O)."""
+
+    size: tuple[int, ...] = (1, 1)
+    samples = [Sample((X,), {"size": (1, 1)}), Sample((X,), {"size": (4, 3)})]
+
+    def infer(self, x: TensorType) -> TensorType:
+        n = len(self.size)
+        if x.rank < n + 1:
+            raise self.fail((x,), f"expected {n} spatial axes after the channels")
+        return x.with_shape((*x.shape[: x.rank - n], *self.size))
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        for axis, out in enumerate(self.size, x.ndim - len(self.size)):
+            n = x.shape[axis]
+            spans = [(i * n // out, -((-(i + 1) * n) // out)) for i in range(out)]
+            parts = [np.take(x, range(*s), axis).mean(axis, keepdims=True) for s in spans]
+            x = np.concatenate(parts, axis)
+        return x
+
+    def decompose(self, b: Any, x: Any) -> Any:
+        n = len(self.size)
+        if all(s == 1 for s in self.size):
+            return b.mean(x, axes=tuple(range(x.rank - n, x.rank)), keepdims=True)
+        for axis, out in enumerate(self.size, x.rank - n):
+            x = _window_means(b, x, axis, out)
+        return x
+
+
+def _window_means(b: Any, x: Any, axis: int, out: int) -> Any:
+    """Adaptive means of one axis: sum over where(window, x, 0), windows compared at run time."""
+    n = x.shape[axis]
+    i = b.iota(size=out, dtype=_i64())
+    size = b.size(dim=n)
+    start = b.floor_div(b.mul(i, size), out)
+    stop = b.floor_div(b.sub(b.mul(b.add(i, 1), size), -(out - 1)), out)
+    at = b.reshape(b.iota(size=n, dtype=_i64()), shape=(n, 1))
+    inside = b.bit_and(b.ge(at, start), b.lt(at, stop))
+    weight = b.div(b.cast(inside, dtype=x.dtype), b.cast(b.sub(stop, start), dtype=x.dtype))
+    last = x.rank - 1
+    perm = tuple(last if i == axis else axis if i == last else i for i in range(x.rank))
+    moved = b.transpose(x, perm=perm)
+    return b.transpose(b.matmul(moved, weight), perm=perm)
+
+
+def _i64() -> Any:
+    from oarlock.ir import i64
+
+    return i64
