@@ -1,3 +1,18 @@
 """The op records; importing this package fills the registry."""
 
-from oarlock.ops import activation, conv, elementwise, index, matmul, norm, pool, reduce, shape  # noqa: F401
+# ruff: noqa: F401
+
+from oarlock.ops import (
+    activation,
+    attention,
+    control,
+    conv,
+    elementwise,
+    index,
+    matmul,
+    norm,
+    pool,
+    reduce,
+    scan,
+    shape,
+)

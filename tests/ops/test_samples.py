@@ -15,7 +15,10 @@ CASES = [
     for name, record in sorted(REGISTRY.items())
     for i, sample in enumerate(record.samples)
 ]
-UNSAMPLED = {"param": "reads the weights of a program"}
+UNSAMPLED = {
+    "param": "reads the weights of a program",
+    **{name: "see test_control.py" for name, record in REGISTRY.items() if record.has_graphs},
+}
 
 
 def draw(sample: Sample, seed: int = 0) -> list[np.ndarray]:
