@@ -12,6 +12,7 @@ from oarlock.ops import (
     matmul,
     norm,
     pool,
+    random,
     reduce,
     scan,
     shape,

@@ -6,20 +6,20 @@ A sub-graph is closed: everything comes in through its inputs, or is a param.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Graph, TensorType, bool_, f32
-from oarlock.ir.op import Op, Sample, op
+from oarlock.ir.op import Op, op
 
 Run = Callable[..., list[np.ndarray]]
 Types = Sequence[TensorType]
 
 
 def _show(types: Types) -> str:
-    return f"({', '.join(map(str, types))})"
+    return str(tuple(types))
 
 
 def _outputs(graph: Graph) -> tuple[TensorType, ...]:
@@ -62,8 +62,7 @@ class If(Control):
         if then != other:
             raise self.fail(
                 types,
-                f"gives {_show(then)} on one branch and {_show(other)} on the other; "
-                "give both the same types",
+                f"then gives {_show(then)}, else gives {_show(other)}; give both one type",
             )
         return then
 

@@ -17,6 +17,7 @@ CASES = [
 ]
 UNSAMPLED = {
     "param": "reads the weights of a program",
+    "aten_call": "runs through PyTorch",
     **{name: "see test_control.py" for name, record in REGISTRY.items() if record.has_graphs},
 }
 
