@@ -140,14 +140,14 @@ def _children(node: dict, count: int, program: Program) -> list | None:
         return [] if _is_size(value, program) else None
     if kind == "dict":
         return _pairs(value)
-    return value if kind in ("tuple", "list") and isinstance(value, list) else None
+    return list(value) if kind in ("tuple", "list") and isinstance(value, (list, tuple)) else None
 
 
 def _pairs(value: object) -> list | None:
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         return None
     plain = all(
-        isinstance(p, list) and len(p) == 2 and (_is_text(p[0]) or isinstance(p[0], (int, float)))
+        isinstance(p, (list, tuple)) and len(p) == 2 and (_is_text(p[0]) or isinstance(p[0], (int, float)))
         for p in value
     )
     return [tree for _, tree in value] if plain else None

@@ -1,0 +1,208 @@
+"""Call an engine: numpy in, numpy out; torch in, torch out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from oarlock.errors import InputError, UserError
+from oarlock.ir.archive import PathLike
+from oarlock.ir.dim import evaluate_size
+from oarlock.ir.graph import Program
+from oarlock.ir.parser import parse_size
+from oarlock.ir.signature import rebuild
+from oarlock.ir.types import decode
+from oarlock.runtime import arrays, engine
+from oarlock.runtime.binding import SizeCheck, bind
+from oarlock.runtime.engine import Engine
+from oarlock.runtime.layout import Env, Port
+from oarlock.runtime.report import Report, describe
+from oarlock.runtime.session import Plan, Session
+from oarlock.runtime.threads import thread_count
+
+NAN_POLICIES = ("allow", "error")
+PROFILE_RUNS = 10
+
+
+class Predictor:
+    """A program, ready to run.
+
+    ``predictor(*inputs, **named)`` takes what the captured function took, or its tensors in order or
+    by name, and returns what it returned, newly allocated.  Arrays are used in place where they are
+    dense and of the right type, converted where no value changes (see ``runtime.arrays``), else
+    refused.  Calls from several threads take turns; ``clone()`` gives each thread its own.
+
+    Args: threads: default OARLOCK_THREADS, else the cores granted to the process; nan: "error"
+    refuses NaN in inputs and outputs.
+    Raises: UserError when the program cannot be compiled; ToolError; InvalidModel.
+    """
+
+    def __init__(
+        self,
+        program_or_path: Program | PathLike,
+        *,
+        threads: int | None = None,
+        precision: str = "float32",
+        target: str | None = None,
+        nan: str = "allow",
+    ) -> None:
+        if nan not in NAN_POLICIES:
+            raise UserError(f"nan={nan!r}: expected one of {', '.join(NAN_POLICIES)}")
+        count = thread_count(threads)
+        self._start(engine.build(program_or_path, target=target, precision=precision), count, nan)
+
+    def _start(self, built: Engine, threads: int, nan: str) -> None:
+        self.threads, self.nan = threads, nan
+        self._session = Session(built, threads)
+        layout = built.layout
+        self._inputs = layout.visible_inputs
+        self._names = [p.name for p in self._inputs]
+        self._dtypes = [p.type.dtype.numpy for p in self._inputs]
+        hidden = {s.output for s in layout.state}
+        self._outputs = [p for i, p in enumerate(layout.outputs) if i not in hidden]
+        self._signature = layout.signature
+        leaves = [{"leaf": i} for i in range(len(self._inputs))]
+        takes_tensors = list(self._signature.args) == leaves and not self._signature.kwargs
+        is_plain = not self._signature.args and not self._signature.kwargs
+        self._is_fast = nan == "allow" and (takes_tensors or is_plain)
+        one = len(self._outputs) == 1
+        self._returns_tensor = one and self._signature.result in (None, {"leaf": 0})
+
+    def __call__(self, *inputs: Any, out: Any = None, **named: Any) -> Any:
+        """Run.
+
+        Args: out: an array, or a list of one per output, that receives the results.
+        Raises: InputError naming the input; the predictor works afterwards.
+        """
+        session = self._session
+        if self._is_fast and not named and out is None and len(inputs) == len(self._dtypes):
+            for x, dtype in zip(inputs, self._dtypes):
+                if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:
+                    break
+            else:
+                plan = session.plans.get(tuple([x.shape for x in inputs]))
+                if plan is not None:
+                    results = session.run(plan, inputs)
+                    return results[0] if self._returns_tensor else self._rebuild(results, plan.env)
+        return self._call_any(inputs, named, out)
+
+    def _call_any(self, inputs: Sequence[Any], named: Mapping[str, Any], out: Any) -> Any:
+        """A call with arguments of any kind."""
+        leaves, sizes = bind(self._signature, self._names, inputs, named)
+        dense, plan = self._prepare(leaves)
+        self._check_sizes(sizes, plan.env)
+        given = self._check_out(out, plan, dense) if out is not None else None
+        results = self._session.run(plan, dense, given)
+        if self.nan == "error":
+            self._refuse_nan(self._outputs, results, "output")
+        if out is not None:
+            return out
+        if any(map(arrays.is_torch, leaves)):
+            dtypes = (p.type.dtype for p in self._outputs)
+            results = [arrays.to_torch(x, dtype) for x, dtype in zip(results, dtypes)]
+        return self._rebuild(results, plan.env)
+
+    def _prepare(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], Plan]:
+        dense = [arrays.as_dense(x, p.type, p.name) for x, p in zip(leaves, self._inputs)]
+        plan = self._session.plan(tuple([x.shape for x in dense]))
+        if self.nan == "error":
+            self._refuse_nan(self._inputs, dense, "input")
+        return dense, plan
+
+    def _refuse_nan(self, ports: Sequence[Port], found: Sequence[np.ndarray], kind: str) -> None:
+        for port, array in zip(ports, found):
+            if arrays.has_nan(array, port.type.dtype):
+                count = int(np.isnan(decode(array, port.type.dtype)).sum())
+                raise InputError(
+                    f"{kind} {port.name!r}: {count} of {array.size} values are NaN; "
+                    'pass nan="allow" to let them through',
+                    port.name,
+                )
+
+    def _check_sizes(self, sizes: Sequence[SizeCheck], env: Env) -> None:
+        for name, text, got in sizes:
+            expected = self._size(text, env)
+            if isinstance(got, bool) or got != expected:
+                raise InputError(f"{name}: expected {expected} ({text}), got {got!r}", name)
+
+    def _size(self, text: str, env: Env) -> int:
+        return evaluate_size(parse_size(text, self._session.layout.dims), env)
+
+    def _rebuild(self, results: Sequence[Any], env: Env) -> Any:
+        return rebuild(self._signature.result, results, lambda text: self._size(text, env))
+
+    def _check_out(self, out: Any, plan: Plan, dense: Sequence[np.ndarray]) -> list[np.ndarray]:
+        given = list(out) if isinstance(out, (list, tuple)) else [out]
+        if len(given) != len(self._outputs):
+            raise InputError(f"out: expected {len(self._outputs)} arrays, got {len(given)}", "out")
+        found = []
+        for port, x in zip(self._outputs, given):
+            array = x.numpy() if arrays.is_torch(x) else x
+            expected = port.type.concrete(plan.env)
+            why = _why_unfit(array, expected.dtype.numpy, expected.shape, dense)
+            if why:
+                raise InputError(f"out, {port.name!r}: expected a dense {expected}, got {why}", "out")
+            found.append(array)
+        return found
+
+    # Beside calls
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of the tensors carried from one call to the next, by name."""
+        return {name: array.copy() for name, array in self._session.state.items()}
+
+    def reset(self) -> None:
+        """Set the state to that of the program."""
+        self._session.reset()
+
+    def clone(self) -> Predictor:
+        """A predictor that shares weights and code, with an arena, threads and a fresh state."""
+        other = object.__new__(type(self))
+        other._start(self._session.engine, self.threads, self.nan)
+        return other
+
+    def report(self, profile: Mapping[str, Any] | Sequence[Any] | None = None) -> Report:
+        """Kernels, slow paths, memory.
+
+        Args: profile: inputs, by name or in order, to take the time of every step with.
+        """
+        session = self._session
+        if profile is None:
+            return describe(session, session.last or self._smallest_plan())
+        named = profile if isinstance(profile, Mapping) else {}
+        inputs = () if named or isinstance(profile, Mapping) else _as_sequence(profile)
+        leaves, sizes = bind(self._signature, self._names, inputs, named)
+        dense, plan = self._prepare(leaves)
+        self._check_sizes(sizes, plan.env)
+        session.run(plan, dense)
+        return describe(session, plan, session.profile(plan, dense, PROFILE_RUNS))
+
+    def _smallest_plan(self) -> Plan:
+        session = self._session
+        return Plan(session.layout, session.engine, session.layout.smallest(), self.threads)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{p.name}: {p.type}" for p in self._inputs)
+        outputs = ", ".join(str(p.type) for p in self._outputs)
+        return f"Predictor({inputs} -> {outputs}; {self._session.engine.target})"
+
+
+def _as_sequence(profile: Any) -> Sequence[Any]:
+    return profile if isinstance(profile, (list, tuple)) else (profile,)
+
+
+def _why_unfit(
+    x: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: Sequence[np.ndarray]
+) -> str:
+    """What makes ``x`` no place for an output; empty when it is one."""
+    if not isinstance(x, np.ndarray):
+        return f"a {type(x).__name__}"
+    if x.dtype != dtype or x.shape != shape:
+        return f"{x.dtype}{list(x.shape)}"
+    if not (x.flags.c_contiguous and x.flags.aligned and x.flags.writeable):
+        return "an array that is strided, unaligned or read-only"
+    overlaps = any(np.may_share_memory(x, other) for other in inputs)
+    return "an array that shares memory with an input" if overlaps else ""
