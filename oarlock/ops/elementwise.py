@@ -1,17 +1,15 @@
-"""Pointwise primitives: one scalar out per scalar in, numpy broadcasting.
-
-``c`` is not here: what a target emits for an op is in that target's table.
-"""
+"""Pointwise primitives: one scalar out per scalar in, numpy broadcasting."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from oarlock.errors import TypeMismatch
-from oarlock.ir import DType, TensorType, bool_, f32, i64
+from oarlock.ir import DType, TensorType, bf16, bool_, f16, f32, f64, i32, i64, u8
 from oarlock.ir.op import Op, Sample, op
 from oarlock.ops.rules import broadcast_shapes, same_dtype
 
@@ -52,10 +50,33 @@ class Binary(Pointwise):
         return super().infer(x, y)
 
 
+SPECIAL = np.array(
+    [np.nan, np.inf, -np.inf, 0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3, -3, 90, -90],
+    np.float32,
+)
+WHOLE = np.array([0, 1, -1, 2, -2, 3, -3, 7, -7, 100, -100, 127])
+_TYPES = {
+    "any": (f32, f64, f16, bf16, i64, u8, bool_),
+    "number": (f32, f64, f16, bf16, i64, i32, u8),
+    "float": (f32, f64, f16, bf16),
+    "int": (i64, i32, u8),
+    "bits": (i64, i32, u8, bool_),
+    "bool": (bool_,),
+}
+
+
 def _samples(arity: int, accepts: str, span: tuple[float, float]) -> list[Sample]:
-    dtype = {"int": i64, "bits": i64, "bool": bool_}.get(accepts, f32)
-    shapes = [(5, 7), (5, 7)][:arity], [(3, 1, 17), (2, 1)][:arity]
-    return [Sample(tuple(TensorType(dtype, s) for s in case), {}, *span) for case in shapes]
+    """Every element type, broadcasting, an empty tensor, and special values in all pairs."""
+    types = _TYPES[accepts]
+    shapes: list[tuple[tuple[int, ...], ...]] = [((5, 7), (5, 7)), ((3, 1, 17), (2, 1))]
+    cases = [(types[0], shape) for shape in (*shapes, ((0, 3), (3,)))]
+    cases += [(dtype, shapes[0]) for dtype in types[1:]]
+    samples = [Sample(tuple(TensorType(d, s) for s in c[:arity]), {}, *span) for d, c in cases]
+    for special in (SPECIAL, WHOLE):
+        if any(dtype is DType.of(special.dtype) for dtype in types):
+            pair = (special[:, None], special) if arity == 2 else (special,)
+            samples.append(Sample(pair))
+    return samples
 
 
 def _declare(
@@ -64,7 +85,7 @@ def _declare(
     function: Callable[..., np.ndarray],
     equation: str,
     *,
-    aten: str | tuple[str, ...] = (),
+    aten: tuple[str, ...] = (),
     onnx: tuple[str, int] | None = None,
     accepts: str = "any",
     gives_bool: bool = False,
@@ -84,12 +105,12 @@ def _declare(
     return op(name, aten=aten, onnx=onnx)(type(title, (base,), body))
 
 
-def unary(name: str, function: Callable[..., np.ndarray], equation: str, **facts) -> type[Op]:
-    """Declare a unary record."""
-    return _declare(Unary, name, function, equation, **facts)
+def unary(name: str, function: Callable[..., np.ndarray], equation: str, **facts: Any) -> type[Op]:
+    """Declare a unary record; ATen has the same name unless ``aten`` says otherwise."""
+    return _declare(Unary, name, function, equation, **{"aten": (f"aten.{name}.default",), **facts})
 
 
-def binary(name: str, function: Callable[..., np.ndarray], equation: str, **facts) -> type[Op]:
+def binary(name: str, function: Callable[..., np.ndarray], equation: str, **facts: Any) -> type[Op]:
     """Declare a binary record."""
     return _declare(Binary, name, function, equation, **facts)
 
@@ -129,9 +150,15 @@ FLOAT = {"accepts": "float"}
 NUMBER = {"accepts": "number"}
 POSITIVE = {"accepts": "float", "span": (0.1, 4.0)}
 
-Neg = unary("neg", np.negative, "``-x``", aten="aten.neg.default", onnx=("Neg", 13), **NUMBER)
-Abs = unary("abs", np.abs, "``|x|``", aten="aten.abs.default", onnx=("Abs", 13), **NUMBER)
-Sign = unary("sign", np.sign, "-1, 0 or 1", aten="aten.sign.default", onnx=("Sign", 13), **NUMBER)
+Neg = unary("neg", np.negative, "``-x``", onnx=("Neg", 13), **NUMBER)
+Abs = unary("abs", np.abs, "``|x|``", onnx=("Abs", 13), **NUMBER)
+Sign = unary(
+    "sign",
+    lambda x: np.subtract(x > 0, x < 0, dtype=np.int8).astype(x.dtype),
+    "-1, 0 or 1; 0 of NaN",
+    onnx=("Sign", 13),
+    **NUMBER,
+)
 Exp = unary("exp", np.exp, "``e**x``", onnx=("Exp", 13), **FLOAT)
 Exp2 = unary("exp2", np.exp2, "``2**x``", **FLOAT)
 Expm1 = unary("expm1", np.expm1, "``e**x - 1``", **FLOAT)
@@ -167,30 +194,24 @@ Atanh = unary(
 Erf = unary("erf", _each(math.erf), "error function", onnx=("Erf", 13), **FLOAT)
 Erfinv = unary("erfinv", _each(_erfinv), "inverse of erf", accepts="float", span=(-0.9, 0.9))
 Lgamma = unary("lgamma", _each(_lgamma), "``log |gamma(x)|``", **POSITIVE)
-Floor = unary(
-    "floor",
-    _exact(np.floor),
-    "towards -inf",
-    aten="aten.floor.default",
-    onnx=("Floor", 13),
-    **NUMBER,
+Floor = unary("floor", _exact(np.floor), "towards -inf", onnx=("Floor", 13), **NUMBER)
+Ceil = unary("ceil", _exact(np.ceil), "towards +inf", onnx=("Ceil", 13), **NUMBER)
+Round = unary("round", _exact(np.rint), "to nearest, ties to even", onnx=("Round", 11), **NUMBER)
+Trunc = unary("trunc", _exact(np.trunc), "towards 0", **NUMBER)
+IsNan = unary("is_nan", np.isnan, "x is NaN", aten=(), onnx=("IsNaN", 13), gives_bool=True, **FLOAT)
+IsInf = unary(
+    "is_inf", np.isinf, "x is infinite", aten=(), onnx=("IsInf", 10), gives_bool=True, **FLOAT
 )
-Ceil = unary(
-    "ceil", _exact(np.ceil), "towards +inf", aten="aten.ceil.default", onnx=("Ceil", 13), **NUMBER
-)
-Round = unary(
-    "round", _exact(np.rint), "to nearest, ties to even", aten="aten.round.default",
-    onnx=("Round", 11), **NUMBER,
-)  # fmt: skip
-Trunc = unary("trunc", _exact(np.trunc), "towards 0", aten="aten.trunc.default", **NUMBER)
-IsNan = unary("is_nan", np.isnan, "x is NaN", onnx=("IsNaN", 13), gives_bool=True, **FLOAT)
-IsInf = unary("is_inf", np.isinf, "x is infinite", onnx=("IsInf", 10), gives_bool=True, **FLOAT)
-IsFinite = unary("is_finite", np.isfinite, "x is finite", gives_bool=True, **FLOAT)
-LogicalNot = unary("logical_not", np.logical_not, "not x", onnx=("Not", 1), accepts="bool")
+IsFinite = unary("is_finite", np.isfinite, "x is finite", aten=(), gives_bool=True, **FLOAT)
+LogicalNot = unary("logical_not", np.logical_not, "not x", aten=(), onnx=("Not", 1), accepts="bool")
 BitNot = unary(
-    "bit_not", np.invert, "every bit flipped; not x of bool", aten="aten.bitwise_not.default",
-    onnx=("BitwiseNot", 18), accepts="bits",
-)  # fmt: skip
+    "bit_not",
+    np.invert,
+    "every bit flipped; not x of bool",
+    aten=("aten.bitwise_not.default",),
+    onnx=("BitwiseNot", 18),
+    accepts="bits",
+)
 
 
 def _pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -222,8 +243,7 @@ def _floor_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _trunc_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.trunc(x / y)
-    quotient = np.abs(x) // np.abs(y)
-    return np.where((x < 0) != (y < 0), -quotient, quotient).astype(x.dtype)
+    return (x - np.fmod(x, y)) // y
 
 
 def _shift(function: Callable[..., np.ndarray], left: bool) -> Callable[..., np.ndarray]:

@@ -67,7 +67,7 @@ def _store(place: tuple[Any, ...], x: np.ndarray, updates: np.ndarray, reduce: s
     return result
 
 
-@op("take", aten=("aten.index_select.default", "aten.embedding.default"), onnx=("Gather", 13))
+@op("take", onnx=("Gather", 13))
 class Take(Op):
     """Slices of x along ``axis``, picked by ``indices`` of any rank: ``numpy.take``.
 
@@ -92,7 +92,7 @@ class Take(Op):
         return np.take(x, wrapped(self, indices, x.shape[self.axis]), self.axis)
 
 
-@op("gather", aten="aten.gather.default", onnx=("GatherElements", 13))
+@op("gather", onnx=("GatherElements", 13))
 class Gather(Op):
     """``out[i, j, k] = x[i, index[i, j, k], k]`` for ``axis`` 1: ``torch.gather``."""
 
@@ -121,7 +121,7 @@ def _grid(op: Op, index: np.ndarray, x: np.ndarray, axis: int) -> tuple[np.ndarr
     return tuple(place)
 
 
-@op("put", aten="aten.index_copy.default")
+@op("put")
 class Put(Op):
     """x with slices along ``axis`` replaced by, or joined with, ``updates``.
 
@@ -156,7 +156,7 @@ class Put(Op):
         return _store(place, x, updates, self.reduce)
 
 
-@op("scatter", aten="aten.scatter.src", onnx=("ScatterElements", 18))
+@op("scatter", onnx=("ScatterElements", 18))
 class Scatter(Op):
     """``out[i, index[i, j, k], k] = src[i, j, k]`` for ``axis`` 1: ``torch.scatter``.
 
@@ -192,7 +192,7 @@ class Scatter(Op):
         return _store(_grid(self, index, x, self.axis), x, updates, self.reduce)
 
 
-@op("one_hot", aten="aten.one_hot.default", onnx=("OneHot", 11))
+@op("one_hot", onnx=("OneHot", 11))
 class OneHot(Op):
     """1 at the place of each class along a new last axis, i64; a class outside gives zeros.
 
@@ -238,7 +238,7 @@ class Triangle(Op):
         return b.sub(b.iota(size=columns, dtype=i64), down)
 
 
-@op("triu", aten="aten.triu.default", onnx=("Trilu", 14))
+@op("triu", onnx=("Trilu", 14))
 class Triu(Triangle):
     """x on and above ``diagonal``, 0 below."""
 
@@ -251,7 +251,7 @@ class Triu(Triangle):
         return b.where(b.ge(self.distance(b, x), self.diagonal), x, b.const(0, x.dtype))
 
 
-@op("tril", aten="aten.tril.default")
+@op("tril")
 class Tril(Triangle):
     """x on and below ``diagonal``, 0 above."""
 

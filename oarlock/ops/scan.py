@@ -77,7 +77,7 @@ def _positions(x: np.ndarray, axis: int) -> np.ndarray:
     return np.broadcast_to(np.arange(x.shape[axis]).reshape(shape), x.shape)
 
 
-@op("cummax", aten="aten.cummax.default")
+@op("cummax")
 class CumMax(CumExtreme):
     """Largest of ``x[0], ..., x[i]`` along ``axis`` and the last index that holds it."""
 
@@ -87,7 +87,7 @@ class CumMax(CumExtreme):
         return self.scan(np.maximum, x)
 
 
-@op("cummin", aten="aten.cummin.default")
+@op("cummin")
 class CumMin(CumExtreme):
     """Smallest of ``x[0], ..., x[i]`` along ``axis`` and the last index that holds it."""
 
@@ -105,7 +105,7 @@ def order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
     return np.flip(last - np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
 
 
-@op("sort", aten="aten.sort.default")
+@op("sort")
 class Sort(Ordered):
     """x in order along ``axis`` and the indices that put it so; NaN is the largest.
 
@@ -127,7 +127,7 @@ class Sort(Ordered):
         return np.take_along_axis(x, indices, self.axis), indices
 
 
-@op("topk", aten="aten.topk.default", onnx=("TopK", 11))
+@op("topk", onnx=("TopK", 11))
 class TopK(Ordered):
     """The ``k`` largest or smallest along ``axis``, in order, and their indices; NaN is largest.
 

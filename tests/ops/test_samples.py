@@ -1,20 +1,29 @@
-"""Every record's samples: types, references, decompositions; derived from the registry."""
+"""Every record's samples: types, references, decompositions, text, symbolic sizes.
+
+Everything is derived from the registry: adding an op changes nothing here.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-import oarlock.ops  # noqa: F401  fills the registry
+from oarlock.errors import TypeMismatch
 from oarlock.evaluate import evaluate
-from oarlock.ir import Builder, Program, TensorType, Value, parser
-from oarlock.ir.op import REGISTRY, Sample
+from oarlock.ir import Dim, TensorType, parser
+from oarlock.ir.op import REGISTRY, Op, Sample
+from tests.samples import (
+    CASES,
+    COMPOSITE_CASES,
+    assert_agree,
+    draw,
+    program_of,
+    results_of,
+    types_of,
+)
 
-CASES = [
-    pytest.param(record, sample, id=f"{name}-{i}")
-    for name, record in sorted(REGISTRY.items())
-    for i, sample in enumerate(record.samples)
-]
 UNSAMPLED = {
     "param": "reads the weights of a program",
     "aten_call": "runs through PyTorch",
@@ -22,55 +31,21 @@ UNSAMPLED = {
 }
 
 
-def draw(sample: Sample, seed: int = 0) -> list[np.ndarray]:
-    """Random arrays for the types of a sample."""
-    rng = np.random.default_rng(seed)
-    arrays = []
-    for given in sample.inputs:
-        if isinstance(given, np.ndarray):
-            arrays.append(given)
-        elif given.dtype.is_float:
-            x = rng.uniform(sample.low, sample.high, given.shape)
-            arrays.append(x.astype(given.dtype.numpy))
-        elif given.dtype.is_bool:
-            arrays.append(rng.integers(0, 2, given.shape).astype(bool))
-        else:
-            arrays.append(rng.integers(-3, 4, given.shape).astype(given.dtype.numpy))
-    return arrays
-
-
-def types_of(sample: Sample) -> list[TensorType]:
-    from oarlock.ir import DType
-
-    return [
-        g if isinstance(g, TensorType) else TensorType(DType.of(g.dtype), g.shape)
-        for g in sample.inputs
-    ]
-
-
-def program_of(record, sample: Sample, *, decomposed: bool = False) -> Program:
-    """A program of one node, or of its decomposition."""
-    b = Builder()
-    values = [b.input(t, f"x{i}") for i, t in enumerate(types_of(sample))]
-    op = record(**sample.attrs)
-    out = op.decompose(b, *values) if decomposed else b.build(op, *values)
-    b.graph.outputs = [out] if isinstance(out, Value) else list(out)
-    return Program(b.graph)
-
-
-def arrays_of(result) -> list[np.ndarray]:
-    return list(result) if isinstance(result, tuple) else [result]
-
-
 def test_every_record_has_samples():
     missing = {n for n, r in REGISTRY.items() if not r.samples and n not in UNSAMPLED}
     assert missing == set()
 
 
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_record_has_an_equation(name):
+    record = REGISTRY[name]
+    assert record.__doc__ and not record.__doc__.startswith(record.__name__), name
+
+
 @pytest.mark.parametrize(("record", "sample"), CASES)
 def test_reference_has_the_inferred_type(record, sample):
-    program = program_of(record, sample)
-    results = arrays_of(evaluate(program, *draw(sample)))
+    program = program_of(record(**sample.attrs), types_of(sample.inputs))
+    results = results_of(evaluate(program, *draw(sample.inputs, sample)))
     for value, array in zip(program.graph.outputs, results, strict=True):
         assert array.dtype == value.dtype.numpy
         assert array.shape == value.shape
@@ -78,24 +53,91 @@ def test_reference_has_the_inferred_type(record, sample):
 
 @pytest.mark.parametrize(("record", "sample"), CASES)
 def test_text_round_trip(record, sample):
-    program = program_of(record, sample)
+    program = program_of(record(**sample.attrs), types_of(sample.inputs))
     assert parser.parse(str(program)) == program
 
 
-@pytest.mark.parametrize(
-    ("record", "sample"), [case for case in CASES if case.values[0].is_composite]
-)
+def check_decomposition(op: Op, types: list[TensorType], arrays: list, sample: Sample) -> None:
+    """The decomposition computes what the reference does."""
+    whole = program_of(op, types)
+    parts = program_of(op, types, decomposed=True)
+    assert [v.type for v in parts.graph.outputs] == [v.type for v in whole.graph.outputs]
+    expected = results_of(evaluate(whole, *arrays))
+    got = results_of(evaluate(parts, *arrays))
+    for value, g, e in zip(whole.graph.outputs, got, expected, strict=True):
+        assert_agree(g, e, value.dtype, arrays, sample.tolerance)
+
+
+@pytest.mark.parametrize(("record", "sample"), COMPOSITE_CASES)
 def test_decomposition_agrees(record, sample):
-    """A few roundings per element joined; exact for integers."""
-    arrays = draw(sample)
-    expected = arrays_of(evaluate(program_of(record, sample), *arrays))
-    got = arrays_of(evaluate(program_of(record, sample, decomposed=True), *arrays))
-    joined = max([1, *(a.size for a in arrays)])
-    for e, g in zip(expected, got, strict=True):
-        if e.dtype.kind != "f":
-            np.testing.assert_array_equal(g, e)
-            continue
-        eps = np.finfo(e.dtype).eps
-        scale = max(1.0, float(np.abs(e).max(initial=0)))
-        bound = 16 * eps * np.sqrt(joined) * scale * sample.tolerance
-        np.testing.assert_allclose(g, e, rtol=0, atol=bound)
+    arrays = draw(sample.inputs, sample)
+    check_decomposition(record(**sample.attrs), types_of(sample.inputs), arrays, sample)
+
+
+def replaced(value, size: int, dim: Dim):
+    """The attribute with ``size`` in tuples replaced."""
+    if isinstance(value, tuple):
+        return tuple(replaced(v, size, dim) for v in value)
+    return dim if type(value) is int and value == size else value
+
+
+def symbolic(record, sample: Sample) -> Iterator[tuple[Op, list, int]]:
+    """The op and its inputs with one size a symbol S, in shapes, then in attributes too."""
+    typed = [t for t in sample.inputs if isinstance(t, TensorType)]
+    for size in sorted({s for t in typed for s in t.shape if s > 1}):
+        dim = Dim("S", 0)
+        inputs = [
+            t.with_shape(replaced(t.shape, size, dim)) if isinstance(t, TensorType) else t
+            for t in sample.inputs
+        ]
+        shapes = {k: v for k, v in sample.attrs.items() if isinstance(v, tuple)}
+        shapes = {k: replaced(v, size, dim) for k, v in shapes.items()}
+        for attrs in (sample.attrs, {**sample.attrs, **shapes}):
+            op = record(**attrs)
+            try:
+                op.infer_types(types_of(inputs))
+            except TypeMismatch:
+                continue
+            yield op, inputs, size
+            break
+
+
+SYMBOLIC = [
+    pytest.param(op, inputs, size, case.values[1], id=f"{case.id}-{size}")
+    for case in CASES
+    for op, inputs, size in symbolic(*case.values)
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "size", "sample"), SYMBOLIC)
+@pytest.mark.parametrize("more", [0, 2])
+def test_symbolic_size_means_its_value(op, inputs, size, sample, more):
+    env = {"S": size + more}
+    bound = op.bind(env)
+    types = [t.concrete(env) for t in types_of(inputs)]
+    arrays = draw([x if isinstance(x, np.ndarray) else t for x, t in zip(inputs, types)], sample)
+    try:
+        fixed = program_of(bound, types)
+    except TypeMismatch:
+        pytest.skip("the attributes fit one size alone")
+    open_ = program_of(op, types_of(inputs))
+    assert [v.type.concrete(env) for v in open_.graph.outputs] == [
+        v.type for v in fixed.graph.outputs
+    ]
+    results = zip(*(results_of(evaluate(p, *arrays)) for p in (open_, fixed)), strict=True)
+    for got, expected in results:
+        np.testing.assert_array_equal(got, expected)
+    if op.is_composite:
+        check_decomposition(op, types_of(inputs), arrays, sample)
+
+
+def test_every_record_with_shapes_takes_a_symbolic_size():
+    open_ = {case.values[0].name for case in SYMBOLIC}
+    shaped = {
+        case.values[0].name
+        for case in CASES
+        if any(
+            isinstance(t, TensorType) and max(t.shape, default=0) > 1 for t in case.values[1].inputs
+        )
+    }
+    assert shaped - open_ == set()
