@@ -1,0 +1,214 @@
+"""Views, moves, creation and indexing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oarlock.capture.lift.registry import Lifter, lift
+from oarlock.ir import Dim, Value, bool_, bounds, dim_max, dim_min, i64
+from oarlock.ops.shape import full_slice
+
+
+@lift(
+    "aten.view.default", "aten._unsafe_view.default", "aten.reshape.default", "aten.flatten.using_ints",
+    "aten.unsqueeze.default", "aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims",
+    "aten.unflatten.int",
+)  # fmt: skip
+def reshape(b: Lifter, x: Value, *rest: Any) -> Value:
+    return b.fit(x, b.type)
+
+
+@lift(
+    "aten.clone.default", "aten.contiguous.default", "aten.detach.default", "aten.alias.default",
+    "aten.lift_fresh.default", "aten.lift_fresh_copy.default",
+)  # fmt: skip
+def same(b: Lifter, x: Value, *rest: Any, **options: Any) -> Value:
+    return x
+
+
+@lift("aten.permute.default")
+def permute(b: Lifter, x: Value, dims: Any) -> Value:
+    return b.transpose(x, perm=tuple(d % x.rank for d in dims))
+
+
+@lift("aten.transpose.int")
+def transpose(b: Lifter, x: Value, i: int, j: int) -> Value:
+    perm = list(range(x.rank))
+    if perm:
+        perm[i], perm[j] = perm[j], perm[i]
+    return b.transpose(x, perm=tuple(perm))
+
+
+@lift("aten.t.default", "aten.numpy_T.default")
+def t(b: Lifter, x: Value) -> Value:
+    return b.transpose(x, perm=tuple(reversed(range(x.rank))))
+
+
+@lift("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default")
+def expand(b: Lifter, x: Value, *rest: Any, **options: Any) -> Value:
+    return b.broadcast_to(x, shape=b.type.shape)
+
+
+@lift("aten.repeat.default")
+def repeat(b: Lifter, x: Value, repeats: Any) -> Value:
+    shape = (*([1] * (len(repeats) - x.rank)), *x.shape)
+    wide = b.reshape(x, shape=tuple(s for size in shape for s in (1, size)))
+    pairs = tuple(s for pair in zip(repeats, shape) for s in pair)
+    return b.reshape(b.broadcast_to(wide, shape=pairs), shape=b.type.shape)
+
+
+@lift("aten.cat.default", "aten.concat.default")
+def cat(b: Lifter, tensors: Any, dim: int = 0) -> Value:
+    kept = [b.to(x, b.type.dtype) for x in tensors if x.shape != (0,)]
+    return kept[0] if len(kept) == 1 else b.concat(*kept, axis=dim)
+
+
+@lift("aten.stack.default")
+def stack(b: Lifter, tensors: Any, dim: int = 0) -> Value:
+    axis = dim % (tensors[0].rank + 1)
+    wide = [
+        b.reshape(b.to(x, b.type.dtype), shape=(*x.shape[:axis], 1, *x.shape[axis:]))
+        for x in tensors
+    ]
+    return wide[0] if len(wide) == 1 else b.concat(*wide, axis=axis)
+
+
+def _clip(value: Any, size: Any) -> Any:
+    """A slice bound, negative from the end, inside ``[0, size]``."""
+    if (isinstance(value, Dim) and bounds(value)[0] < 0 and (bounds(value)[1] or 0) <= 0) or (
+        isinstance(value, int) and value < 0
+    ):
+        value = value + size
+    return dim_min(dim_max(value, 0), size)
+
+
+@lift("aten.slice.Tensor")
+def slice_(b: Lifter, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1):
+    axis = dim % x.rank
+    size = x.shape[axis]
+    start = 0 if start is None else _clip(start, size)
+    end = size if end is None or (isinstance(end, int) and end >= 2**62) else _clip(end, size)
+    return b.slice(x, **full_slice(x.type, axis, start, dim_max(start, end), step))
+
+
+@lift("aten.select.int")
+def select(b: Lifter, x: Value, dim: int, index: Any) -> Value:
+    axis = dim % x.rank
+    index = index + x.shape[axis] if isinstance(index, int) and index < 0 else index
+    return b.fit(b.slice(x, **full_slice(x.type, axis, index, index + 1)), b.type)
+
+
+def _pieces(b: Lifter, x: Value, dim: int) -> tuple[Value, ...]:
+    axis, start, parts = dim % x.rank, 0, []
+    for out in b.out:
+        stop = start + (out.shape[axis] if out.rank == x.rank else 1)
+        parts.append(b.fit(b.slice(x, **full_slice(x.type, axis, start, stop)), out))
+        start = stop
+    return tuple(parts)
+
+
+@lift(
+    "aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default", "aten.split.sizes",
+    "aten.tensor_split.sections",
+)  # fmt: skip
+def split(b: Lifter, x: Value, sizes: Any, dim: int = 0) -> tuple[Value, ...]:
+    return _pieces(b, x, dim)
+
+
+@lift("aten.unbind.int")
+def unbind(b: Lifter, x: Value, dim: int = 0) -> tuple[Value, ...]:
+    return _pieces(b, x, dim)
+
+
+@lift("aten.constant_pad_nd.default", "aten.pad.default")
+def pad(b: Lifter, x: Value, amounts: Any, *rest: Any) -> Value:
+    mode = rest[0] if rest and isinstance(rest[0], str) else "constant"
+    value = next((r for r in rest if isinstance(r, (int, float))), 0.0)
+    if mode != "constant" or any(isinstance(a, int) and a < 0 for a in amounts):
+        raise NotImplementedError(f"padding {mode} {amounts}")
+    low, high = [0] * x.rank, [0] * x.rank
+    for i in range(len(amounts) // 2):
+        low[x.rank - 1 - i], high[x.rank - 1 - i] = amounts[2 * i], amounts[2 * i + 1]
+    return b.pad(x, low=tuple(low), high=tuple(high), value=float(value))
+
+
+@lift("aten.flip.default")
+def flip(b: Lifter, x: Value, dims: Any) -> Value:
+    return b.flip(x, axes=tuple(d % x.rank for d in dims))
+
+
+@lift("aten.tril.default")
+def tril(b: Lifter, x: Value, diagonal: int = 0) -> Value:
+    return b.tril(x, diagonal=diagonal)
+
+
+@lift("aten.triu.default")
+def triu(b: Lifter, x: Value, diagonal: int = 0) -> Value:
+    return b.triu(x, diagonal=diagonal)
+
+
+@lift("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
+def arange(b: Lifter, *bounds_: Any, **options: Any) -> Value:
+    start = bounds_[0] if len(bounds_) > 1 else 0
+    step = bounds_[2] if len(bounds_) > 2 else 1
+    places = b.iota(size=b.type.shape[0], dtype=i64)
+    if step != 1:
+        places = b.to(places, b.type.dtype)
+        places = b.mul(places, b.to(step, b.type.dtype))
+    places = b.to(places, b.type.dtype)
+    return places if start == 0 else b.add(places, b.to(start, b.type.dtype))
+
+
+@lift("aten.full.default", "aten.full_like.default", "aten.new_full.default")
+def full(b: Lifter, like: Any, *rest: Any, **options: Any) -> Value:
+    return b.full(rest[-1], b.type.shape, b.type.dtype)
+
+
+@lift("aten.zeros.default", "aten.zeros_like.default", "aten.new_zeros.default")
+@lift("aten.empty.memory_format", "aten.new_empty.default", "aten.empty_like.default")
+def zeros(b: Lifter, *rest: Any, **options: Any) -> Value:
+    return b.full(0, b.type.shape, b.type.dtype)
+
+
+@lift("aten.ones.default", "aten.ones_like.default", "aten.new_ones.default")
+def ones(b: Lifter, *rest: Any, **options: Any) -> Value:
+    return b.full(1, b.type.shape, b.type.dtype)
+
+
+@lift("aten.scalar_tensor.default")
+def scalar_tensor(b: Lifter, value: Any, **options: Any) -> Value:
+    return b.to(value, b.type.dtype)
+
+
+@lift("aten.embedding.default")
+def embedding(b: Lifter, weight: Value, indices: Value, *rest: Any) -> Value:
+    return b.take(weight, indices, axis=0)
+
+
+@lift("aten.index_select.default")
+def index_select(b: Lifter, x: Value, dim: int, index: Value) -> Value:
+    return b.take(x, index, axis=dim)
+
+
+@lift("aten.gather.default")
+def gather(b: Lifter, x: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
+    return b.gather(x, index, axis=dim)
+
+
+@lift("aten.index.Tensor")
+def index(b: Lifter, x: Value, indices: Any) -> Value:
+    given = [(axis, i) for axis, i in enumerate(indices) if i is not None]
+    axes = [axis for axis, _ in given]
+    if any(i.dtype is bool_ for _, i in given) or axes != list(range(axes[0], axes[0] + len(axes))):
+        raise NotImplementedError("indexing by a mask or by separated axes")
+    first, count = axes[0], len(axes)
+    flat, size = None, 1
+    for axis, i in reversed(given):
+        i = b.to(i, i64)
+        extent = b.to(x.shape[axis], i64)
+        i = b.where(b.lt(i, 0), b.add(i, extent), i) if count > 1 else i
+        term = i if flat is None else b.mul(i, b.to(size, i64))
+        flat = term if flat is None else b.add(flat, term)
+        size = size * x.shape[axis]
+    joined = b.reshape(x, shape=(*x.shape[:first], size, *x.shape[first + count :]))
+    return b.take(joined, flat, axis=first)
