@@ -224,8 +224,8 @@ class Glu(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         axis = axis_of(self, (x,), self.axis)
-        if isinstance(x.shape[axis], int) and x.shape[axis] % 2:
-            raise self.fail((x,), f"axis {axis} of size {x.shape[axis]} has no halves")
+        if x.shape[axis] % 2 != 0:
+            raise self.fail((x,), f"axis {axis} of size {x.shape[axis]} is not known to be even")
         return x.with_shape((*x.shape[:axis], x.shape[axis] // 2, *x.shape[axis + 1 :]))
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -238,5 +238,5 @@ class Glu(Op):
         axis = self.axis % x.rank
         half = x.shape[axis] // 2
         left = b.slice(x, **full_slice(x.type, axis, 0, half))
-        right = b.slice(x, **full_slice(x.type, axis, half, x.shape[axis]))
+        right = b.slice(x, **full_slice(x.type, axis, half, half + half))
         return b.mul(left, b.sigmoid(right))

@@ -54,6 +54,18 @@ class Attention(Op):
     def _scale(self, depth: int) -> float:
         return 1 / math.sqrt(depth) if self.scale is None else self.scale
 
+    def _scale_of(self, b: Any, q: Any) -> Any:
+        depth = q.shape[-1]
+        if self.scale is not None or isinstance(depth, int):
+            return self._scale(depth)
+        return b.rsqrt(b.cast(b.size(dim=depth), dtype=q.dtype))
+
+    def _scale_value(self, b: Any, q: Any) -> Any:
+        depth = q.shape[-1]
+        if self.scale is not None or isinstance(depth, int):
+            return self._scale(depth)
+        return b.rsqrt(b.cast(b.size(dim=depth), dtype=q.dtype))
+
     def reference(self, q, k, v, mask=None):
         k, v = (np.repeat(x, q.shape[1] // x.shape[1], 1) for x in (k, v))
         scores = q @ np.swapaxes(k, -1, -2) * q.dtype.type(self._scale(q.shape[-1]))
@@ -66,7 +78,7 @@ class Attention(Op):
     def decompose(self, b: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
         k, v = (_repeat_heads(b, x, q.shape[1]) for x in (k, v))
         scores = b.matmul(q, b.transpose(k, perm=(0, 1, 3, 2)))
-        scores = b.mul(scores, self._scale(q.shape[-1]))
+        scores = b.mul(scores, self._scale_of(b, q))
         never = b.const(-math.inf, q.dtype)
         if self.causal:
             rows, columns = scores.shape[-2:]

@@ -119,6 +119,10 @@ class ConvTranspose(Op):
         same_dtype(self, types)
         if x.rank < 3 or w.rank != x.rank or w.shape[0] != x.shape[1]:
             raise self.fail(types, "expected x[N, I, ...] and w[I, O/groups, ...]")
+        if not all(isinstance(s, int) for s in w.shape):
+            raise self.fail(types, "expected a w of known sizes")
+        if bias is not None and bias.shape != (w.shape[1] * self.groups,):
+            raise self.fail(types, f"expected a bias of shape [{w.shape[1] * self.groups}]")
         out = tuple(
             (s - 1) * st - p[0] - p[1] + d * (k - 1) + o + 1
             for s, st, p, d, k, o in zip(
