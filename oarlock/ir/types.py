@@ -139,7 +139,7 @@ def decode_bf16(bits: np.ndarray) -> np.ndarray:
 
 def encode_bf16(x: np.ndarray) -> np.ndarray:
     """float to bf16 bits (uint16), nearest, ties to even; NaN stays NaN."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    bits = np.asarray(x, np.float32, order="C").view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(x), np.uint32(0x7FC0), rounded).astype(np.uint16)
 

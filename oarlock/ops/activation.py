@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from oarlock.ir import TensorType, f32
+from oarlock.ir import TensorType, bf16, f32, i64
 from oarlock.ir.op import Op, Sample, op
-from oarlock.ops.rules import axis_of
+from oarlock.ops.elementwise import Erf
+from oarlock.ops.rules import axis_of, same_dtype
+from oarlock.ops.shape import full_slice
 
-CASE = [Sample((TensorType(f32, (5, 17)),), {}, -6.0, 6.0)]
+CASE = [
+    Sample((TensorType(f32, (5, 17)),), {}, -6.0, 6.0),
+    Sample((TensorType(bf16, (0, 3)),)),
+    Sample((np.array([np.nan, np.inf, -np.inf, 0, -0.0, 3, -3, 30, -30, 100], np.float32),)),
+]
 
 
 class Activation(Op):
@@ -29,12 +35,6 @@ class Activation(Op):
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    from oarlock.ir.op import get
-
-    return get("erf")().reference(x)
 
 
 @op("sigmoid", aten="aten.sigmoid.default", onnx=("Sigmoid", 13))
@@ -56,6 +56,8 @@ class Relu(Op):
     samples = CASE
 
     def infer(self, x: TensorType) -> TensorType:
+        if x.dtype.is_bool:
+            raise self.fail((x,), "expected number elements, got bool")
         return x
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -72,9 +74,15 @@ class Clamp(Op):
     low: float | None = None
     high: float | None = None
     pointwise = True
-    samples = [Sample((TensorType(f32, (5, 7)),), {"low": -1.0, "high": 0.5})]
+    samples = [
+        *(Sample(c.inputs, {"low": -1.0, "high": 0.5}, c.low, c.high) for c in CASE),
+        Sample((TensorType(f32, (5, 7)),), {"low": 0.25}),
+        Sample((TensorType(i64, (5, 7)),), {"low": -1, "high": 2}),
+    ]
 
     def infer(self, x: TensorType) -> TensorType:
+        if x.dtype.is_bool:
+            raise self.fail((x,), "expected number elements, got bool")
         return x
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -94,13 +102,18 @@ class Gelu(Activation):
     """
 
     approximate: str = "none"
-    samples = [*CASE, Sample(CASE[0].inputs, {"approximate": "tanh"}, -6.0, 6.0)]
+    samples = [*CASE, *(Sample(c.inputs, {"approximate": "tanh"}, c.low, c.high) for c in CASE)]
+
+    def infer(self, x: TensorType) -> TensorType:
+        if self.approximate not in ("none", "tanh"):
+            raise self.fail((x,), f"approximate={self.approximate!r}; expected 'none' or 'tanh'")
+        return super().infer(x)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         if self.approximate == "tanh":
             inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
             return (0.5 * x * (1 + np.tanh(inner))).astype(x.dtype)
-        return (0.5 * x * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype)
+        return (0.5 * x * (1 + Erf().reference(x / math.sqrt(2)))).astype(x.dtype)
 
     def decompose(self, b: Any, x: Any) -> Any:
         if self.approximate == "tanh":
@@ -204,6 +217,96 @@ class Elu(Activation):
         return result if self.scale == 1.0 else b.mul(result, self.scale)
 
 
+@op("celu", onnx=("Celu", 12))
+class Celu(Activation):
+    """``x`` where positive, else ``alpha * (exp(x / alpha) - 1)``."""
+
+    alpha: float = 1.0
+    samples = [*CASE, Sample(CASE[0].inputs, {"alpha": 0.5}, -6.0, 6.0)]
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        low = self.alpha * np.expm1(np.minimum(x, 0) / self.alpha)
+        return np.where(x > 0, x, low).astype(x.dtype)
+
+    def decompose(self, b: Any, x: Any) -> Any:
+        return b.elu(x, alpha=self.alpha, input_scale=1.0 / self.alpha)
+
+
+@op("selu", aten="aten.selu.default", onnx=("Selu", 6))
+class Selu(Activation):
+    """``scale * elu(x, alpha)`` with the constants that keep mean 0 and variance 1.
+
+    Source: Klambauer et al., "Self-Normalizing Neural Networks" (2017).
+    """
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return Elu(**SELU).reference(x)
+
+    def decompose(self, b: Any, x: Any) -> Any:
+        return b.elu(x, **SELU)
+
+
+SELU = {"alpha": 1.6732632423543772, "scale": 1.0507009873554805}
+
+
+@op("softsign", onnx=("Softsign", 22))
+class Softsign(Activation):
+    """``x / (1 + |x|)``"""
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x / (1 + np.abs(x))
+
+    def decompose(self, b: Any, x: Any) -> Any:
+        return b.div(x, b.add(b.abs(x), 1.0))
+
+
+@op("square", aten="aten.square.default")
+class Square(Op):
+    """``x * x``"""
+
+    pointwise = True
+    samples = [*CASE, Sample((TensorType(i64, (7,)),))]
+
+    def infer(self, x: TensorType) -> TensorType:
+        if x.dtype.is_bool:
+            raise self.fail((x,), "expected number elements, got bool")
+        return x
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x * x
+
+    def decompose(self, b: Any, x: Any) -> Any:
+        return b.mul(x, x)
+
+
+@op("prelu", aten="aten.prelu.default", onnx=("PRelu", 16))
+class PRelu(Op):
+    """``x`` where positive, else ``slope * x`` with a slope per channel, or one for all.
+
+    Shapes:  x [N, C, ...]; slope [C] or [1]  ->  [N, C, ...]
+    """
+
+    samples = [
+        Sample((TensorType(f32, (2, 3, 5)), TensorType(f32, (3,)))),
+        Sample((TensorType(f32, (7,)), TensorType(f32, (1,)))),
+    ]
+
+    def infer(self, x: TensorType, slope: TensorType) -> TensorType:
+        types = (x, slope)
+        same_dtype(self, types)
+        channels = x.shape[1] if x.rank > 1 else 1
+        if not x.dtype.is_float or slope.shape not in ((channels,), (1,)):
+            raise self.fail(types, f"expected floats and a slope of shape [{channels}] or [1]")
+        return x
+
+    def reference(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        return np.where(x > 0, x, x * slope.reshape(-1, *[1] * max(x.ndim - 2, 0)))
+
+    def decompose(self, b: Any, x: Any, slope: Any) -> Any:
+        wide = b.reshape(slope, shape=(*slope.shape, *[1] * max(x.rank - 2, 0)))
+        return b.where(b.gt(x, 0.0), x, b.mul(x, wide))
+
+
 @op("log_sigmoid")
 class LogSigmoid(Activation):
     """``log(sigmoid(x))`` without overflow."""
@@ -233,8 +336,6 @@ class Glu(Op):
         return left * _sigmoid(right)
 
     def decompose(self, b: Any, x: Any) -> Any:
-        from oarlock.ops.shape import full_slice
-
         axis = self.axis % x.rank
         half = x.shape[axis] // 2
         left = b.slice(x, **full_slice(x.type, axis, 0, half))
