@@ -16,7 +16,7 @@ class Body:
 
     def __init__(self) -> None:
         self._open: list[list[L.Stmt]] = [[]]
-        self._names: Counter[str] = Counter()
+        self._names: Counter[str] = Counter(dict.fromkeys(("begin", "end", "tid", "c"), 1))
 
     @property
     def statements(self) -> tuple[L.Stmt, ...]:
@@ -46,6 +46,11 @@ class Body:
         self._names[hint] += 1
         count = self._names[hint]
         return hint if count == 1 else self.name(f"{hint}_{count}")
+
+    def reserve(self, *names: str) -> None:
+        """Names that locals must not take, such as those of pointers."""
+        for name in names:
+            self._names[name] += 1
 
     def add(self, *statements: L.Stmt) -> None:
         """Append statements made elsewhere."""

@@ -39,12 +39,12 @@ from oarlock.ir.types import i64
 if TYPE_CHECKING:
     from oarlock.codegen.fuse import Epilogue
 
-Given = Callable[[Index], L.Expr]
+Given = Callable[[Index], "L.Expr | None"]  # None: not held at this index
 
 
 @dataclass
 class _Level:
-    """A loop that is open: its symbols, and the statements before which it has no others."""
+    """An open block: the symbols bound in it, and its statements so far."""
 
     names: set[str]
     statements: list[L.Stmt]
@@ -61,6 +61,7 @@ class Emitter:
         space: Space | None = None,
     ) -> None:
         self.body, self.pointers, self.inline = body, dict(pointers), set(inline)
+        body.reserve(*(p.name for p in pointers.values()))
         self.space = space if space is not None else Space()
         self.env: dict[str, L.Expr] = {}
         self.vector, self.lanes = "", 1
@@ -106,8 +107,9 @@ class Emitter:
 
     def value(self, value: Value, index: Index) -> L.Expr:
         """The expression of ``value`` at ``index``: a vector when the index runs with the lanes."""
-        if value in self.given:
-            return self.given[value](index)
+        held = self.given[value](index) if value in self.given else None
+        if held is not None:
+            return held
         node = value.producer
         if node is None or node not in self.inline:
             return self.load(value, index)
@@ -144,7 +146,7 @@ class Emitter:
         return max((k for k, level in enumerate(self._levels) if level.names & names), default=0)
 
     def _hint(self, value: Value) -> str:
-        return value.producer.name.rstrip("_") if value.producer else value.name or "v"
+        return value.producer.name if value.producer in self.inline else "v"
 
     # Memory
 
@@ -313,7 +315,7 @@ def _and(a: L.Expr, b: L.Expr) -> L.Expr:
 
 def _concat(e: Emitter, node: Node, index: Index) -> L.Expr:
     """A chain of choices along the axis, each part read at the nearest element inside."""
-    axis = node.op.axis  # type: ignore[attr-defined]
+    axis = node.op.axis % node.output.rank  # type: ignore[attr-defined]
     starts: list[Size] = [0]
     for v in node.inputs:
         starts.append(starts[-1] + v.shape[axis])

@@ -168,7 +168,7 @@ def _reshape(node: Node, index: Index, space: Space) -> Index:
 def _transpose(node: Node, index: Index, space: Space) -> Index:
     result: list[Size] = [0] * len(index)
     for k, axis in enumerate(node.op.perm):  # type: ignore[attr-defined]
-        result[axis] = index[k]
+        result[axis % len(index)] = index[k]
     return tuple(result)
 
 
@@ -182,7 +182,8 @@ def _slice(node: Node, index: Index, space: Space) -> Index:
 
 
 def _flip(node: Node, index: Index, space: Space) -> Index:
-    axes, shape = node.op.axes, node.output.shape  # type: ignore[attr-defined]
+    shape = node.output.shape
+    axes = {k % len(shape) for k in node.op.axes}  # type: ignore[attr-defined]
     return tuple(shape[k] - 1 - i if k in axes else i for k, i in enumerate(index))
 
 
@@ -200,7 +201,7 @@ def _reshape_forward(node: Node, index: Index, space: Space) -> Index:
 
 
 def _transpose_forward(node: Node, index: Index, space: Space) -> Index:
-    return tuple(index[axis] for axis in node.op.perm)  # type: ignore[attr-defined]
+    return tuple(index[axis % len(index)] for axis in node.op.perm)  # type: ignore[attr-defined]
 
 
 FORWARD: dict[str, Callable[[Node, Index, Space], Index]] = {

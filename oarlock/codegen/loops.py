@@ -82,9 +82,10 @@ from oarlock.codegen.expressions import (
     u64,
     unary,
 )  # fmt: skip
-from oarlock.ir.types import i32
+from oarlock.ir.types import bool_, f32, f64, i32, i64
 
 __all__ = [
+    "bool_", "f32", "f64", "i32", "i64",
     "Across", "Address", "Assign", "BEGIN", "Binary", "Bits", "Break", "CType", "Call",
     "CallStatement", "Cast", "Comment", "Compare", "Const", "Declare", "DeclareArray",
     "DeclarePointer", "DimVar", "END", "Expr", "Extract", "For", "Function", "Gather", "INDEX",

@@ -78,6 +78,7 @@ RULES: dict[str, Rule] = {
     "bit_and": _binary("and"),
     "bit_or": _binary("or"),
     "bit_xor": _binary("xor"),
+    "pow": lambda a, b: L.call("pow" if a.dtype.is_float else "pow_int", a, b),
     "where": lambda c, a, b: L.select(c, a, b),
     **{op: _compare(op) for op in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{op: _for_floats(op) for op in ("floor", "ceil", "round", "trunc")},

@@ -1,7 +1,9 @@
 """Prelude functions in loop IR: one source for scalars and vectors of every width.
 
 ``FUNCTIONS[name](name, type, c_name)`` gives the Function for arguments of ``type``, or None when
-the vector version goes lane by lane through the scalar one.
+the vector version goes lane by lane through the scalar one.  A definition is for one element type or
+for all; f32 without one of its own goes through f64, which leaves it correctly rounded but for rare
+cases (at most 0.501 ULP beyond the error of the f64 function).
 """
 
 from __future__ import annotations
@@ -10,33 +12,51 @@ from collections.abc import Callable
 
 from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
-from oarlock.ir.types import f32
+from oarlock.ir.types import DType, f32, f64
 
-Definition = Callable[[Body, L.Expr], L.Expr]
+Define = Callable[..., L.Expr]
 Builder = Callable[[str, L.CType, str], "L.Function | None"]
 FUNCTIONS: dict[str, Builder] = {}
+_DEFINITIONS: dict[str, dict[DType | None, tuple[Define, bool]]] = {}
 
 
-def function(name: str, vector: bool = True) -> Callable[[Callable[..., L.Expr]], Callable]:
-    """Register ``define(body, *args) -> result`` as prelude function ``name``."""
+def function(
+    name: str, dtype: DType | None = None, vector: bool = True
+) -> Callable[[Define], Define]:
+    """Register ``define(body, *args) -> result``; ``vector`` False: vectors go lane by lane."""
 
-    def register(define: Callable[..., L.Expr]) -> Callable[..., L.Expr]:
-        def build(_: str, type: L.CType, c_name: str) -> L.Function | None:
-            if type.lanes > 1 and not vector:
-                return None
-            count = define.__code__.co_argcount - 1
-            params = tuple(L.Var("xyz"[i], type) for i in range(count))
-            body = Body()
-            result = define(body, *params)
-            body.returns(result)
-            return L.Function(
-                c_name, body.statements, params=params, returns=result.type, is_kernel=False
-            )
-
-        FUNCTIONS[name] = build
+    def register(define: Define) -> Define:
+        _DEFINITIONS.setdefault(name, {})[dtype] = (define, vector)
+        FUNCTIONS[name] = _build
         return define
 
     return register
+
+
+def _build(name: str, type: L.CType, c_name: str) -> L.Function | None:
+    found = _DEFINITIONS[name]
+    define, vector = found.get(type.dtype) or found.get(None) or (_through_f64(name), True)
+    if type.lanes > 1 and not vector:
+        return None
+    params = tuple(L.Var("xyz"[i], type) for i in range(arity(name)))
+    body = Body()
+    body.reserve("x", "y", "z")
+    result = define(body, *params)
+    body.returns(result)
+    return L.Function(c_name, body.statements, params=params, returns=result.type, is_kernel=False)
+
+
+def arity(name: str) -> int:
+    """How many operands a function of the table takes."""
+    define, _ = next(iter(_DEFINITIONS[name].values()))
+    return define.__code__.co_argcount - 1
+
+
+def _through_f64(name: str) -> Define:
+    def define(_: Body, *args: L.Expr) -> L.Expr:
+        return L.cast(L.call(name, *(L.cast(a, f64) for a in args)), f32)
+
+    return define
 
 
 @function("min")
@@ -61,6 +81,9 @@ def _minimum(_: Body, x: L.Expr, y: L.Expr) -> L.Expr:
     """NaN of either operand is returned."""
     smaller = L.minimum(x, y)
     return L.select(L.compare("ne", x, x), x, smaller) if x.dtype.is_float else smaller
+
+
+# ---- f16 and bf16 --------------------------------------------------------------------------------
 
 
 @function("decode_bf16")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from oarlock.codegen import loops as L
+from oarlock.codegen.c.functions import FUNCTIONS, arity
 from oarlock.codegen.c.literals import literal
 from oarlock.codegen.c.names import function_name, scalar_name
 from oarlock.ir.types import DType, bf16, bool_, f16, f32, i8, i32, i64
@@ -219,21 +220,102 @@ def _sqrt(p: Prelude, type: L.CType, name: str) -> str:
     return _define(scalar, me, f"{scalar} x", f"return __builtin_sqrt{suffix}(x);")
 
 
+_TWO_OVER_PI = (
+    "0, 0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041, 0xfe5163ab,",
+    "0xdebbc561, 0xb7246e3a, 0x424dd2e0, 0x06492eea, 0x09d1921c, 0xfe1deb1c, 0xb129a73e,",
+    "0xe88235f5, 0x2ebb4484, 0xe99c7026, 0xb45f7e41, 0x3991d639, 0x835339f4, 0x9c845f8b,",
+    "0xbdf9283b, 0x1ff897ff, 0xde05980f, 0xef2f118b, 0x5a0a6d1f, 0x6d367ecf, 0x27cb09b7,",
+    "0x4f463f66, 0x9e5fea2d, 0x7527bac7, 0xebe5f17b, 0x3d0739f7, 0x8a5292ea, 0x6bfb5fb1,",
+    "0x1f8d5d08, 0x56033046, 0xfc7b6bab, 0xf0cfbc20, 0x9af4361d",
+)
+
+
+def _turns(p: Prelude, type: L.CType, name: str) -> str:
+    """``x * 2/pi`` modulo 4, in units of 2**-126, for 2**20 <= |x| < inf (Payne and Hanek)."""
+    bits = p.require("bits_u64", type)
+    lines = [
+        "static const uint32_t table[] = {",
+        *(f"    {row}" for row in _TWO_OVER_PI),
+        "};",
+        f"const uint64_t w = {bits}(x);",
+        "const uint64_t m = (w & UINT64_C(0xfffffffffffff)) | UINT64_C(0x10000000000000);",
+        "const int64_t at = (int64_t)((w >> 52) & 2047) - 1075 + 62;",
+        "const uint32_t *t = table + (at >> 5);",
+        "const int shift = (int)(at & 31);",
+        "uint32_t sum[6] = {0, 0, 0, 0, 0, 0};",
+        "for (int part = 0; part < 2; ++part) {",
+        "  const uint64_t factor = part ? m >> 32 : m & UINT64_C(0xffffffff);",
+        "  uint64_t carry = 0;",
+        "  for (int i = part; i < 6; ++i) {",
+        "    const int k = 5 - (i - part);",
+        "    const uint64_t pair = ((uint64_t)t[k] << 32) | t[k + 1];",
+        "    const uint64_t word = (pair << shift) >> 32;",
+        "    carry += word * factor + sum[i];",
+        "    sum[i] = (uint32_t)carry;",
+        "    carry >>= 32;",
+        "  }",
+        "}",
+        "*high = ((uint64_t)sum[5] << 32) | sum[4];",
+        "*low = ((uint64_t)sum[3] << 32) | sum[2];",
+    ]
+    return _define(
+        "void", function_name(name, type), "double x, uint64_t *high, uint64_t *low", *lines
+    )
+
+
+def _large_rest(p: Prelude, type: L.CType, name: str) -> str:
+    """``x - k * pi/2`` in [-pi/4, pi/4] for large x; NaN for inf and NaN."""
+    if type.lanes > 1:
+        return per_lane(p, type, name)
+    lines = [
+        "uint64_t high = 0, low = 0;",
+        "if (!(x - x == 0)) return x - x;",
+        f"{p.require('turns', type)}(x, &high, &low);",
+        "high = (high << 2) | (low >> 62);",
+        "low <<= 2;",
+        "const int down = (int)(high >> 63);",
+        "if (down) {",
+        "  high = ~high;",
+        "  low = ~low;",
+        "}",
+        "const double part = (double)high * 0x1p-64 + (double)low * 0x1p-128;",
+        "const double rest = part * 0x1.921fb54442d18p+0;",
+        "return (x < 0) != down ? -rest : rest;",
+    ]
+    return _define("double", function_name(name, type), "double x", *lines)
+
+
+def _large_quadrant(p: Prelude, type: L.CType, name: str) -> str:
+    """The k of ``large_rest`` modulo 4, with the sign of x."""
+    if type.lanes > 1:
+        return per_lane(p, type, name)
+    lines = [
+        "uint64_t high = 0, low = 0;",
+        "if (!(x - x == 0)) return 0;",
+        f"{p.require('turns', type)}(x, &high, &low);",
+        "const double k = (double)((high >> 62) + ((high >> 61) & 1));",
+        "return x < 0 ? -k : k;",
+    ]
+    return _define("double", function_name(name, type), "double x", *lines)
+
+
+def _c_div(p: Prelude, type: L.CType, name: str) -> str:
+    """C's division of integers, where it is defined."""
+    scalar, me = scalar_name(type.dtype), function_name(name, type)
+    return _define(scalar, me, f"{scalar} x, {scalar} y", f"return ({scalar})(x / y);")
+
+
 def per_lane(p: Prelude, type: L.CType, name: str) -> str:
     """A vector function of one or two vectors by its scalar version."""
     vector, me = p.vector(type), function_name(name, type)
     scalar = p.require(name, type.with_lanes(1))
-    arity = 2 if name in _TWO_OPERANDS else 1
-    names = "xy"[:arity]
+    names = "xy"[: arity(name) if name in FUNCTIONS else 1]
     args = ", ".join(f"{vector} {x}" for x in names)
     items = ", ".join(f"{x}[i]" for x in names)
     loop = f"for (int i = 0; i < {type.lanes}; ++i) r[i] = {scalar}({items});"
     return _define(vector, me, args, f"{vector} r = x;", loop, "return r;")
 
 
-_TWO_OPERANDS = frozenset(
-    ("floor_div", "remainder", "fmod", "trunc_div", "pow", "shift_left", "shift_right", "atan2")
-)
 _TEXTS: dict[str, TextBuilder] = {
     "load": _load,
     "store": _store,
@@ -245,5 +327,9 @@ _TEXTS: dict[str, TextBuilder] = {
     "select": _select,
     "any": _any,
     "sqrt": _sqrt,
+    "c_div": _c_div,
+    "turns": _turns,
+    "large_rest": _large_rest,
+    "large_quadrant": _large_quadrant,
 }
 _FAMILIES: dict[str, TextBuilder] = {"bits": _bits, "across": _across, "cast": _cast}

@@ -8,6 +8,7 @@ conversions) and ``functions.FUNCTIONS`` (loop IR, one source for scalars and ve
 from __future__ import annotations
 
 from oarlock.codegen import loops as L
+from oarlock.codegen.c import arithmetic, math_f32, math_f64  # noqa: F401  definitions
 from oarlock.codegen.c.functions import FUNCTIONS
 from oarlock.codegen.c.memory import per_lane, text_builder
 from oarlock.codegen.c.names import function_name, scalar_name, vector_name

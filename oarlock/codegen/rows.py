@@ -1,0 +1,340 @@
+"""Loop groups with reductions: phases over rows, see ``nests``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from oarlock.codegen import loops as L
+from oarlock.codegen import scalars
+from oarlock.codegen.domain import Axis, Domain, is_reduction, merge_axes, reduced_axes
+from oarlock.codegen.emitter import Emitter, symbols_of
+from oarlock.codegen.indexing import BACKWARD, Index
+from oarlock.ir.dim import Size, product
+from oarlock.ir.graph import Node, Value
+from oarlock.ir.types import DType, i32
+
+if TYPE_CHECKING:
+    from oarlock.codegen.nests import Nest
+
+SCRATCH_LIMIT = 1 << 16  # elements of a row worth keeping rather than computing again
+
+
+@dataclass
+class _Accumulator:
+    """A reduction in progress: ``vector`` adds whole vectors, ``scalar`` the elements left over."""
+
+    node: Node
+    scalar: L.Var
+    vector: L.Var | None
+    places: list[L.Var] = field(default_factory=list)  # argmax, argmin: where the best is
+
+
+class Rows:
+    """Builds the body of a group with reductions."""
+
+    def __init__(self, nest: Nest, domain: Domain) -> None:
+        from oarlock.codegen.nests import vector_axis
+
+        self.nest, self.domain, self.body = nest, domain, nest.body
+        axes = merge_axes(domain)
+        nest.axes = axes
+        self.kept = [a for a in axes if not a.reduced]
+        self.reduced = [a for a in axes if a.reduced]
+        self.vector = vector_axis(domain, axes) if axes else None
+        self.lanes = nest.lanes(self.vector.extent) if self.vector else 1
+        self.e: Emitter = nest.emitter(domain, axes)
+        self.stages = _stages(nest.nodes)
+        self.saved: dict[Value, L.Pointer] = {}
+        self.first_phase: dict[Value, int] = {}
+        self._choose_saved()
+
+    def build(self) -> Size:
+        """Emit; the parallel extent."""
+        across = self.vector is not None and not self.vector.reduced and self.lanes > 1
+        if across:
+            return self._lanes_are_rows()
+        if not self.kept:
+            with self.body.if_(L.compare("lt", L.BEGIN, L.END)):
+                self._row(1)
+            return 1
+        with self.nest.items(self.e, self.kept):
+            self._row(1)
+        return product(a.extent for a in self.kept)
+
+    def _lanes_are_rows(self) -> Size:
+        """Items are vectors of rows; the last one may be a loop over single rows."""
+        axis = self.vector
+        assert axis is not None
+        others = [a for a in self.kept if a is not axis]
+        blocks = (axis.extent + (self.lanes - 1)) // self.lanes
+        block = Axis(self.domain.space.symbol("_block", blocks), blocks)
+        with self.nest.items(self.e, [*others, block]):
+            start = self.body.let("start", self.e.env["_block"] * self.lanes)
+            extent = L.index(axis.extent)
+            whole = L.compare("le", start + self.lanes, extent)
+            if L.number_of(extent) is not None and int(L.number_of(extent) or 0) % self.lanes == 0:
+                self._vector_of_rows(axis, start, self.lanes)
+                return product(a.extent for a in [*others, block])
+            with self.body.if_(whole):
+                self._vector_of_rows(axis, start, self.lanes)
+            with self.body.else_(), self.body.loop("row", start, extent) as row:
+                self._vector_of_rows(axis, row, 1)
+        return product(a.extent for a in [*others, block])
+
+    def _vector_of_rows(self, axis: Axis, var: L.Expr, lanes: int) -> None:
+        self.e.bind_symbol(axis.name, var)
+        self.e.vectorise(axis.name, lanes)
+        self._row(lanes)
+
+    # One row, or one vector of rows
+
+    def _row(self, lanes: int) -> None:
+        """``lanes`` > 1: every value is a vector of rows."""
+        self.e.enter()
+        self.e.given.clear()
+        last = max((self.stages[v] for v in self._wanted()), default=0)
+        for phase in range(last + 1):
+            self._phase(phase, lanes)
+        for value in self._row_outputs():
+            index = self.domain.places[value]
+            self.e.store(value, index, self.e.value(value, index))
+
+    def _wanted(self) -> list[Value]:
+        full = self._full_outputs()
+        return [*full, *(n.inputs[0] for n in self.nest.nodes if is_reduction(n))]
+
+    def _is_full(self, value: Value) -> bool:
+        reduced = {a.name for a in self.domain.axes if a.reduced}
+        return bool(reduced & symbols_of(self.domain.places.get(value, ())))
+
+    def _full_outputs(self) -> list[Value]:
+        return [v for v in self.nest.outputs if self._is_full(v)]
+
+    def _row_outputs(self) -> list[Value]:
+        return [v for v in self.nest.outputs if not self._is_full(v)]
+
+    def _phase(self, phase: int, lanes: int) -> None:
+        """Reductions of operands known at ``phase`` and stores of outputs known by then."""
+        reductions = [
+            n for n in self.nest.nodes if is_reduction(n) and self.stages[n.inputs[0]] == phase
+        ]
+        stores = [v for v in self._full_outputs() if self.stages[v] == phase]
+        if not reductions and not stores:
+            return
+        width = self._width(reductions, lanes)
+        state = [self._start(n, lanes, width) for n in reductions]
+
+        for value, first in self.first_phase.items():
+            if first < phase:
+                self._read_saved(value, lanes)
+
+        def leaf() -> None:
+            for value, first in self.first_phase.items():
+                if first == phase:
+                    self._save(value, lanes)
+            for accumulator in state:
+                self._accumulate(accumulator)
+            for value in stores:
+                index = self.domain.places[value]
+                self.e.store(value, index, self.e.value(value, index))
+
+        self._loops(width, lanes, leaf)
+        for accumulator in state:
+            self._finish(accumulator)
+
+    def _width(self, reductions: Sequence[Node], lanes: int) -> int:
+        """Lanes along a reduced axis in this phase; 1 when lanes are rows."""
+        has_places = any(n.name in ("argmax", "argmin") for n in reductions)
+        is_inner = self.vector is not None and self.vector.reduced
+        return self.lanes if is_inner and not has_places else 1
+
+    def _loops(self, width: int, lanes: int, leaf: Callable[[], None]) -> None:
+        if width == 1:
+            if lanes == 1 and self.vector is not None:
+                self.e.vectorise(self.vector.name, 1)
+            self.nest.nested(self.e, self.reduced, leaf)
+            return
+        assert self.vector is not None
+        outer = [a for a in self.reduced if a is not self.vector]
+        axis, stop = self.vector, L.index(self.vector.extent)
+        self.nest.nested(
+            self.e, outer, lambda: self.nest.vector_loop(self.e, axis, width, leaf, L.icon(0), stop)
+        )
+
+    # Reductions
+
+    def _start(self, node: Node, lanes: int, width: int) -> _Accumulator:
+        dtype = L.compute_dtype(node.inputs[0].dtype if _is_arg(node) else node.output.dtype)
+        if dtype.is_bool:
+            dtype = i32
+        first = _identity(node.name, dtype)
+        scalar = self.body.variable(node.name, L.splat(first, lanes))
+        vector = self.body.variable(f"{node.name}_v", L.splat(first, width)) if width > 1 else None
+        places = []
+        if _is_arg(node):
+            places = [self.body.variable("best", L.const(0, L.i64, lanes))]
+        return _Accumulator(node, scalar, vector, places)
+
+    def _accumulate(self, a: _Accumulator) -> None:
+        operand = a.node.inputs[0]
+        index = self.domain.places[operand]
+        value = L.cast(self.e.value(operand, index), a.scalar.dtype)
+        var = a.vector if a.vector is not None and self.e.lanes > 1 else a.scalar
+        if a.places:
+            self._keep_best(a, L.splat(value, var.lanes))
+            return
+        self.body.assign(var, _combine(a.node.name, var, L.splat(value, var.lanes)))
+
+    def _keep_best(self, a: _Accumulator, value: L.Expr) -> None:
+        value = self.body.let("candidate", value)
+        op = "gt" if a.node.name == "argmax" else "lt"
+        better = L.compare(op, value, a.scalar)
+        if value.dtype.is_float:
+            appears = L.binary(
+                "and", L.compare("ne", value, value), L.compare("eq", a.scalar, a.scalar)
+            )
+            better = L.binary("or", better, appears)
+        better = self.body.let("better", better)
+        (axis,) = reduced_axes(a.node)
+        place = self.domain.places[a.node.inputs[0]][axis]
+        at = L.splat(L.cast(self.e.positions(place), L.i64), value.lanes)
+        self.body.assign(a.scalar, L.select(better, value, a.scalar))
+        self.body.assign(a.places[0], L.select(better, at, a.places[0]))
+
+    def _finish(self, a: _Accumulator) -> None:
+        total: L.Expr = a.places[0] if a.places else a.scalar
+        if a.vector is not None:
+            total = _combine(a.node.name, L.across(_ACROSS[a.node.name], a.vector), a.scalar)
+        total = self.body.let(a.node.name, L.cast(total, a.node.output.dtype))
+        self.e.given[a.node.output] = lambda _: total
+
+    # Values kept between phases
+
+    def _choose_saved(self) -> None:
+        """Expensive full values that more than one phase computes."""
+        count = product(a.extent for a in self.reduced)
+        if isinstance(count, int) and count > SCRATCH_LIMIT:
+            return
+        for value, phase in _used_in_phases(self).items():
+            self.saved[value] = self._scratch(value, count)
+            self.first_phase[value] = phase
+
+    def _scratch(self, value: Value, count: Size) -> L.Pointer:
+        dtype = L.compute_dtype(value.dtype)
+        rows = 1 if self.vector is None or self.vector.reduced else self.lanes
+        name = f"kept{len(self.nest.scratch)}"
+        pointer = L.Pointer(name, dtype, "scratch", True, self.nest.scratch_bytes)
+        size = (count * (rows * dtype.bytes) + 63) // 64 * 64
+        self.nest.scratch_bytes = self.nest.scratch_bytes + size
+        self.nest.scratch.append(pointer)
+        return pointer
+
+    def _saved_position(self, lanes: int) -> Size:
+        at: Size = 0
+        for axis in sorted(self.reduced, key=lambda a: a is self.vector):
+            at = at * axis.extent + axis.symbol
+        return at * lanes
+
+    def _save(self, value: Value, lanes: int) -> None:
+        """Store a value that later phases read."""
+        expr = self.e.value(value, self.domain.places[value])
+        at = self._saved_position(lanes)
+        if lanes > 1:
+            self.body.store(self.saved[value], self.e.index(at), L.splat(expr, lanes))
+        else:
+            self.e.store_at(self.saved[value], at, expr)
+
+    def _read_saved(self, value: Value, lanes: int) -> None:
+        """Let the phase read a value stored before."""
+        pointer, at = self.saved[value], self._saved_position(lanes)
+
+        def load(index: Index) -> L.Expr | None:
+            if index != self.domain.places[value]:
+                return None
+            if lanes > 1:
+                return L.load(pointer, self.e.index(at), lanes)
+            return self.e.load_at(pointer, at)
+
+        self.e.given[value] = load
+
+
+def _is_arg(node: Node) -> bool:
+    return node.name in ("argmax", "argmin")
+
+
+_ACROSS = {
+    "reduce_sum": "sum",
+    "reduce_prod": "prod",
+    "reduce_max": "maximum",
+    "reduce_min": "minimum",
+}
+
+
+def _identity(name: str, dtype: DType) -> L.Expr:
+    if name in ("reduce_sum", "reduce_prod"):
+        return L.const(0 if name == "reduce_sum" else 1, dtype)
+    is_max = name in ("reduce_max", "argmax")
+    if dtype.is_float:
+        return L.const(float("-inf") if is_max else float("inf"), dtype)
+    bits = 8 * dtype.bytes
+    low, high = (
+        (0, (1 << bits) - 1) if not dtype.is_signed else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    )
+    return L.const(low if is_max else high, dtype)
+
+
+def _combine(name: str, a: L.Expr, b: L.Expr) -> L.Expr:
+    op = {
+        "reduce_sum": "add",
+        "reduce_prod": "mul",
+        "reduce_max": "maximum",
+        "reduce_min": "minimum",
+    }
+    return scalars.RULES[op[name]](a, b)
+
+
+def _stages(nodes: Sequence[Node]) -> dict[Value, int]:
+    """The phase in which each value of the group can be computed."""
+    stage: dict[Value, int] = {}
+    for node in nodes:
+        known = max((stage.get(v, 0) for v in node.inputs), default=0)
+        for out in node.outputs:
+            stage[out] = known + is_reduction(node)
+    return _Zero(stage)
+
+
+class _Zero(dict):
+    """Values from outside of the group are known from the start."""
+
+    def __missing__(self, key: object) -> int:
+        return 0
+
+
+def _used_in_phases(rows: Rows) -> dict[Value, int]:
+    """Expensive full values that are needed in several phases, with the first of them."""
+    phases: dict[Value, set[int]] = {}
+    nodes = set(rows.nest.nodes)
+
+    def visit(value: Value, phase: int) -> None:
+        node = value.producer
+        if node is None or node not in nodes or is_reduction(node):
+            return
+        if phase in phases.setdefault(value, set()):
+            return
+        phases[value].add(phase)
+        for v in node.inputs:
+            visit(v, phase)
+
+    for value in rows._wanted():
+        visit(value, rows.stages[value])
+    return {
+        v: min(used)
+        for v, used in phases.items()
+        if len(used) > 1 and rows._is_full(v) and _is_expensive(v.producer)
+    }
+
+
+def _is_expensive(node: Node | None) -> bool:
+    return node is not None and node.name not in scalars.CHEAP and node.name not in BACKWARD
