@@ -22,14 +22,13 @@ import numpy as np
 from oarlock.errors import InvalidModel, InvalidProgram, UserError
 from oarlock.ir import container, tensors
 from oarlock.ir.graph import Program
-from oarlock.ir.parser import parse
+from oarlock.ir.parser import MAX_LINE, MAX_TEXT, parse
 from oarlock.ir.verify import verify
 
 FORMAT = 1
 TEXT, WEIGHTS, META = "program.txt", "weights.safetensors", "meta.json"
 MEMBERS = (TEXT, WEIGHTS, META)
-MAX_TEXT_BYTES = 1 << 25
-MAX_META_BYTES = 1 << 24
+MAX_META_BYTES = 1 << 23
 
 PathLike = str | os.PathLike
 
@@ -81,7 +80,7 @@ def save(program: Program, path: PathLike) -> None:
     Raises: InvalidProgram; OSError.
     """
     verify(program)
-    text = str(program).encode()
+    text = _encode_text(program)
     digests = {TEXT: hashlib.sha256(text).hexdigest(), WEIGHTS: weights_digest(program.params)}
     meta = _encode_meta(digests, program.meta)
     members = [(TEXT, [text]), (WEIGHTS, tensors.chunks(program.params)), (META, [meta])]
@@ -123,6 +122,17 @@ def _map(path: Path) -> np.ndarray:
     return np.asarray(np.memmap(path, np.uint8, "r"))
 
 
+def _encode_text(program: Program) -> bytes:
+    text = str(program)
+    longest = max(map(len, text.split("\n")))
+    if len(text) > MAX_TEXT or longest > MAX_LINE:
+        raise InvalidProgram(
+            f"the text has {len(text)} characters, {longest} in one line; the limits are {MAX_TEXT} "
+            f"and {MAX_LINE}; make large constants params"
+        )
+    return text.encode()
+
+
 def _encode_meta(digests: Mapping[str, str], meta: Mapping[str, Any]) -> bytes:
     from oarlock import __version__
 
@@ -138,15 +148,17 @@ def _encode_meta(digests: Mapping[str, str], meta: Mapping[str, Any]) -> bytes:
 def _decode_meta(data: np.ndarray, text: np.ndarray) -> Mapping[str, Any]:
     if len(data) > MAX_META_BYTES:
         raise InvalidModel(f"{META} of {len(data)} bytes, the limit is {MAX_META_BYTES}")
-    if len(text) > MAX_TEXT_BYTES:
-        raise InvalidModel(f"{TEXT} of {len(text)} bytes, the limit is {MAX_TEXT_BYTES}")
+    if len(text) > MAX_TEXT:
+        raise InvalidModel(f"{TEXT} of {len(text)} bytes, the limit is {MAX_TEXT}")
     meta = tensors.strict_json(data.tobytes(), META)
     if not isinstance(meta, dict) or type(meta.get("format")) is not int:
         raise InvalidModel(f"{META}: no format version")
     if meta["format"] != FORMAT:
         raise InvalidModel(f"format {meta['format']}; this version of oarlock reads {FORMAT}")
     digests = meta.get("digests")
-    if not isinstance(digests, dict) or not all(_is_sha256(digests.get(n)) for n in (TEXT, WEIGHTS)):
+    if not isinstance(digests, dict) or not all(
+        _is_sha256(digests.get(n)) for n in (TEXT, WEIGHTS)
+    ):
         raise InvalidModel(f"{META}: no sha256 of {TEXT} and {WEIGHTS}")
     if not isinstance(meta.get("meta"), dict):
         raise InvalidModel(f"{META}: no meta")

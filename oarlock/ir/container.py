@@ -127,7 +127,7 @@ def _directory(data: np.ndarray) -> tuple[int, int, int]:
         raise InvalidModel("not an .oar file: no end record of a zip archive at its end")
     end = at
     if at >= _LOCATOR.size:
-        mark, disk, position, disks = _unpack(_LOCATOR, data, at - _LOCATOR.size, "locator")
+        mark, disk, position, _disks = _unpack(_LOCATOR, data, at - _LOCATOR.size, "locator")
         if mark == 0x07064B50:
             end = position
             start, size, count = _directory64(data, position, at - _LOCATOR.size)
@@ -160,7 +160,9 @@ def _member(data: np.ndarray, at: int, end: int) -> tuple[Member, int]:
     name = raw.decode("ascii", "replace")
     size, packed, offset = _widen(extra, (size, packed, offset))
     if method or packed != size or flags & ~_UTF8:
-        raise InvalidModel(f"member {name[:80]!r} is compressed or encrypted; only stored ones are read")
+        raise InvalidModel(
+            f"member {name[:80]!r} is compressed or encrypted; only stored ones are read"
+        )
     return _locate(data, raw, name, offset, size, flags), name_at + n + e
 
 
@@ -186,9 +188,7 @@ def _zip64(extra: bytes) -> bytes:
     return b""
 
 
-def _locate(
-    data: np.ndarray, raw: bytes, name: str, offset: int, size: int, flags: int
-) -> Member:
+def _locate(data: np.ndarray, raw: bytes, name: str, offset: int, size: int, flags: int) -> Member:
     fields = _unpack(_LOCAL, data, offset, f"member {name[:80]!r}")
     mark, _, local_flags, method, _, _, _, _, _, n, e = fields
     begin = offset + _LOCAL.size + n + e
@@ -197,7 +197,9 @@ def _locate(
     if data[offset + _LOCAL.size : offset + _LOCAL.size + n].tobytes() != raw:
         raise InvalidModel(f"member {name[:80]!r}: another name in its local header")
     if begin + size > len(data):
-        raise InvalidModel(f"truncated: member {name[:80]!r} ends at byte {begin + size} of {len(data)}")
+        raise InvalidModel(
+            f"truncated: member {name[:80]!r} ends at byte {begin + size} of {len(data)}"
+        )
     return Member(name, begin, begin + size)
 
 

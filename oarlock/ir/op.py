@@ -87,7 +87,11 @@ class Op:
         else:
             _check_arity(self, types)
             result = self.infer(*types)
-        return (result,) if isinstance(result, TensorType) else tuple(result)
+        results = (result,) if isinstance(result, TensorType) else tuple(result)
+        for t in results:
+            if not all(isinstance(size, (int, Dim)) for size in t.shape):
+                raise self.fail(types, f"sizes {list(t.shape)}; expected ints or dims")
+        return results
 
     def bind(self, env: Mapping[str, int]) -> Op:
         """The op with ints for the Dims of its attributes."""

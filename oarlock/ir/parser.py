@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,26 +20,28 @@ from oarlock.ir.signature import Signature
 from oarlock.ir.types import DType, TensorType
 
 MAX_DEPTH = 32
-MAX_TEXT = 1 << 28
+MAX_TEXT = 1 << 25
+MAX_LINE = 1 << 22  # characters: tokens of one line are in memory together
+MAX_NODES = 1 << 18
+MAX_LINES = 1 << 19
 MAX_NUMBER = 1 << 63
 MAX_DIGITS = 40
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r]+)
-      |(?P<newline>\n)
       |(?P<string>"(?:[^"\\\n]|\\.)*")
       |(?P<value>%[A-Za-z0-9_.]+)
       |(?P<float>\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
       |(?P<int>\d+)
       |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
       |(?P<mark>//|[-+*%(){}\[\],;:=#])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Token:
-    """kind: a group of ``_TOKEN`` or ``end``; line: counted from 1."""
+    """kind: a group of ``_TOKEN``, ``newline`` or ``end``; line: counted from 1."""
 
     kind: str
     text: str
@@ -51,9 +54,11 @@ def parse(text: str) -> Program:
         raise ParseError(f"expected text, got {type(text).__name__}")
     if len(text) > MAX_TEXT:
         raise ParseError(f"text of {len(text)} characters; the limit is {MAX_TEXT}")
+    if (count := text.count("\n")) > MAX_LINES:
+        raise ParseError(f"text of {count} lines; the limit is {MAX_LINES}")
     lines = text.split("\n")
     header, rest = _split_header(lines)
-    parser = _Parser(_tokenise("\n".join(lines[rest:]), rest + 1), header.dims)
+    parser = _Parser(_Tokens(lines[rest:], rest + 1), header.dims)
     graph = parser.graph("graph")
     parser.skip_newlines()
     parser.expect("end")
@@ -62,7 +67,7 @@ def parse(text: str) -> Program:
 
 def parse_size(text: str, dims: dict[str, Dim]) -> Size:
     """The size that ``text`` prints.  Raises: ParseError."""
-    parser = _Parser(_tokenise(text, 1), dims)
+    parser = _Parser(_Tokens([text], 1), dims)
     size = parser.size()
     parser.expect("end")
     return size
@@ -86,6 +91,8 @@ def _split_header(lines: list[str]) -> tuple[_Header, int]:
     for i, line in enumerate(lines[1:], 1):
         if line.startswith("graph"):
             return header, i
+        if len(line) > MAX_LINE:
+            raise ParseError(f"line {i + 1}: {len(line)} characters; the limit is {MAX_LINE}")
         try:
             _header_line(header, line)
         except (ValueError, UserError, RecursionError, TypeError, AttributeError) as error:
@@ -115,8 +122,10 @@ def _finish(header: _Header, graph: Graph) -> Program:
     return Program(graph, dims=header.dims, state=tuple(header.state), signature=header.signature)
 
 
-def _tokenise(text: str, line: int) -> list[Token]:
-    tokens = []
+def _tokenise(text: str, line: int) -> Iterator[Token]:
+    """The tokens of one line."""
+    if len(text) > MAX_LINE:
+        raise ParseError(f"line {line}: {len(text)} characters; the limit is {MAX_LINE}")
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
@@ -125,15 +134,39 @@ def _tokenise(text: str, line: int) -> list[Token]:
         kind = match.lastgroup
         assert kind is not None
         if kind != "space":
-            tokens.append(Token(kind, match[0], line))
-        line += kind == "newline"
+            yield Token(kind, match[0], line)
         position = match.end()
-    return [*tokens, Token("end", "", line)]
+
+
+class _Tokens:
+    """Tokens by index, made line by line as they are asked for; those before ``forget`` are gone."""
+
+    def __init__(self, lines: list[str], first_line: int) -> None:
+        self.lines, self.first_line = lines, first_line
+        self.read = 0
+        self.known: list[Token] = []
+
+    def __getitem__(self, i: int) -> Token:
+        while i >= len(self.known) and self.read < len(self.lines):
+            line = self.first_line + self.read
+            self.known += _tokenise(self.lines[self.read], line)
+            self.read += 1
+            last = self.read == len(self.lines)
+            self.known.append(Token("end" if last else "newline", "" if last else "\n", line))
+        return self.known[min(i, len(self.known) - 1)]
+
+    def __setitem__(self, i: int, token: Token) -> None:
+        self.known[i] = token
+
+    def forget(self, count: int) -> None:
+        """Drop the first ``count``."""
+        del self.known[:count]
 
 
 class _Parser:
-    def __init__(self, tokens: list[Token], dims: dict[str, Dim]) -> None:
+    def __init__(self, tokens: _Tokens, dims: dict[str, Dim]) -> None:
         self.tokens, self.dims, self.position, self.depth = tokens, dims, 0, 0
+        self.nodes = 0
         self.values: dict[str, Value] = {}
 
     @property
@@ -142,7 +175,7 @@ class _Parser:
 
     def next(self) -> Token:
         token = self.token
-        self.position = min(self.position + 1, len(self.tokens) - 1)
+        self.position += token.kind != "end"
         return token
 
     def error(self, expected: str) -> ParseError:
@@ -218,6 +251,11 @@ class _Parser:
         return found
 
     def node(self) -> Node:
+        self.tokens.forget(self.position)
+        self.position = 0
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self.error(f"at most {MAX_NODES} nodes")
         line = self.token.line
         names = self.output_names()
         op_name = self.expect("name").text
@@ -324,7 +362,9 @@ class _Parser:
     def string(self) -> str:
         token = self.expect("string")
         try:
-            return json.loads(token.text)
+            text = json.loads(token.text)
+            text.encode()  # no lone surrogates
+            return text
         except ValueError:
             raise ParseError(f"line {token.line}: bad string {token.text[:40]}") from None
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from oarlock.errors import InvalidModel
 
-MAX_HEADER_BYTES = 1 << 25
+MAX_HEADER_BYTES = 1 << 24
 MAX_RANK = 32  # of numpy 1
 ALIGNMENT = 64  # bytes of the header with its length: data begins aligned
 

@@ -147,7 +147,9 @@ def _pairs(value: object) -> list | None:
     if not isinstance(value, (list, tuple)):
         return None
     plain = all(
-        isinstance(p, (list, tuple)) and len(p) == 2 and (_is_text(p[0]) or isinstance(p[0], (int, float)))
+        isinstance(p, (list, tuple))
+        and len(p) == 2
+        and (_is_text(p[0]) or isinstance(p[0], (int, float)))
         for p in value
     )
     return [tree for _, tree in value] if plain else None

@@ -42,7 +42,9 @@ def call_aten(
     for result, (x, name) in zip(results, outputs):
         wanted = f"{name}{list(x.shape)}"
         if tuple(result.shape) != x.shape or result.dtype != getattr(torch, _TORCH[name]):
-            raise InputError(f"{target}: gave {result.dtype}{list(result.shape)}, expected {wanted}")
+            raise InputError(
+                f"{target}: gave {result.dtype}{list(result.shape)}, expected {wanted}"
+            )
         _as_tensor(torch, x, name).copy_(result)
 
 
@@ -104,7 +106,11 @@ def _decode(torch: Any, tree: Any, tensors: Sequence[Any]) -> Any:
         return float(value)
     if kind == "list":
         return [_decode(torch, item, tensors) for item in value]
-    if kind == "memory_format" and value in ("contiguous_format", "channels_last", "preserve_format"):
+    if kind == "memory_format" and value in (
+        "contiguous_format",
+        "channels_last",
+        "preserve_format",
+    ):
         return getattr(torch, value)
     raise UnsupportedError(f"aten_call: no argument of kind {kind!r}")
 
@@ -114,7 +120,9 @@ def _reference(op: AtenCall, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarra
     torch = _torch(op.target)
     tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in arrays]
     results = _run(torch, op.target, op.template, tensors)
-    return [x.to(torch.float32).numpy() if x.dtype is torch.bfloat16 else x.numpy() for x in results]
+    return [
+        x.to(torch.float32).numpy() if x.dtype is torch.bfloat16 else x.numpy() for x in results
+    ]
 
 
 AtenCall.runner = staticmethod(_reference)

@@ -52,9 +52,7 @@ def _is_flat(signature: Signature, names: Sequence[str], inputs: Sequence[Any]) 
     return plain and not fits and len(inputs) == len(names)
 
 
-def _bind_flat(
-    names: Sequence[str], inputs: Sequence[Any], named: Mapping[str, Any]
-) -> list[Any]:
+def _bind_flat(names: Sequence[str], inputs: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
     if len(inputs) > len(names):
         raise InputError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
     leaves = [*inputs, *[_MISSING] * (len(names) - len(inputs))]
@@ -106,7 +104,7 @@ class _Binder:
         trees = tree.get("tuple", tree.get("list"))
         if not isinstance(value, (tuple, list)) or len(value) != len(trees):
             raise _shape(where, f"{len(trees)} items in a list or tuple", value)
-        for i, (inner, item) in enumerate(zip(trees, value)):
+        for i, (inner, item) in enumerate(zip(trees or (), value)):
             self.take(inner, item, f"{where}[{i}]")
 
     def mapping(self, tree: Tree, value: Any, where: str) -> None:
@@ -137,7 +135,8 @@ def _check_const(expected: Any, value: Any, where: str) -> None:
     same = type(expected) is type(value) and (expected == value or expected != expected)
     if not same:
         raise InputError(
-            f"{where}: captured with {expected!r}, got {_describe(value)}; capture again with it", where
+            f"{where}: captured with {expected!r}, got {_describe(value)}; capture again with it",
+            where,
         )
 
 

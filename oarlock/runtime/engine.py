@@ -111,7 +111,9 @@ def build(
         with contextlib.suppress(_Damaged):
             return _load(folder, found.pool)
         cache.drop(key)
-    raise ToolError(f"the engine in {cache.root / 'entries' / key} is damaged as soon as it is written")
+    raise ToolError(
+        f"the engine in {cache.root / 'entries' / key} is damaged as soon as it is written"
+    )
 
 
 class _Damaged(Exception):

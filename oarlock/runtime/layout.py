@@ -158,4 +158,3 @@ def _wrong(port: Port, expected: str, shape: tuple[int, ...]) -> InputError:
     return InputError(
         f"input {port.name!r}: expected {port.type}, {expected}; got shape {list(shape)}", port.name
     )
-

@@ -143,7 +143,9 @@ class Predictor:
             expected = port.type.concrete(plan.env)
             why = _why_unfit(array, expected.dtype.numpy, expected.shape, dense)
             if why:
-                raise InputError(f"out, {port.name!r}: expected a dense {expected}, got {why}", "out")
+                raise InputError(
+                    f"out, {port.name!r}: expected a dense {expected}, got {why}", "out"
+                )
             found.append(array)
         return found
 

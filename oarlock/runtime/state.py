@@ -19,7 +19,9 @@ def lift_state(program: Program) -> tuple[Program, list[StatePort]]:
         return program, []
     graph = clone_graph(program.graph)
     keys = {s.name for s in program.state}
-    inside = {n.op.key for node in graph.nodes for g in node.graphs for n in g.walk() if _is_param(n)}
+    inside = {
+        n.op.key for node in graph.nodes for g in node.graphs for n in g.walk() if _is_param(n)
+    }
     if inside & keys:
         shown = ", ".join(sorted(inside & keys))
         raise BuildError(f"state {shown} is read inside a branch or loop; pass it in as an input")

@@ -20,11 +20,7 @@ def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: DType | None = None) -> np
     a, b = np.broadcast_arrays(np.asarray(a), np.asarray(b))
     dtype = dtype or DType.of(a.dtype)
     if not dtype.is_float:
-        return (
-            _saturate(a.astype(object) - b.astype(object))
-            if dtype.bytes == 8
-            else abs(a.astype(np.int64) - b.astype(np.int64))
-        )
+        return _difference(a.astype(np.int64), b.astype(np.int64))
     nan_a, nan_b = _is_nan(a, dtype), _is_nan(b, dtype)
     distance = _difference(_ordered(a, dtype), _ordered(b, dtype))
     distance = np.where(nan_a | nan_b, NEVER, distance)

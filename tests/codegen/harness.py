@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -138,7 +139,7 @@ class Compiled:
         f.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]
         extent = evaluate_size(kernel.extent, env)
         cuts = [extent * i // pieces for i in range(pieces + 1)]
-        for begin, end in zip(cuts, cuts[1:]):
+        for begin, end in itertools.pairwise(cuts):
             assert f(ctypes.addressof(context), begin, end, 0) == 0
         for v, g in zip(values, guarded):
             assert (g[:64] == 0xA5).all() and (g[-64:] == 0xA5).all(), f"{v} written out of bounds"

@@ -28,8 +28,18 @@ import numpy as np
 
 import oarlock.ops  # noqa: F401  registers the records
 from oarlock.errors import InvalidModel, InvalidProgram, UserError
-from oarlock.ir import Builder, Dim, Program, Signature, State, TensorType, f32, i64
-from oarlock.ir import archive, container
+from oarlock.ir import (
+    Builder,
+    Dim,
+    Program,
+    Signature,
+    State,
+    TensorType,
+    archive,
+    container,
+    f32,
+    i64,
+)
 from oarlock.ir.op import REGISTRY
 from oarlock.ir.parser import parse
 
@@ -77,10 +87,21 @@ def _handwritten() -> Program:
     y = b.add(b.mul(x, w), counter)
     z = b.reduce_sum(y, axes=(1,), keepdims=False)
     b.graph.outputs = [z, ids, b.add(counter, 1.0)]
-    tree = {"record": "Output", "fields": [["z", {"leaf": 0}], ["more", {"list": [{"leaf": 1}, {"size": "2*T"}]}]]}
-    signature = Signature(({"leaf": 0},), (("ids", {"leaf": 1}), ("flag", {"const": True})), tree, ("x", "ids"))
+    tree = {
+        "record": "Output",
+        "fields": [["z", {"leaf": 0}], ["more", {"list": [{"leaf": 1}, {"size": "2*T"}]}]],
+    }
+    signature = Signature(
+        ({"leaf": 0},), (("ids", {"leaf": 1}), ("flag", {"const": True})), tree, ("x", "ids")
+    )
     params = {"layer.weight": np.ones(3, np.float32), "counter": np.zeros(3, np.float32)}
-    return Program(b.graph, params, state=(State("counter", 2),), signature=signature, meta={"a": [1, 2.5, None]})
+    return Program(
+        b.graph,
+        params,
+        state=(State("counter", 2),),
+        signature=signature,
+        meta={"a": [1, 2.5, None]},
+    )
 
 
 def _op_programs() -> list[Program]:
@@ -129,7 +150,9 @@ def splice(rng: random.Random, seed: Seed, other: Seed) -> bytes:
 def edit_header(rng: random.Random, seed: Seed, other: Seed) -> bytes:
     """A field of a zip record set to an edge value."""
     data = bytearray(seed.data)
-    marks = [m.start() for m in re.finditer(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06\x06|\x06\x07)", data)]
+    marks = [
+        m.start() for m in re.finditer(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06\x06|\x06\x07)", data)
+    ]
     for _ in range(rng.randint(1, 3)):
         at = rng.choice(marks) + rng.randrange(4, 56)
         size = rng.choice((1, 2, 4, 8))
@@ -161,7 +184,9 @@ def edit_weights(rng: random.Random, seed: Seed, other: Seed) -> bytes:
     body = data[8 + length :]
     if rng.random() < 0.3:
         body = body[: rng.randrange(len(body) + 1)]
-    return pack({**seed.members, "weights.safetensors": claimed.to_bytes(8, "little") + header + body})
+    return pack(
+        {**seed.members, "weights.safetensors": claimed.to_bytes(8, "little") + header + body}
+    )
 
 
 def edit_meta(rng: random.Random, seed: Seed, other: Seed) -> bytes:
@@ -179,7 +204,9 @@ def swap_members(rng: random.Random, seed: Seed, other: Seed) -> bytes:
 def edit_json(rng: random.Random, data: bytes) -> bytes:
     text = data.decode("latin-1")
     for _ in range(rng.randint(1, 3)):
-        spans = [m.span() for m in re.finditer(r'"(?:[^"\\]|\\.)*"|-?\d+|[\[\]{},:]|true|null', text)]
+        spans = [
+            m.span() for m in re.finditer(r'"(?:[^"\\]|\\.)*"|-?\d+|[\[\]{},:]|true|null', text)
+        ]
         if not spans:
             break
         a, b = rng.choice(spans)
@@ -229,7 +256,9 @@ def _token(rng: random.Random, text: str) -> str:
 
 def _deep(rng: random.Random, text: str) -> str:
     n = rng.choice((3, 40, 2000))
-    return rng.choice(("(" * n + "1" + ")" * n, "min(" * n + "N", "(N//3)*" * n + "N", "-" * n + "1"))
+    return rng.choice(
+        ("(" * n + "1" + ")" * n, "min(" * n + "N", "(N//3)*" * n + "N", "-" * n + "1")
+    )
 
 
 TEXT_EDITS: list[Callable[[random.Random, str, str], str]] = [
@@ -294,7 +323,9 @@ def try_one(path: Path, data: bytes) -> str:
 
 def fuzz(mutants: int, seed: int, keep: Path | None = None) -> Counter[str]:
     """Try ``mutants``; how often each outcome came.  Raises what a loader must not."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(
+        resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1])
+    )
     signal.signal(signal.SIGALRM, _too_slow)
     rng = random.Random(seed)
     corpus, outcomes = seeds(), Counter[str]()

@@ -14,8 +14,19 @@ import pytest
 import oarlock
 import oarlock.ops  # registers the records
 from oarlock.errors import InvalidModel, InvalidProgram
-from oarlock.ir import Builder, Dim, Program, Signature, TensorType, bf16, bool_, f32, i8
-from oarlock.ir import archive, tensors
+from oarlock.ir import (
+    Builder,
+    Dim,
+    Program,
+    Signature,
+    TensorType,
+    archive,
+    bf16,
+    bool_,
+    f32,
+    i8,
+    tensors,
+)
 
 
 def program(**changes) -> Program:
@@ -239,4 +250,6 @@ def test_element_types():
     kinds = {bf16: np.uint16, i8: np.int8, bool_: np.bool_}
     arrays = {d.name: np.zeros(2, kinds[d]) for d in kinds}
     data = np.frombuffer(b"".join(tensors.chunks(arrays)), np.uint8)
-    assert {k: v.dtype for k, v in tensors.read(data).items()} == {k: v.dtype for k, v in arrays.items()}
+    assert {k: v.dtype for k, v in tensors.read(data).items()} == {
+        k: v.dtype for k, v in arrays.items()
+    }

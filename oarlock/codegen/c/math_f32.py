@@ -57,10 +57,11 @@ def _expm1(b: Body, x: L.Expr) -> L.Expr:
     x = _clamp(b, x, -26.0, 89.0)
     n, k = _whole(b, x * (1 / math.log(2)))
     r = b.let("r", (x - n * LN2_HIGH) - n * LN2_LOW)
-    p = b.let("p", r * r * horner(r, _EXP) + r)
+    p = b.let("p", r + r * r * horner(r, _EXP))
     power = b.let("power", L.bits((k + 126) << 23, f32))
     result = ((power - 0.5) + power * p) * 2.0
-    return L.select(L.compare("eq", n, 0.0), p, result)
+    result = L.select(L.compare("eq", n, 0.0), p, result)
+    return L.select(L.compare("eq", x, 0.0), x, result)
 
 
 _LOG = [0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693]
