@@ -178,9 +178,13 @@ Reciprocal = unary(
 Sin = unary("sin", np.sin, "sine, radians", onnx=("Sin", 7), **FLOAT)
 Cos = unary("cos", np.cos, "cosine, radians", onnx=("Cos", 7), **FLOAT)
 Tan = unary("tan", np.tan, "tangent, radians", accepts="float", onnx=("Tan", 7), span=(-1, 1))
-Asin = unary("asin", np.arcsin, "radians", accepts="float", onnx=("Asin", 7), span=(-0.99, 0.99))
-Acos = unary("acos", np.arccos, "radians", accepts="float", onnx=("Acos", 7), span=(-0.99, 0.99))
-Atan = unary("atan", np.arctan, "radians", onnx=("Atan", 7), **FLOAT)
+Asin = unary(
+    "asin", np.arcsin, "inverse of sin", accepts="float", onnx=("Asin", 7), span=(-0.99, 0.99)
+)
+Acos = unary(
+    "acos", np.arccos, "inverse of cos", accepts="float", onnx=("Acos", 7), span=(-0.99, 0.99)
+)
+Atan = unary("atan", np.arctan, "inverse of tan, radians", onnx=("Atan", 7), **FLOAT)
 Sinh = unary("sinh", np.sinh, "hyperbolic sine", onnx=("Sinh", 9), **FLOAT)
 Cosh = unary("cosh", np.cosh, "hyperbolic cosine", onnx=("Cosh", 9), **FLOAT)
 Tanh = unary("tanh", np.tanh, "hyperbolic tangent", onnx=("Tanh", 13), **FLOAT)
@@ -276,7 +280,7 @@ TruncDiv = binary("trunc_div", _guarded(_trunc_divide), "``trunc(x / y)``", **NU
 Pow = binary("pow", _pow, "``x ** y``", onnx=("Pow", 15), accepts="number", span=(0.5, 2.5))
 Maximum = binary("maximum", np.maximum, "the larger; NaN wins", onnx=("Max", 13))
 Minimum = binary("minimum", np.minimum, "the smaller; NaN wins", onnx=("Min", 13))
-Atan2 = binary("atan2", np.arctan2, "angle of (y, x): ``atan2(x, y)``, radians", **FLOAT)
+Atan2 = binary("atan2", np.arctan2, "angle of the point (y, x), radians", **FLOAT)
 Eq = binary("eq", np.equal, "``x == y``", onnx=("Equal", 13), **LOGIC)
 Ne = binary("ne", np.not_equal, "``x != y``", **LOGIC)
 Lt = binary("lt", np.less, "``x < y``", onnx=("Less", 13), **LOGIC)
@@ -305,7 +309,7 @@ class Where(Pointwise):
         types = (c, x, y)
         if not c.dtype.is_bool:
             raise self.fail(types, f"expected a bool condition, got {c.dtype}")
-        same_dtype(self, (x, y))
+        same_dtype(self, types, (x, y))
         return TensorType(x.dtype, broadcast_shapes(self, types))
 
     def reference(self, c: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

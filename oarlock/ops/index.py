@@ -142,7 +142,7 @@ class Put(Op):
         axis = axis_of(self, types, self.axis)
         _check_indices(self, types, indices)
         _check_reduce(self, types, self.reduce)
-        same_dtype(self, (x, updates))
+        same_dtype(self, types, (x, updates))
         if indices.rank != 1:
             raise self.fail(types, f"expected indices of rank 1, got rank {indices.rank}")
         expected = x.with_shape((*x.shape[:axis], indices.shape[0], *x.shape[axis + 1 :]))
@@ -182,7 +182,7 @@ class Scatter(Op):
         axis = axis_of(self, types, self.axis)
         _check_indices(self, types, index)
         _check_reduce(self, types, self.reduce)
-        same_dtype(self, (x, src))
+        same_dtype(self, types, (x, src))
         _check_within(self, types, index, x, axis)
         _check_within(self, types, index, src, None)
         return x

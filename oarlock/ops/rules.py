@@ -30,12 +30,13 @@ def broadcast_shapes(op: Op, types: Sequence[TensorType]) -> tuple[Size, ...]:
     return tuple(result)
 
 
-def same_dtype(op: Op, types: Sequence[TensorType]) -> None:
-    """Raises: TypeMismatch when element types differ."""
-    if len({t.dtype for t in types}) > 1:
-        raise op.fail(
-            types, f"expected one element type, got {', '.join(str(t.dtype) for t in types)}"
-        )
+def same_dtype(
+    op: Op, types: Sequence[TensorType], among: Sequence[TensorType] | None = None
+) -> None:
+    """Raises: TypeMismatch when element types differ, of ``among`` where it is given."""
+    dtypes = [t.dtype for t in (types if among is None else among)]
+    if len(set(dtypes)) > 1:
+        raise op.fail(types, f"expected one element type, got {', '.join(map(str, dtypes))}")
 
 
 def axis_of(op: Op, types: Sequence[TensorType], axis: int, rank: int | None = None) -> int:
