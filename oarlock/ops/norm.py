@@ -33,7 +33,7 @@ class Softmax(AlongAxis):
     axis: int = -1
 
     def reference(self, x: np.ndarray) -> np.ndarray:
-        e = np.exp(x - x.max(self.axis, keepdims=True))
+        e = np.exp(x - x.max(self.axis, keepdims=True, initial=-np.inf))
         return e / e.sum(self.axis, keepdims=True)
 
     def decompose(self, b: Any, x: Any) -> Any:
@@ -49,7 +49,7 @@ class LogSoftmax(AlongAxis):
     axis: int = -1
 
     def reference(self, x: np.ndarray) -> np.ndarray:
-        shifted = x - x.max(self.axis, keepdims=True)
+        shifted = x - x.max(self.axis, keepdims=True, initial=-np.inf)
         return shifted - np.log(np.exp(shifted).sum(self.axis, keepdims=True))
 
     def decompose(self, b: Any, x: Any) -> Any:
@@ -147,9 +147,10 @@ class GroupNorm(Op):
         return _check_affine(self, (x, *affine), (x.shape[1],))
 
     def reference(self, x: np.ndarray, *affine: np.ndarray) -> np.ndarray:
-        flat = x.reshape(x.shape[0], self.groups, -1)
-        centred = flat - flat.mean(2, keepdims=True)
-        y = centred / np.sqrt(np.square(centred).mean(2, keepdims=True) + self.eps)
+        split = x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, *x.shape[2:])
+        axes = tuple(range(2, split.ndim))
+        centred = split - split.mean(axes, keepdims=True)
+        y = centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + self.eps)
         y = y.reshape(x.shape)
         wide = [a.reshape(-1, *([1] * (x.ndim - 2))) for a in affine]
         y = y if not wide else y * wide[0]

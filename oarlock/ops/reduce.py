@@ -254,8 +254,10 @@ class LpNorm(FloatReduction):
     def decompose(self, b: Any, x: Any) -> Any:
         how = {"axes": tuple(a % x.rank for a in self.axes), "keepdims": self.keepdims}
         size = b.abs(x)
-        if math.isinf(self.p):
-            return b.reduce_max(size, **how) if self.p > 0 else b.reduce_min(size, **how)
+        if self.p == -math.inf:
+            return b.reduce_min(size, **how)
+        if self.p == math.inf:
+            return b.maximum(b.reduce_max(size, **how), 0.0)
         if self.p == 0:
             return b.reduce_sum(b.cast(b.ne(x, 0.0), dtype=x.dtype), **how)
         if self.p == 1:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from oarlock.errors import TypeMismatch
+from oarlock.errors import InputError, TypeMismatch
 from oarlock.evaluate import evaluate
 from oarlock.ir import Dim, TensorType, parser
 from oarlock.ir.op import REGISTRY, Op, Sample
@@ -112,7 +112,30 @@ SYMBOLIC = [
 @pytest.mark.parametrize(("op", "inputs", "size", "sample"), SYMBOLIC)
 @pytest.mark.parametrize("more", [0, 2])
 def test_symbolic_size_means_its_value(op, inputs, size, sample, more):
-    env = {"S": size + more}
+    check_symbolic(op, inputs, {"S": size + more}, sample)
+
+
+def is_batch(inputs: list) -> bool:
+    """The symbol is the first axis of the first input alone."""
+    first = inputs[0]
+    return isinstance(first, TensorType) and [isinstance(s, Dim) for s in first.shape] == [
+        True, *[False] * (first.rank - 1)
+    ]  # fmt: skip
+
+
+EMPTY = [p for p in SYMBOLIC if is_batch(p.values[1])]
+
+
+@pytest.mark.parametrize(("op", "inputs", "size", "sample"), EMPTY)
+def test_empty_batch(op, inputs, size, sample):
+    try:
+        check_symbolic(op, inputs, {"S": 0}, sample)
+    except InputError as error:
+        assert "is out of range for size 0" in str(error)
+
+
+def check_symbolic(op: Op, inputs: list, env: dict[str, int], sample: Sample) -> None:
+    """The op with a symbol computes what the one with its value does."""
     bound = op.bind(env)
     types = [t.concrete(env) for t in types_of(inputs)]
     arrays = draw([x if isinstance(x, np.ndarray) else t for x, t in zip(inputs, types)], sample)
