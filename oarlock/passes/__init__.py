@@ -1,0 +1,1 @@
+"""Program in, program out: one pass per file."""
