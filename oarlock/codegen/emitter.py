@@ -31,10 +31,11 @@ from typing import TYPE_CHECKING
 from oarlock.codegen import loops as L
 from oarlock.codegen import scalars
 from oarlock.codegen.body import Body
+from oarlock.codegen.c.names import identifier
 from oarlock.codegen.indexing import BACKWARD, FORWARD, Index, Space, broadcast, linear
 from oarlock.ir.dim import Dim, Size, bounds, dim_max, dim_min
 from oarlock.ir.graph import Node, Value
-from oarlock.ir.types import i64
+from oarlock.ir.types import decode, i64
 
 if TYPE_CHECKING:
     from oarlock.codegen.fuse import Epilogue
@@ -64,9 +65,11 @@ class Emitter:
         body.reserve(*(p.name for p in pointers.values()))
         self.space = space if space is not None else Space()
         self.env: dict[str, L.Expr] = {}
+        self.tables: dict[Node, L.Pointer] = {}
         self.vector, self.lanes = "", 1
         self.given: dict[Value, Given] = {}
         self._pinned: set[Node | None] = set()
+        self._pin_depth = 0
         self._levels: list[_Level] = [_Level(set(), body.current)]
         self._memo: list[dict[object, L.Expr]] = [{}]
 
@@ -140,13 +143,12 @@ class Emitter:
         return expr
 
     def _depth(self, value: Value, index: Index) -> int:
-        if value.producer in self._pinned:
-            return len(self._levels) - 1
         names = symbols_of(index)
-        return max((k for k, level in enumerate(self._levels) if level.names & names), default=0)
+        lowest = self._pin_depth if value.producer in self._pinned else 0
+        return max([lowest, *(k for k, x in enumerate(self._levels) if x.names & names)])
 
     def _hint(self, value: Value) -> str:
-        return value.producer.name if value.producer in self.inline else "v"
+        return identifier(value.producer.name) if value.producer in self.inline else "v"
 
     # Memory
 
@@ -220,23 +222,28 @@ class Emitter:
         """Every output of an epilogue at ``index`` of the anchor's output, which is ``acc``."""
         self.given[epilogue.anchor] = lambda _: acc
         self.inline |= set(epilogue.nodes)
-        self._pinned = depends_on(epilogue.anchor, epilogue.nodes)
         places = output_indices(epilogue.anchor, epilogue.nodes, index, self.space)
-        self.enter()
+        self.pin({epilogue.anchor}, epilogue.nodes)
         kept, self._memo[-1] = self._memo[-1], dict(self._memo[-1])
         results = [(v, places[v], self.value(v, places[v])) for v in epilogue.outputs]
         self._memo[-1] = kept
         self._pinned = set()
         return results
 
+    def pin(self, held: Collection[Value], nodes: Sequence[Node]) -> None:
+        """Compute what depends on ``held`` values in the open block or deeper, not further out."""
+        self.enter()
+        self._pin_depth = len(self._levels) - 1
+        self._pinned = depends_on(held, nodes)
 
-def depends_on(anchor: Value, nodes: Sequence[Node]) -> set[Node | None]:
-    """Those of ``nodes`` that read ``anchor``, directly or not."""
-    found: set[Value] = {anchor}
+
+def depends_on(held: Collection[Value], nodes: Sequence[Node]) -> set[Node | None]:
+    """Those of ``nodes`` that read a value of ``held``, directly or not."""
+    found = set(held)
     for node in nodes:
         if any(v in found for v in node.inputs):
             found |= set(node.outputs)
-    return {v.producer for v in found - {anchor}}
+    return {v.producer for v in found - set(held)}
 
 
 def output_indices(
@@ -332,7 +339,19 @@ def _concat(e: Emitter, node: Node, index: Index) -> L.Expr:
     return result
 
 
+def _table(e: Emitter, node: Node, index: Index) -> L.Expr:
+    """A constant of several numbers: a static array."""
+    if node not in e.tables:
+        dtype = L.compute_dtype(node.output.dtype)
+        numbers = decode(node.op.array, node.output.dtype).ravel().tolist()  # type: ignore
+        e.tables[node] = L.Pointer(e.body.name("table"), dtype, "local")
+        declared = L.DeclareArray(e.tables[node], max(1, len(numbers)), tuple(numbers) or (0,))
+        e.body.open_blocks[0].insert(0, declared)
+    return e.load_at(e.tables[node], linear(index, node.output.shape))
+
+
 _SPECIAL: dict[str, Callable[[Emitter, Node, Index], L.Expr]] = {
+    "const": _table,
     "iota": _iota,
     "size": _size,
     "pad": _pad,

@@ -444,8 +444,8 @@ def to_bool(a: Expr) -> Expr:
 
 
 def cast(a: Expr, dtype: DType) -> Expr:
-    """Convert values: float to integer truncates, out of range gives the least i32 or i64 (then
-    wraps to narrower types); integers wrap; to bool is ``!= 0``; f16 and bf16 round to f32 values.
+    """Convert values: float to integer truncates and clamps to the range, NaN gives 0; integers
+    wrap; to bool is ``!= 0``; to f16 and bf16 rounds, in an f32.
     """
     if dtype in (f16, bf16):
         wide = cast(a, f32)

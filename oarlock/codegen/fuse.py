@@ -25,6 +25,7 @@ LEAVES = frozenset(("const", "iota", "size"))
 MOVES = frozenset(("pad", "concat"))
 MAX_NODES = 96  # of a loop group
 MAX_OPERANDS = 24  # buffers of a loop group
+MAX_SIBLINGS = 4  # groups tried that read the same tensor
 REPEATED = 4  # cheap nodes worth computing again rather than storing
 
 
@@ -163,9 +164,27 @@ class _Fuser:
 
     def _join_loops(self, node: Node) -> None:
         new = self._open(Group("loop", [node]), node)
-        for candidate in self._producers(node):
-            if candidate.kind == "loop" and candidate is not new:
+        for candidate in (*self._producers(node), *self._siblings(node)):
+            is_alive = candidate in self.before and candidate is not new
+            if is_alive and candidate.kind == "loop":
                 self._try_merge(candidate, new)
+
+    def _siblings(self, node: Node) -> list[Group]:
+        """Groups that read the same tensors, latest first."""
+        found: dict[Group, None] = {}
+        for value in node.inputs:
+            base = self._base(value)
+            if base.rank and (base.producer is None or base.producer.name != "param"):
+                found |= dict.fromkeys(self._readers(base))
+        return list(found)[::-1][:MAX_SIBLINGS]
+
+    def _readers(self, value: Value) -> Iterator[Group]:
+        for user, _ in self.uses[value]:
+            if user in self.group_of:
+                yield self.group_of[user]
+            elif self._is_free(user):
+                for out in user.outputs:
+                    yield from self._readers(out)
 
     def _try_merge(self, earlier: Group, later: Group) -> None:
         """Join two groups when that is legal and saves memory traffic."""

@@ -92,7 +92,8 @@ class Rows:
 
     def _row(self, lanes: int) -> None:
         """``lanes`` > 1: every value is a vector of rows."""
-        self.e.enter()
+        reductions = [v for n in self.nest.nodes if is_reduction(n) for v in n.outputs]
+        self.e.pin(reductions, self.nest.nodes)
         self.e.given.clear()
         last = max((self.stages[v] for v in self._wanted()), default=0)
         for phase in range(last + 1):

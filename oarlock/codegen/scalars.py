@@ -112,7 +112,6 @@ RULES: dict[str, Rule] = {
             "remainder",
             "fmod",
             "trunc_div",
-            "pow",
             "atan2",
             "shift_left",
             "shift_right",

@@ -38,13 +38,12 @@ def _abs(_: Body, x: L.Expr) -> L.Expr:
 
 @function("sign")
 def _sign(_: Body, x: L.Expr) -> L.Expr:
-    """-1, 0 or 1; NaN for NaN."""
+    """-1, 0 or 1; 0 for NaN."""
     zero = L.const(0, x.dtype, x.lanes)
     one = L.select(x > 0, L.const(1, x.dtype, x.lanes), zero)
     if not x.dtype.is_signed:
         return one
-    result = L.select(x < 0, L.const(-1, x.dtype, x.lanes), one)
-    return L.select(L.compare("ne", x, x), x, result) if x.dtype.is_float else result
+    return L.select(x < 0, L.const(-1, x.dtype, x.lanes), one)
 
 
 @function("round")

@@ -177,29 +177,30 @@ def _as_mask(p: Prelude, type: L.CType, dtype: DType) -> str:
 
 
 def _float_to_int(p: Prelude, type: L.CType, dtype: DType) -> list[str]:
-    """Out of range and NaN give the least i32 (i64 for 8 bytes), then narrow."""
-    middle = i64 if dtype.bytes == 8 or dtype is L.u32 else i32
-    bound = float(1 << (8 * middle.bytes - 1))
-    low, high = literal(-bound, type.dtype), literal(bound, type.dtype)
-    least = literal(-(1 << (8 * middle.bytes - 1)), middle)
+    """Towards zero, clamped to the range of ``dtype``; NaN gives 0."""
+    bits, signed = 8 * dtype.bytes, dtype.is_signed
+    low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if signed else (0, 1 << bits)
+    below, above = literal(float(low), type.dtype), literal(float(high), type.dtype)
     if type.lanes == 1:
-        value = f"x >= {low} && x < {high} ? ({scalar_name(middle)})x : {least}"
-        narrow = f"({scalar_name(dtype)})({value})" if dtype is not middle else value
-        return [f"return {narrow};"]
+        least, most = literal(low, dtype), literal(high - 1, dtype)
+        inside = f"x > {below} ? ({scalar_name(dtype)})x : {least}"
+        ends = f"x >= {above} ? {most} : {inside}"
+        return ["if (!(x == x)) return 0;", f"return ({scalar_name(dtype)})({ends});"]
+    middle = i64 if dtype.bytes == 8 or dtype is L.u32 else i32
+    least, most = literal(low, middle), literal(high - 1, middle)
     mask, wide = (p.vector(L.CType(d, type.lanes)) for d in (L.MASK_OF[type.dtype.bytes], middle))
-    floats = p.vector(type)
-    keep = p.require("select", type)
-    lines = [
-        f"const {mask} ok = ({mask})(x >= {low}) & ({mask})(x < {high});",
-        f"const {wide} y = __builtin_convertvector({keep}(ok, x, ({floats}){{0}}), {wide});",
-        f"const {wide} m = __builtin_convertvector(ok, {wide});",
-        f"const {wide} z = (m & y) | (~m & {least});",
-    ]
+    keep, floats = p.require("select", type), p.vector(type)
     target = p.vector(L.CType(dtype, type.lanes))
     same = dtype.bytes == middle.bytes
+    result = f"({target})z" if same else f"__builtin_convertvector(z, {target})"
     return [
-        *lines,
-        f"return ({target})z;" if same else f"return __builtin_convertvector(z, {target});",
+        f"const {mask} big = ({mask})(x >= {above}), small = ({mask})(x <= {below});",
+        f"const {mask} inside = ({mask})(x > {below}) & ~big;",
+        f"const {wide} y = __builtin_convertvector({keep}(inside, x, ({floats}){{0}}), {wide});",
+        f"const {wide} most = __builtin_convertvector(big, {wide}) & {most};",
+        f"const {wide} least = __builtin_convertvector(small, {wide}) & {least};",
+        f"const {wide} z = y | most | least;",
+        f"return {result};",
     ]
 
 
