@@ -216,6 +216,9 @@ class _Tracer:
         node = value.producer
         if node is None or node not in self.nodes:
             self.domain.loads.append((value, linear(index, value.shape)))
+        elif node.name == "const":
+            if value.rank:
+                self.domain.loads.append((value, linear(index, value.shape)))
         elif is_reduction(node):
             if self.domain.places.get(value) != index:
                 raise CannotShare(f"{node.name} is read elsewhere than where it is computed")

@@ -14,6 +14,8 @@ from oarlock.ops import (
     pool,
     random,
     reduce,
+    resize,
+    rnn,
     scan,
     shape,
 )

@@ -25,18 +25,19 @@ class Pointwise(Op):
     def infer(self, *types: TensorType) -> TensorType:
         same_dtype(self, types)
         dtype = types[0].dtype
-        if not _ACCEPTS[self.accepts](dtype):
-            raise self.fail(types, f"expected {self.accepts} elements, got {dtype}")
+        words, holds = _ACCEPTS[self.accepts]
+        if not holds(dtype):
+            raise self.fail(types, f"expected {words} elements, got {dtype}")
         return TensorType(bool_ if self.gives_bool else dtype, broadcast_shapes(self, types))
 
 
-_ACCEPTS: dict[str, Callable[[DType], bool]] = {
-    "any": lambda d: True,
-    "float": lambda d: d.is_float,
-    "int": lambda d: d.is_int,
-    "number": lambda d: not d.is_bool,
-    "bits": lambda d: not d.is_float,
-    "bool": lambda d: d.is_bool,
+_ACCEPTS: dict[str, tuple[str, Callable[[DType], bool]]] = {
+    "any": ("any", lambda d: True),
+    "float": ("float", lambda d: d.is_float),
+    "int": ("integer", lambda d: d.is_int),
+    "number": ("number", lambda d: not d.is_bool),
+    "bits": ("integer or bool", lambda d: not d.is_float),
+    "bool": ("bool", lambda d: d.is_bool),
 }
 
 

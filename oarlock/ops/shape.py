@@ -113,7 +113,7 @@ class Transpose(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         if sorted(self.perm) != list(range(x.rank)):
-            raise self.fail((x,), f"{self.perm} is no permutation of {x.rank} axes")
+            raise self.fail((x,), f"expected a permutation of {x.rank} axes, got {self.perm}")
         return x.with_shape(tuple(x.shape[i] for i in self.perm))
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -225,11 +225,12 @@ class Concat(Op):
         types = (x, *more)
         same_dtype(self, types)
         axis = axis_of(self, types, self.axis)
-        for t in more:
-            if t.rank != x.rank or any(
-                a != b for i, (a, b) in enumerate(zip(x.shape, t.shape)) if i != axis
-            ):
-                raise self.fail(types, f"sizes differ beside axis {axis}")
+        for i, t in enumerate(more, 1):
+            if t.rank != x.rank:
+                raise self.fail(types, f"input {i}: expected rank {x.rank}, got rank {t.rank}")
+            expected = x.with_shape((*x.shape[:axis], t.shape[axis], *x.shape[axis + 1 :]))
+            if t != expected:
+                raise self.fail(types, f"input {i}: expected {expected}, got {t}")
         total: Size = 0
         for t in types:
             total = total + t.shape[axis]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from oarlock.errors import InputError
@@ -36,10 +36,30 @@ def bind(
             binder.take(trees[name], value, name)
         elif name in names:
             binder.leaf(names.index(name), value, name)
+        elif (tree := _tree_named(signature, names, name)) is not None:
+            binder.take(tree, value, name)
         else:
             raise _unknown(name, [*names, *(k for k in trees if k not in names)])
     _check_complete(binder.leaves, names)
     return binder.leaves, binder.sizes
+
+
+def _tree_named(signature: Signature, names: Sequence[str], name: str) -> Tree | None:
+    """The positional argument whose tensors are called ``name.``..."""
+    for tree in signature.args:
+        leaves = list(_leaves(tree))
+        if leaves and all(names[i].startswith(f"{name}.") for i in leaves):
+            return tree
+    return None
+
+
+def _leaves(tree: Tree) -> Iterator[int]:
+    if "leaf" in tree:
+        yield tree["leaf"]
+    for child in tree.get("tuple", ()) or tree.get("list", ()):
+        yield from _leaves(child)
+    for _, child in tree.get("dict", ()) or tree.get("fields", ()):
+        yield from _leaves(child)
 
 
 def _is_flat(signature: Signature, names: Sequence[str], inputs: Sequence[Any]) -> bool:

@@ -204,9 +204,7 @@ class _Comparer:
         types = [v.type.concrete(self.env) for v in self.program.graph.outputs]
         return [arrays.as_dense(x, t, "reference") for x, t in zip(found, types)]
 
-    def stage(
-        self, name: str, expected: Sequence[np.ndarray], got: Sequence[np.ndarray]
-    ) -> Stage:
+    def stage(self, name: str, expected: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> Stage:
         total = sum(self.lengths.values())
         values = self.program.graph.outputs
         return Stage(

@@ -10,7 +10,21 @@ from oarlock.codegen import fuse
 from oarlock.codegen import target as targets
 from oarlock.errors import TypeMismatch
 from oarlock.ir import (
-    Builder, Dim, Graph, TensorType, bf16, bool_, encode, f16, f32, f64, i8, i16, i32, i64, u8,
+    Builder,
+    Dim,
+    Graph,
+    TensorType,
+    bf16,
+    bool_,
+    encode,
+    f16,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
 )  # fmt: skip
 from oarlock.ir.op import REGISTRY
 from tests.codegen.harness import check, decomposed
@@ -64,7 +78,7 @@ def sample_graph(name):
             kind = x if isinstance(x, TensorType) else TensorType(_dtype(x), x.shape)
             values.append(b.input(kind, f"x{i}_{k}"))
             array = x if isinstance(x, np.ndarray) else draw(x, {}, rng, sample.low, sample.high)
-            arrays.append(np.ascontiguousarray(array))
+            arrays.append(np.asarray(array, order="C"))
         out = b.build(REGISTRY[name](**sample.attrs), *values)
         outputs += list(out) if isinstance(out, tuple) else [out]
     b.graph.outputs = outputs
@@ -95,10 +109,30 @@ def test_samples(name, target):
 def test_every_dtype(dtype, target):
     def build(b, x, y):
         outs = []
-        for name in (
-            "add sub mul maximum minimum eq lt ge floor_div remainder fmod trunc_div bit_and bit_or "
-            "bit_xor shift_left shift_right neg abs sign bit_not logical_not"
-        ).split():
+        for name in [
+            "add",
+            "sub",
+            "mul",
+            "maximum",
+            "minimum",
+            "eq",
+            "lt",
+            "ge",
+            "floor_div",
+            "remainder",
+            "fmod",
+            "trunc_div",
+            "bit_and",
+            "bit_or",
+            "bit_xor",
+            "shift_left",
+            "shift_right",
+            "neg",
+            "abs",
+            "sign",
+            "bit_not",
+            "logical_not",
+        ]:
             operands = (x, y) if REGISTRY[name].infer.__code__.co_argcount > 2 else (x,)
             try:
                 outs.append(getattr(b, name)(*operands))
@@ -108,9 +142,7 @@ def test_every_dtype(dtype, target):
         outs += [b.where(b.ne(x, y), x, y), b.reduce_max(x, axes=(1,)), b.reduce_min(y, axes=(0,))]
         if not dtype.is_bool:
             outs += [b.reduce_sum(x, axes=(1,)), b.reduce_prod(y, axes=(0,), keepdims=True)]
-        return tuple(
-            [*outs, b.argmax(x, axis=1), b.argmin(x, axis=0), b.pad(x, low=(1, 0), high=(0, 2))]
-        )
+        return (*outs, b.argmax(x, axis=1), b.argmin(x, axis=0), b.pad(x, low=(1, 0), high=(0, 2)))
 
     run(graph_of(build, TensorType(dtype, (N, 37)), TensorType(dtype, (N, 37))), target)
 

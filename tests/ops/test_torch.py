@@ -117,6 +117,25 @@ def cast(a: Any, x: Any) -> Any:
     return x.to(torch_type(a.dtype))
 
 
+def torch_mode(mode: str, rank: int) -> str:
+    names = {"linear": {3: "linear", 4: "bilinear", 5: "trilinear"}, "cubic": {4: "bicubic"}}
+    return names.get(mode, {}).get(rank, mode)
+
+
+def resize(a: Any, x: Any) -> Any:
+    if a.layout == "NHWC":
+        x = x.movedim(-1, 1)
+    y = F.interpolate(
+        x,
+        None if a.scales else a.size,
+        a.scales or None,
+        torch_mode(a.mode, x.ndim),
+        a.align_corners if a.mode in ("linear", "cubic") else None,
+        antialias=a.antialias,
+    )
+    return y.movedim(1, -1) if a.layout == "NHWC" else y
+
+
 def slices(a: Any, x: Any) -> Any:
     return x[tuple(slice(*span) for span in zip(a.starts, a.stops, a.steps))]
 
@@ -187,6 +206,22 @@ TABLE: dict[str, Callable[..., Any]] = {
     "put": put,
     "scatter": scatter,
     "one_hot": lambda a, x: F.one_hot(x.long().clamp(min=0), a.classes) * (x >= 0)[..., None],
+    "pixel_shuffle": lambda a, x: F.pixel_shuffle(x, a.factor),
+    "pixel_unshuffle": lambda a, x: F.pixel_unshuffle(x, a.factor),
+    "channel_shuffle": lambda a, x: torch.channel_shuffle(x, a.groups),
+    "resize": lambda a, x: resize(a, x),
+    "grid_sample": lambda a, x, grid: F.grid_sample(
+        x, grid, torch_mode(a.mode, 4), a.padding_mode, a.align_corners
+    ),
+    "lstm": lambda a, x, h, c, *w: torch.lstm(
+        x, (h, c), w, a.bias, a.layers, 0.0, False, a.bidirectional, False
+    ),
+    "gru": lambda a, x, h, *w: torch.gru(
+        x, h, w, a.bias, a.layers, 0.0, False, a.bidirectional, False
+    ),
+    "rnn": lambda a, x, h, *w: getattr(torch, f"rnn_{a.nonlinearity}")(
+        x, h, w, a.bias, a.layers, 0.0, False, a.bidirectional, False
+    ),
     "triu": lambda a, x: x.triu(a.diagonal),
     "tril": lambda a, x: x.tril(a.diagonal),
     "cumsum": lambda a, x: x.cumsum(a.axis, dtype=x.dtype),
