@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from itertools import product as cartesian
 from typing import Any
 
 from oarlock.ir import Builder, Graph, Program, Size, Value
+from oarlock.ir.graph import Node
 from oarlock.ops.reduce import lowest
 
 Rule = Callable[[Any, Any, list[Value]], Any]
 
 
-def decompose(program: Program, keep: Collection[str] = ()) -> Program:
-    """Every op that is not in ``keep`` and has a simpler form is replaced by it."""
-    return program.replace(graph=_graph(program.graph, frozenset(keep)))
+Keep = Callable[[Node], bool]
 
 
-def _graph(graph: Graph, keep: frozenset[str]) -> Graph:
+def decompose(program: Program, keep: Keep = lambda node: False) -> Program:
+    """Every node that ``keep`` does not hold and that has a simpler form is replaced by it."""
+    return program.replace(graph=_graph(program.graph, keep))
+
+
+def _graph(graph: Graph, keep: Keep) -> Graph:
     b = Builder(Graph())
     known: dict[Value, Value] = {}
     for v in graph.inputs:
@@ -28,12 +32,19 @@ def _graph(graph: Graph, keep: frozenset[str]) -> Graph:
     return b.graph
 
 
-def _copy(b: Builder, graph: Graph, known: dict[Value, Value], keep: frozenset[str]) -> None:
+def _copy(b: Builder, graph: Graph, known: dict[Value, Value], keep: Keep) -> None:
     for node in graph.nodes:
         b.origin = node.origin
         inputs = [known[v] for v in node.inputs]
-        rule = None if node.name in keep else RULES.get(node.name)
-        if node.name not in keep and (rule is not None or node.op.is_composite):
+        if node.name == "call":
+            (callee,) = node.graphs
+            inner = dict(zip(callee.inputs, inputs))
+            _copy(b, callee, inner, keep)
+            known.update(zip(node.outputs, [inner[v] for v in callee.outputs]))
+            continue
+        kept = keep(node)
+        rule = None if kept else RULES.get(node.name)
+        if not kept and (rule is not None or node.op.is_composite):
             part = Builder(Graph(), node.origin)
             result = rule(part, node.op, inputs) if rule else node.op.decompose(part, *inputs)
             inner = {v: v for v in inputs}

@@ -1,0 +1,109 @@
+"""Memory of a program's values: inputs, outputs, arena, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from oarlock.codegen.kernel import Constant
+from oarlock.ir import Program, Size, Value
+
+ALIGNMENT = 64
+Entry = dict[str, Any]  # bytes: an int or text over the dims; first, last: the steps it lives
+
+
+@dataclass
+class Buffers:
+    """Numbers buffers: inputs, outputs, then the arena.  ``clock`` counts steps, nested ones too."""
+
+    program: Program
+    clock: int = 0
+    arena: dict[int, Entry] = field(default_factory=dict)
+    constants: list[Constant] = field(default_factory=list)
+    _of: dict[Value, int] = field(default_factory=dict)  # below 0: -1 - offset into the weights
+    _offsets: dict[object, int] = field(default_factory=dict)
+    _top: int = 0
+    _count: int = 0
+
+    def port(self, value: Value) -> None:
+        """A buffer that the caller gives."""
+        self._of[value] = self._count
+        self._count += 1
+
+    def knows(self, value: Value) -> bool:
+        """The value has memory."""
+        return value in self._of
+
+    def define(self, values: Iterable[Value]) -> None:
+        """Give arena buffers to values written now, unless they have memory."""
+        for value in values:
+            if value in self._of:
+                self._touch(self._of[value])
+                continue
+            self._of[value] = self._count
+            size = value.type.bytes
+            self.arena[self._count] = {
+                "bytes": size if isinstance(size, int) else str(size),
+                "first": self.clock,
+                "last": self.clock,
+            }
+            self._count += 1
+
+    def use(self, values: Iterable[Value]) -> None:
+        """Values read now are alive until now."""
+        for value in values:
+            if not _is_param(value):
+                self._touch(self._of[value])
+
+    def _touch(self, buffer: int) -> None:
+        if buffer in self.arena:
+            self.arena[buffer]["last"] = self.clock
+
+    def alias(self, value: Value, of: Value) -> None:
+        """``value`` is the memory of ``of``."""
+        self._of[value] = -1 - self.param(of) if _is_param(of) else self._of[of]
+
+    def param(self, value: Value) -> int:
+        """The offset of a param's storage in the weights, bytes."""
+        key = value.producer.op.key  # type: ignore[union-attr]
+        return self._place(("param", key), Constant(key, self.program.params[key]))
+
+    def packed(self, constant: Constant) -> int:
+        """The offset of a kernel's constant, shared with equal ones."""
+        array = np.ascontiguousarray(constant.array)
+        return self._place((array.dtype.str, array.shape, hash(array.tobytes())), constant)
+
+    def _place(self, key: object, constant: Constant) -> int:
+        if key not in self._offsets:
+            self._offsets[key] = self._top
+            self.constants.append(constant)
+            self._top += -(-constant.array.nbytes // ALIGNMENT) * ALIGNMENT
+        return self._offsets[key]
+
+    def address(self, value: Value) -> str:
+        """C text of the start of a value, a ``char *``."""
+        if _is_param(value):
+            return f"(c->weights + {self.param(value)})"
+        buffer = self._of[value]
+        return f"c->buf[{buffer}]" if buffer >= 0 else f"(c->weights + {-1 - buffer})"
+
+    def document(self, value: Value) -> dict[str, Any]:
+        """A value for the metadata."""
+        shape = [size_text(s) for s in value.shape]
+        return {"dtype": value.dtype.name, "shape": shape, "buffer": self._of[value]}
+
+    def entries(self) -> list[Entry | None]:
+        """By buffer; None is the caller's."""
+        return [self.arena.get(i) for i in range(self._count)]
+
+
+def size_text(size: Size) -> int | str:
+    """A size for the metadata."""
+    return size if isinstance(size, int) else str(size)
+
+
+def _is_param(value: Value) -> bool:
+    return value.producer is not None and value.producer.name == "param"
