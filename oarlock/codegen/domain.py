@@ -12,8 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from oarlock.codegen import loops as L
-from oarlock.codegen.emitter import symbols_of
-from oarlock.codegen.indexing import BACKWARD, FORWARD, Index, Space, broadcast, linear
+from oarlock.codegen.emitter import PICKS, pick_reads, symbols_of
+from oarlock.codegen.indexing import (
+    BACKWARD,
+    FORWARD,
+    Index,
+    Space,
+    broadcast,
+    linear,
+    memory_below,
+)
 from oarlock.ir.dim import Dim, Size
 from oarlock.ir.graph import Node, Value
 
@@ -213,10 +221,13 @@ class _Tracer:
             return
         self.seen.add((value, index))
         self.domain.visits.setdefault(value, set()).add(index)
+        memory = memory_below(value, self.nodes)
+        if memory is not None:
+            self.domain.loads.append((memory, linear(index, value.shape)))
+            return
         node = value.producer
-        if node is None or node not in self.nodes:
-            self.domain.loads.append((value, linear(index, value.shape)))
-        elif node.name == "const":
+        assert node is not None
+        if node.name == "const":
             if value.rank:
                 self.domain.loads.append((value, linear(index, value.shape)))
         elif is_reduction(node):
@@ -227,9 +238,22 @@ class _Tracer:
             self.visit(node.inputs[0], index)
         elif node.name in ("pad", "concat", "iota"):
             self._visit_moved(node, index)
+        elif node.name in PICKS:
+            self._visit_picked(node, index)
         else:
             for v in node.inputs:
                 self.visit(v, broadcast(index, v.shape))
+
+    def _visit_picked(self, node: Node, index: Index) -> None:
+        """Data of a take or gather is read anywhere: it must be complete, in memory."""
+        base = node.inputs[0]
+        while base.producer is not None and base.producer.name in BACKWARD:
+            base = base.producer.inputs[0]
+        if base.producer in self.nodes and base.producer.name not in ("const", "iota"):
+            raise CannotShare(f"{node.name} reads what the group computes")
+        at, place = pick_reads(node, index, self.domain.space)
+        self.visit(node.inputs[1], at)
+        self.visit(node.inputs[0], place)
 
     def _visit_moved(self, node: Node, index: Index) -> None:
         self.domain.irregular |= symbols_of(index)
@@ -264,13 +288,18 @@ def loads_below(
     value: Value, index: Index, nodes: set[Node], space: Space, held: set[Value]
 ) -> list[tuple[Value, Size, Index]]:
     """(value, position, index) of what ``value[index]`` reads, stopping at ``held`` values."""
-    if value in held or value.producer not in nodes:
-        return [(value, linear(index, value.shape), index)]
+    memory = None if value in held else memory_below(value, nodes - {v.producer for v in held})
+    if value in held or (memory is not None and memory not in held):
+        return [(memory or value, linear(index, value.shape), index)]
     node = value.producer
     assert node is not None
     if node.name in BACKWARD:
         index = BACKWARD[node.name](node, index, space)
         return loads_below(node.inputs[0], index, nodes, space, held)
+    if node.name in PICKS:
+        at, place = pick_reads(node, index, space)
+        below = loads_below(node.inputs[1], at, nodes, space, held)
+        return [*below, *loads_below(node.inputs[0], place, nodes, space, held)]
     found = []
     for v in node.inputs:
         found += loads_below(v, broadcast(index, v.shape), nodes, space, held)

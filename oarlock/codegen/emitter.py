@@ -26,20 +26,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oarlock.codegen import loops as L
 from oarlock.codegen import scalars
 from oarlock.codegen.body import Body
 from oarlock.codegen.c.names import identifier
-from oarlock.codegen.indexing import BACKWARD, FORWARD, Index, Space, broadcast, linear
+from oarlock.codegen.indexing import (
+    BACKWARD,
+    FORWARD,
+    PICKED,
+    Index,
+    Space,
+    broadcast,
+    linear,
+    memory_below,
+)
 from oarlock.ir.dim import Dim, Size, bounds, dim_max, dim_min
 from oarlock.ir.graph import Node, Value
-from oarlock.ir.types import decode, i64
+from oarlock.ir.types import decode, i32, i64
 
 if TYPE_CHECKING:
     from oarlock.codegen.fuse import Epilogue
 
+OUT_OF_RANGE = 1  # ol status
 Given = Callable[[Index], "L.Expr | None"]  # None: not held at this index
 
 
@@ -67,11 +77,12 @@ class Emitter:
         self.env: dict[str, L.Expr] = {}
         self.tables: dict[Node, L.Pointer] = {}
         self.vector, self.lanes = "", 1
+        self._varying: set[str] = set()  # picked symbols that differ between lanes
         self.given: dict[Value, Given] = {}
         self._pinned: set[Node | None] = set()
         self._pin_depth = 0
         self._levels: list[_Level] = [_Level(set(), body.current)]
-        self._memo: list[dict[object, L.Expr]] = [{}]
+        self._memo: list[dict[object, Any]] = [{}]
 
     # Loops
 
@@ -113,9 +124,11 @@ class Emitter:
         held = self.given[value](index) if value in self.given else None
         if held is not None:
             return held
+        memory = memory_below(value, self.inline) if value not in self.given else None
+        if memory is not None and memory not in self.given:
+            return self.load(memory, index, value.shape)
         node = value.producer
-        if node is None or node not in self.inline:
-            return self.load(value, index)
+        assert node is not None
         if node.name == "const" and not isinstance(node.op.value, tuple):  # type: ignore
             return L.const(node.op.value, value.dtype)  # type: ignore[attr-defined]
         if node.name in BACKWARD:
@@ -150,11 +163,39 @@ class Emitter:
     def _hint(self, value: Value) -> str:
         return identifier(value.producer.name) if value.producer in self.inline else "v"
 
+    def picked(self, indices: Value, index: Index, size: Size) -> Dim:
+        """A symbol for ``indices[index]`` in [0, size): negative ones are wrapped, others refused."""
+        raw = self.value(indices, index)
+        self._close_levels()
+        depth = self._depth(indices, index)
+        key = ("pick", indices, index, size)
+        for memo in self._memo[depth:]:
+            if key in memo:
+                return memo[key]
+        level = self._levels[depth]
+        symbol = self.space.symbol(f"{PICKED}{len(self.env)}", size)
+        with self.body.into(level.statements):
+            place = L.cast(L.cast(raw, i64), L.index_)
+            place = self.body.let("at", L.select(place < 0, place + L.index(size), place))
+            self._refuse_outside(place, size)
+        level.names.add(symbol.name)
+        self.env[symbol.name] = place
+        if place.lanes > 1:
+            self._varying.add(symbol.name)
+        self._memo[depth][key] = symbol
+        return symbol
+
+    def _refuse_outside(self, place: L.Expr, size: Size) -> None:
+        below, above = L.compare("lt", place, 0), L.compare("ge", place, L.index(size))
+        outside = L.binary("or", below, above)
+        with self.body.if_(L.across("or", outside) if place.lanes > 1 else outside):
+            self.body.returns(L.const(OUT_OF_RANGE, i32))
+
     # Memory
 
-    def load(self, value: Value, index: Index) -> L.Expr:
-        """``value[index]`` from memory."""
-        at = linear(index, value.shape)
+    def load(self, value: Value, index: Index, shape: Sequence[Size] | None = None) -> L.Expr:
+        """``value[index]`` from memory, read as if it had ``shape``."""
+        at = linear(index, value.shape if shape is None else shape)
         return self._once(
             (value, "load", at), lambda: self.load_at(self.pointers[value], at), value, index
         )
@@ -196,6 +237,8 @@ class Emitter:
 
     def stride(self, at: Size) -> Size | None:
         """Elements between lanes; None when the lanes are not evenly apart."""
+        if self.lanes > 1 and isinstance(at, Dim) and self._varying & at.symbols():
+            return None
         return L.stride_of(at, self.vector) if self.lanes > 1 else 0
 
     def index(self, at: Size) -> L.Expr:
@@ -339,6 +382,35 @@ def _concat(e: Emitter, node: Node, index: Index) -> L.Expr:
     return result
 
 
+def _take(e: Emitter, node: Node, index: Index) -> L.Expr:
+    x, indices = node.inputs
+    axis = node.op.axis % x.rank  # type: ignore[attr-defined]
+    last = axis + indices.rank
+    at = e.picked(indices, index[axis:last], x.shape[axis])
+    return e.value(x, (*index[:axis], at, *index[last:]))
+
+
+def _gather(e: Emitter, node: Node, index: Index) -> L.Expr:
+    x, indices = node.inputs
+    axis = node.op.axis % x.rank  # type: ignore[attr-defined]
+    at = e.picked(indices, index, x.shape[axis])
+    return e.value(x, (*index[:axis], at, *index[axis + 1 :]))
+
+
+def pick_reads(node: Node, index: Index, space: Space) -> tuple[Index, Index]:
+    """Where a take or gather reads its indices and, with a symbol for the picked place, its data."""
+    x, indices = node.inputs
+    axis = node.op.axis % x.rank  # type: ignore[attr-defined]
+    place = space.symbol(f"{PICKED}ed", x.shape[axis])
+    if node.name == "gather":
+        return index, (*index[:axis], place, *index[axis + 1 :])
+    last = axis + indices.rank
+    return index[axis:last], (*index[:axis], place, *index[last:])
+
+
+PICKS = frozenset(("take", "gather"))
+
+
 def _table(e: Emitter, node: Node, index: Index) -> L.Expr:
     """A constant of several numbers: a static array."""
     if node not in e.tables:
@@ -356,4 +428,6 @@ _SPECIAL: dict[str, Callable[[Emitter, Node, Index], L.Expr]] = {
     "size": _size,
     "pad": _pad,
     "concat": _concat,
+    "take": _take,
+    "gather": _gather,
 }

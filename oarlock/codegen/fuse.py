@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from oarlock.codegen import scalars
 from oarlock.codegen.domain import CannotShare, Domain, analyse, is_reduction
-from oarlock.codegen.emitter import output_indices, symbols_of
+from oarlock.codegen.emitter import PICKS, output_indices, symbols_of
 from oarlock.codegen.indexing import BACKWARD, FORWARD, Space, linear
 from oarlock.codegen.loops import stride_of
 from oarlock.codegen.target import Target
@@ -74,7 +74,7 @@ def takes_epilogue(node: Node) -> bool:
 
 def is_loop_node(node: Node) -> bool:
     """A node that loop nests compute."""
-    return type(node.op).pointwise or is_reduction(node) or node.name in MOVES
+    return type(node.op).pointwise or is_reduction(node) or node.name in MOVES | PICKS
 
 
 class _Fuser:
@@ -109,6 +109,8 @@ class _Fuser:
             opaque = not is_loop_node(node) and not self._is_free(node)
             if opaque:
                 needed |= set(node.inputs)
+            elif node.name in PICKS:
+                needed.add(self._base(node.inputs[0]))
             elif node.name == "reshape" and node.output in needed:
                 needed.add(node.inputs[0])
         return needed

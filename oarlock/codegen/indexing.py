@@ -7,14 +7,15 @@ When a reshape would leave a division, the space notes how a loop could be split
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from oarlock.codegen import loops as L
 from oarlock.ir.dim import Call, Dim, Size, bounds, product, substitute_size
-from oarlock.ir.graph import Node
+from oarlock.ir.graph import Node, Value
 
 Index = tuple[Size, ...]
+PICKED = "_pick"  # symbols of places that data decides, and no loop runs through
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Space:
             return whole, rest
         if isinstance(rest, Dim):
             self._request_splits(rest, n)
-            self.divides = True
+            self.divides |= not any(name.startswith(PICKED) for name in rest.symbols())
         return whole + rest // n, rest % n
 
     def is_below(self, rest: Size, n: Size) -> bool:
@@ -63,7 +64,7 @@ class Space:
     def _request_splits(self, rest: Dim, n: Size) -> None:
         for name in sorted(rest.symbols() & self.extents.keys()):
             stride, extent = L.stride_of(rest, name), self.extents[name]
-            if stride is None or stride == 0 or n % stride != 0:
+            if stride is None or stride == 0 or n % stride != 0 or name.startswith(PICKED):
                 continue
             inner = n // stride
             if inner not in (1, extent) and extent % inner == 0:
@@ -150,6 +151,15 @@ def _delinearise(at: Size, shape: Sequence[Size], space: Space) -> list[Size]:
         at, inner = space.quotient_remainder(at, shape[k])
         result.append(inner)
     return [*([at] if shape else []), *result[::-1]]
+
+
+def memory_below(value: Value, computed: Collection[Node]) -> Value | None:
+    """The memory that ``value`` lies in, in the same order, unless one of ``computed`` makes it."""
+    while value.producer is not None and value.producer in computed:
+        if value.producer.name != "reshape":
+            return None
+        value = value.producer.inputs[0]
+    return value
 
 
 # ---- views: the index of the input from that of the output, and back for bijective ones ----------
