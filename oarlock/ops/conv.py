@@ -107,17 +107,22 @@ class ConvTranspose(Op):
     output_padding: tuple[int, ...] = (0, 0)
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
+    layout: str = "NCHW"
     samples = [
         Sample(
             (TensorType(f32, (2, 4, 5, 3)), TensorType(f32, (4, 3, 3, 2)), TensorType(f32, (6,))),
             {"stride": (2, 2), "padding": ((1, 1), (0, 0)), "output_padding": (1, 0), "groups": 2},
-        )
+        ),
+        Sample(
+            (TensorType(f32, (2, 5, 3, 4)), TensorType(f32, (4, 3, 3, 2)), TensorType(f32, (6,))),
+            {"stride": (2, 1), "padding": ((1, 3), (0, 0)), "groups": 2, "layout": "NHWC"},
+        ),
     ]
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
         types = (x, w) if bias is None else (x, w, bias)
         same_dtype(self, types)
-        if x.rank < 3 or w.rank != x.rank or w.shape[0] != x.shape[1]:
+        if x.rank < 3 or w.rank != x.rank or w.shape[0] != x.shape[self._channels(x.rank)]:
             raise self.fail(types, "expected x[N, I, ...] and w[I, O/groups, ...]")
         if not all(isinstance(s, int) for s in w.shape):
             raise self.fail(types, "expected a w of known sizes")
@@ -126,17 +131,26 @@ class ConvTranspose(Op):
         out = tuple(
             (s - 1) * st - p[0] - p[1] + d * (k - 1) + o + 1
             for s, st, p, d, k, o in zip(
-                x.shape[2:], self.stride, self.padding, self.dilation, w.shape[2:],
+                self._spatial(x.shape), self.stride, self.padding, self.dilation, w.shape[2:],
                 self.output_padding,
             )
         )  # fmt: skip
-        return x.with_shape((x.shape[0], w.shape[1] * self.groups, *out))
+        channels = w.shape[1] * self.groups
+        last = self.layout == "NHWC"
+        return x.with_shape((x.shape[0], *((*out, channels) if last else (channels, *out))))
+
+    def _channels(self, rank: int) -> int:
+        return rank - 1 if self.layout == "NHWC" else 1
+
+    def _spatial(self, shape: tuple[Size, ...]) -> tuple[Size, ...]:
+        return shape[1:-1] if self.layout == "NHWC" else shape[2:]
 
     def reference(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         n, g = x.ndim - 2, self.groups
-        out = self.infer(TensorType(f32, x.shape), TensorType(f32, w.shape)).shape
-        room = [o + p[0] + p[1] for o, p in zip(out[2:], self.padding)]
-        y = np.zeros((*out[:2], *room), x.dtype)
+        out = self._spatial(self.infer(TensorType(f32, x.shape), TensorType(f32, w.shape)).shape)
+        x = np.moveaxis(x, -1, 1) if self.layout == "NHWC" else x
+        room = [o + p[0] + p[1] for o, p in zip(out, self.padding)]
+        y = np.zeros((x.shape[0], w.shape[1] * g, *room), x.dtype)
         grouped = x.reshape(x.shape[0], g, -1, *x.shape[2:])
         weights = w.reshape(g, -1, *w.shape[1:])
         for offset in cartesian(*map(range, w.shape[2:])):
@@ -146,14 +160,15 @@ class ConvTranspose(Op):
                 for d, k, s, st in zip(self.dilation, offset, x.shape[2:], self.stride)
             ]
             y[(slice(None), slice(None), *at)] += part.reshape(x.shape[0], -1, *x.shape[2:])
-        y = y[(..., *(slice(p[0], p[0] + o) for p, o in zip(self.padding, out[2:])))]
-        return y if bias is None else y + bias.reshape(1, -1, *([1] * n))
+        y = y[(..., *(slice(p[0], p[0] + o) for p, o in zip(self.padding, out)))]
+        y = y if bias is None else y + bias.reshape(1, -1, *([1] * n))
+        return np.moveaxis(y, 1, -1) if self.layout == "NHWC" else y
 
     def decompose(self, b: Any, x: Any, w: Any, bias: Any = None) -> Any:
         """Zeros between the elements of x, then ``conv`` with the kernel turned round."""
         n, g = x.rank - 2, self.groups
-        kernel = w.shape[2:]
-        x = _spread(b, x, self.stride)
+        kernel, first = w.shape[2:], 1 if self.layout == "NHWC" else 2
+        x = _spread(b, x, self.stride, first)
         per_group = w.shape[1]
         grouped = b.reshape(w, shape=(g, w.shape[0] // g, per_group, *kernel))
         turned = b.transpose(grouped, perm=(0, 2, 1, *range(3, 3 + n)))
@@ -163,18 +178,19 @@ class ConvTranspose(Op):
         wanted = [
             (s - p[0], s - p[1] + o) for s, p, o in zip(spans, self.padding, self.output_padding)
         ]
-        x = _trim(b, x, wanted)
+        x = _trim(b, x, wanted, first)
         padding = tuple((max(low, 0), max(high, 0)) for low, high in wanted)
         attributes = {
             "stride": (1,) * n, "padding": padding, "dilation": self.dilation, "groups": g,
+            "layout": self.layout,
         }  # fmt: skip
         operands = (x, weights) if bias is None else (x, weights, bias)
         return b.conv(*operands, **attributes)
 
 
-def _spread(b: Any, x: Any, stride: tuple[int, ...]) -> Any:
-    """``stride - 1`` zeros after every element but the last of each spatial axis."""
-    for axis, step in enumerate(stride, 2):
+def _spread(b: Any, x: Any, stride: tuple[int, ...], first: int) -> Any:
+    """``stride - 1`` zeros after every element but the last of each axis from ``first`` on."""
+    for axis, step in enumerate(stride, first):
         if step == 1:
             continue
         shape = x.shape
@@ -188,10 +204,11 @@ def _spread(b: Any, x: Any, stride: tuple[int, ...]) -> Any:
     return x
 
 
-def _trim(b: Any, x: Any, wanted: list[tuple[int, int]]) -> Any:
-    """Cut where a wanted padding is negative."""
+def _trim(b: Any, x: Any, wanted: list[tuple[int, int]], first: int) -> Any:
+    """Cut axes from ``first`` on where a wanted padding is negative."""
     if all(amount >= 0 for pair in wanted for amount in pair):
         return x
-    starts = (0, 0, *(max(-low, 0) for low, _ in wanted))
-    stops = (*x.shape[:2], *(s - max(-high, 0) for s, (_, high) in zip(x.shape[2:], wanted)))
-    return b.slice(x, starts=starts, stops=stops, steps=(1,) * x.rank)
+    starts, stops = [0] * x.rank, list(x.shape)
+    for axis, (low, high) in enumerate(wanted, first):
+        starts[axis], stops[axis] = max(-low, 0), x.shape[axis] - max(-high, 0)
+    return b.slice(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank)

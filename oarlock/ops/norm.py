@@ -134,19 +134,30 @@ class RmsNorm(Op):
 class GroupNorm(Op):
     """Layer norm over groups of channels and all spatial axes, scale and bias per channel.
 
-    Shapes: x [N, C, ...], scale, bias [C]
+    Shapes: x [N, C, ...], scale, bias [C]; layout NHWC: x [N, ..., C]
     """
 
     groups: int = 1
     eps: float = 1e-5
-    samples = [Sample((X, C, C), {"groups": 3}), Sample((X,), {"groups": 6})]
+    layout: str = "NCHW"
+    samples = [
+        Sample((X, C, C), {"groups": 3}),
+        Sample((X,), {"groups": 6}),
+        Sample((TensorType(f32, (2, 5, 4, 6)), C, C), {"groups": 3, "layout": "NHWC"}),
+    ]
 
     def infer(self, x: TensorType, *affine: TensorType) -> TensorType:
-        if x.rank < 2 or x.shape[1] % self.groups != 0 or len(affine) > 2:
+        channels = x.shape[self._axis(x.rank)] if x.rank >= 2 else 1
+        if x.rank < 2 or channels % self.groups != 0 or len(affine) > 2:
             raise self.fail((x, *affine), f"channels do not divide into groups={self.groups}")
-        return _check_affine(self, (x, *affine), (x.shape[1],))
+        return _check_affine(self, (x, *affine), (channels,))
+
+    def _axis(self, rank: int) -> int:
+        return rank - 1 if self.layout == "NHWC" else 1
 
     def reference(self, x: np.ndarray, *affine: np.ndarray) -> np.ndarray:
+        dtype, channel = x.dtype, self._axis(x.ndim)
+        x = np.moveaxis(x, channel, 1)
         split = x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, *x.shape[2:])
         axes = tuple(range(2, split.ndim))
         centred = split - split.mean(axes, keepdims=True)
@@ -154,15 +165,20 @@ class GroupNorm(Op):
         y = y.reshape(x.shape)
         wide = [a.reshape(-1, *([1] * (x.ndim - 2))) for a in affine]
         y = y if not wide else y * wide[0]
-        return (y if len(wide) < 2 else y + wide[1]).astype(x.dtype)
+        y = y if len(wide) < 2 else y + wide[1]
+        return np.moveaxis(y, 1, channel).astype(dtype)
 
     def decompose(self, b: Any, x: Any, *affine: Any) -> Any:
-        per_group = x.shape[1] // self.groups
-        split = b.reshape(x, shape=(x.shape[0], self.groups, per_group, *x.shape[2:]))
-        y = b.layer_norm(split, axes=split.rank - 2, eps=self.eps)
-        y = b.reshape(y, shape=x.shape)
-        wide = [b.reshape(a, shape=(x.shape[1], *([1] * (x.rank - 2)))) for a in affine]
-        return _affine(b, y, tuple(wide))
+        channel = self._axis(x.rank)
+        channels = x.shape[channel]
+        split = (self.groups, channels // self.groups)
+        y = b.reshape(x, shape=(*x.shape[:channel], *split, *x.shape[channel + 1 :]))
+        axes = tuple(i for i in range(1, y.rank) if i != channel)
+        centred = b.sub(y, b.mean(y, axes=axes, keepdims=True))
+        var = b.mean(b.mul(centred, centred), axes=axes, keepdims=True)
+        y = b.reshape(b.mul(centred, b.rsqrt(b.add(var, self.eps))), shape=x.shape)
+        ones = [1] * (x.rank - 1 - channel)
+        return _affine(b, y, tuple(b.reshape(a, shape=(channels, *ones)) for a in affine))
 
 
 @op("batch_norm", onnx=("BatchNormalization", 15))

@@ -138,19 +138,33 @@ class AvgPool(Pool):
 
 @op("adaptive_avg_pool")
 class AdaptiveAvgPool(Op):
-    """Means of ``size`` windows that cover each spatial axis: from floor(i S/O) to ceil((i+1) S/O)."""
+    """Means of ``size`` windows that cover each spatial axis: from floor(i S/O) to ceil((i+1) S/O).
+
+    Shapes: x [..., C, *spatial] -> [..., C, *size]; layout NHWC: x [..., *spatial, C]
+    """
 
     size: tuple[int, ...] = (1, 1)
-    samples = [Sample((X,), {"size": (1, 1)}), Sample((X,), {"size": (4, 3)})]
+    layout: str = "NCHW"
+    samples = [
+        Sample((X,), {"size": (1, 1)}),
+        Sample((X,), {"size": (4, 3)}),
+        Sample((X,), {"size": (2, 3), "layout": "NHWC"}),
+        Sample((X,), {"size": (1, 1), "layout": "NHWC"}),
+    ]
 
     def infer(self, x: TensorType) -> TensorType:
         n = len(self.size)
         if x.rank < n + 1:
             raise self.fail((x,), f"expected {n} spatial axes after the channels")
-        return x.with_shape((*x.shape[: x.rank - n], *self.size))
+        first = self._first(x.rank)
+        return x.with_shape((*x.shape[:first], *self.size, *x.shape[first + n :]))
+
+    def _first(self, rank: int) -> int:
+        """The first spatial axis."""
+        return rank - len(self.size) - (self.layout == "NHWC")
 
     def reference(self, x: np.ndarray) -> np.ndarray:
-        for axis, out in enumerate(self.size, x.ndim - len(self.size)):
+        for axis, out in enumerate(self.size, self._first(x.ndim)):
             n = x.shape[axis]
             spans = [(i * n // out, -((-(i + 1) * n) // out)) for i in range(out)]
             parts = [np.take(x, range(*s), axis).mean(axis, keepdims=True) for s in spans]
@@ -158,10 +172,10 @@ class AdaptiveAvgPool(Op):
         return x
 
     def decompose(self, b: Any, x: Any) -> Any:
-        n = len(self.size)
+        first = self._first(x.rank)
         if all(s == 1 for s in self.size):
-            return b.mean(x, axes=tuple(range(x.rank - n, x.rank)), keepdims=True)
-        for axis, out in enumerate(self.size, x.rank - n):
+            return b.mean(x, axes=tuple(range(first, first + len(self.size))), keepdims=True)
+        for axis, out in enumerate(self.size, first):
             x = _window_means(b, x, axis, out)
         return x
 
