@@ -296,9 +296,9 @@ def output_indices(
     places = {anchor: index}
     for node in nodes:
         source = next((v for v in node.inputs if v in places), None)
-        if source is None:
-            continue
         move = FORWARD.get(node.name)
+        if source is None or (move is None and node.name in BACKWARD):
+            continue  # a slice or broadcast does not hold the anchor's elements one to one
         place = places[source]
         if move is not None:
             place = move(node, place, space)

@@ -67,9 +67,9 @@ def group(graph: Graph, target: Target) -> list[Group]:
 
 def takes_epilogue(node: Node) -> bool:
     """The kernel of ``node`` applies epilogues (its builder says so)."""
-    from oarlock.codegen.kernels import KERNELS
+    from oarlock.codegen.kernels import makers
 
-    return len(node.outputs) == 1 and getattr(KERNELS.get(node.name), "takes_epilogue", False)
+    return len(node.outputs) == 1 and getattr(makers().get(node.name), "takes_epilogue", False)
 
 
 def is_loop_node(node: Node) -> bool:
@@ -159,8 +159,10 @@ class _Fuser:
         return new
 
     def _earlier(self, node: Node) -> set[Group]:
+        """Groups that must run before ``node``; views that lie in memory count as producers."""
+        direct = [v.producer for v in node.inputs if v.producer in self.group_of]
         found: set[Group] = set()
-        for g in self._producers(node):
+        for g in (*self._producers(node), *(self.group_of[p] for p in direct)):
             found |= {g} | self.before[g]
         return found
 
@@ -347,6 +349,8 @@ class _Fuser:
         names = symbols_of(index)
         for value in self._escaping(nodes):
             if value not in places or symbols_of(places[value]) != names:
+                return False
+            if value.type.size != anchor.output.type.size:
                 return False
             if stride_of(linear(places[value], value.shape), inner) != 1:
                 return False

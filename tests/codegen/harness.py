@@ -15,6 +15,7 @@ from oarlock.codegen import fuse, nests
 from oarlock.codegen.c.prelude import Prelude
 from oarlock.codegen.c.printer import Bindings, Printer, functions_of
 from oarlock.codegen.kernel import Kernel
+from oarlock.codegen.kernels import maker_for
 from oarlock.codegen.target import Target
 from oarlock.evaluate import evaluate_graph
 from oarlock.ir import Builder, Graph, evaluate_size
@@ -52,9 +53,27 @@ def decomposed(graph: Graph) -> Graph:
     return b.graph
 
 
-def kernels_of(graph: Graph, target: Target) -> list[tuple[fuse.Group, Kernel | None]]:
-    groups = fuse.group(graph, target)
-    return [(g, nests.build(g, target) if g.kind == "loop" else None) for g in groups]
+Built = list[tuple[fuse.Group, "Kernel | None"]]
+
+
+def kernels_of(graph: Graph, target: Target, params: dict | None = None) -> Built:
+    return [(g, kernel_of(g, target, params or {})) for g in fuse.group(graph, target)]
+
+
+def kernel_of(group: fuse.Group, target: Target, params: dict) -> Kernel | None:
+    """None for aliases, which need no code."""
+    if group.kind == "loop":
+        return nests.build(group, target)
+    if group.kind == "alias":
+        return None
+
+    def constant(value):
+        node = value.producer
+        return params.get(node.op.key) if node is not None and node.name == "param" else None
+
+    maker = maker_for(group.anchor, target)
+    assert maker is not None, f"no kernel for {group.anchor.name}"
+    return maker.build(group, target, constant)
 
 
 def c_text(kernels: list[Kernel], target: Target, dims: list[str]) -> str:
@@ -64,17 +83,42 @@ def c_text(kernels: list[Kernel], target: Target, dims: list[str]) -> str:
     texts = []
     for i, kernel in enumerate(kernels):
         named = [p for p in kernel.function.pointers if p.source == "buffer"]
-        bindings = Bindings({p.name: f"c->buf[{k}]" for k, p in enumerate(named)}, order)
+        bound = {p.name: f"c->buf[{k}]" for k, p in enumerate(named)}
+        bound |= {n: f"(c->weights + {at})" for n, at in offsets(kernel).items()}
+        bindings = Bindings(bound, order)
         for f in functions_of(kernel.function):
             text = printer.function(f, bindings)
             if f.is_kernel:
                 text = text.replace(f"static int32_t {f.name}(", f"int32_t k{i}(", 1)
+            elif text in texts:
+                continue
             texts.append(text)
     protos = "".join(
         f"int32_t k{i}(const ol_ctx *c, int64_t begin, int64_t end, int32_t tid);\n"
         for i in range(len(kernels))
     )
     return "\n".join([HEADER, protos, prelude.text(), *texts])
+
+
+def offsets(kernel: Kernel) -> dict[str, int]:
+    """Where each constant of a kernel lies in its weights, bytes."""
+    found, top = {}, 0
+    for constant in kernel.constants:
+        found[constant.name] = top
+        top += -(-constant.array.nbytes // 64) * 64
+    return found
+
+
+def weights_of(kernel: Kernel) -> np.ndarray:
+    """The constants of a kernel, each aligned."""
+    data = b"".join(
+        np.ascontiguousarray(c.array).tobytes() + bytes(-c.array.nbytes % 64)
+        for c in kernel.constants
+    )
+    block = np.zeros(len(data) + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    block[start : start + len(data)] = np.frombuffer(data, np.uint8)
+    return block[start:]
 
 
 def compile_c(text: str, *flags: str) -> ctypes.CDLL:
@@ -99,10 +143,12 @@ class Context(ctypes.Structure):
 class Compiled:
     """A graph of loop groups, compiled."""
 
-    def __init__(self, graph: Graph, target: Target, flags=("-O1", "-march=native")) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, flags=("-O1", "-march=native"), params=None
+    ) -> None:
         self.graph = graph
         self.dims = sorted(graph.symbols())
-        self.steps = kernels_of(graph, target)
+        self.steps = kernels_of(graph, target, params)
         self.kernels = [k for _, k in self.steps if k is not None]
         self.text = c_text(self.kernels, target, self.dims)
         self.library = compile_c(self.text, *flags)
@@ -134,7 +180,8 @@ class Compiled:
         buf = (ctypes.c_void_p * max(1, len(guarded)))(*[g.ctypes.data + 64 for g in guarded])
         size = evaluate_size(kernel.scratch_bytes, env)
         scratch = np.zeros(size + 64, np.uint8)
-        context = Context(buf, None, dims.ctypes.data, scratch.ctypes.data, size)
+        weights = weights_of(kernel)
+        context = Context(buf, weights.ctypes.data, dims.ctypes.data, scratch.ctypes.data, size)
         f = getattr(self.library, f"k{k}")
         f.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]
         extent = evaluate_size(kernel.extent, env)
@@ -161,7 +208,7 @@ def check(
     """Run through the evaluator and as C; compare."""
     expected = evaluate_graph(graph, params or {}, env or {}, arrays)
     flat = decomposed(graph)
-    compiled = Compiled(flat, target, flags)
+    compiled = Compiled(flat, target, flags, params)
     got = compiled.run(arrays, env, params)
     for i, (v, a, b) in enumerate(zip(graph.outputs, expected, got)):
         x, y = decode(a, v.dtype), decode(b, v.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -34,10 +35,35 @@ class Maker(Protocol):
         ...
 
 
-KERNELS: dict[str, Maker] = {}
+@lru_cache(maxsize=1)
+def makers() -> Mapping[str, Maker]:
+    """Every maker by the name of its op."""
+    from oarlock.codegen.kernels.gemm import Linear, MatMul
+    from oarlock.codegen.kernels.index import Put, Scatter
+    from oarlock.codegen.kernels.pool import PoolMaker
+    from oarlock.codegen.kernels.random import Random
+    from oarlock.codegen.kernels.scan import Extreme, Scan
+    from oarlock.codegen.kernels.sort import Sort
+
+    return {
+        "avg_pool": PoolMaker(),
+        "cummax": Extreme(),
+        "cummin": Extreme(),
+        "cumprod": Scan(),
+        "cumsum": Scan(),
+        "linear": Linear(),
+        "matmul": MatMul(),
+        "max_pool": PoolMaker(),
+        "put": Put(),
+        "rand": Random(),
+        "randn": Random(),
+        "scatter": Scatter(),
+        "sort": Sort(),
+        "topk": Sort(),
+    }
 
 
 def maker_for(node: Node, target: Target) -> Maker | None:
     """The maker that builds a node on a target."""
-    maker = KERNELS.get(node.name)
+    maker = makers().get(node.name)
     return maker if maker is not None and maker.accepts(node, target) else None
