@@ -64,3 +64,4 @@ CACHE_BYTES = knob("OARLOCK_CACHE_BYTES", int, 2 << 30, "bound of the engine cac
 THREADS = knob("OARLOCK_THREADS", int, None, "threads of a predictor; default: the cores granted")
 TARGET = knob("OARLOCK_TARGET", str, None, "target of a predictor; default: this machine's CPU")
 KEEP_C = knob("OARLOCK_KEEP_C", _flag, False, "keep generated C beside compiled engines")
+VERIFY = knob("OARLOCK_VERIFY", _flag, False, "check the program after every pass")

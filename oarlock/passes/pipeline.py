@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from oarlock import knobs
 from oarlock.errors import CompilerBug, InvalidProgram, UnknownName
 from oarlock.ir import Program
 from oarlock.ir.verify import verify as check
 from oarlock.passes.cse import cse
 from oarlock.passes.dead_code import dead_code
 from oarlock.passes.fold import fold
+from oarlock.passes.fold_batch_norm import fold_batch_norm
 from oarlock.passes.rewrite import budget
 from oarlock.passes.simplify import simplify
 from oarlock.passes.stage import Stage, get
@@ -20,6 +22,8 @@ from oarlock.passes.stage import Stage, get
 PORTABLE = [
     dead_code,
     fold,
+    simplify,
+    fold_batch_norm,
     simplify,
     cse,
 ]
@@ -109,5 +113,5 @@ def describe(stage: Stage | str) -> dict[str, str]:
 
 
 def optimise(program: Program) -> Program:
-    """``program`` after the portable and the target pipeline."""
-    return run_pipeline(program, [*PORTABLE, *TARGET], verify=False)
+    """``program`` after the portable and the target pipeline, checked if OARLOCK_VERIFY is set."""
+    return run_pipeline(program, [*PORTABLE, *TARGET], verify=knobs.VERIFY.value)

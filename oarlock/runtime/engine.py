@@ -156,10 +156,11 @@ def cpu_identity() -> str:
 def _write(job: _Build, folder: Path) -> None:
     """Lower, compile and pack into ``folder``."""
     from oarlock.codegen.lower import lower
+    from oarlock.passes.pipeline import optimise
 
     original = job.program()
     program, state = lift_state(original)
-    lowered = lower(program, job.target)
+    lowered = lower(optimise(program), job.target)
     source = folder / SOURCE
     source.write_text(lowered.source)
     _write_weights(folder / WEIGHTS, lowered.constants)
