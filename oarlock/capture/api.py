@@ -211,7 +211,11 @@ class _Call:
 def _argument_names(fn: Any, count: int) -> list[str]:
     target = fn.forward if isinstance(fn, torch.nn.Module) else fn
     names = []
-    for p in inspect.signature(target).parameters.values():
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # a builtin without a signature
+        parameters = ()
+    for p in parameters:
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
             names.append(p.name)
     return [names[i] if i < len(names) else f"arg{i}" for i in range(count)]

@@ -10,6 +10,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from oarlock.capture.expand import expand_by_torch, overload_of
 from oarlock.capture.lift import LIFTS, Lifter
 from oarlock.capture.torch_private import Shapes, is_fake
 from oarlock.errors import OarlockError
@@ -58,6 +59,7 @@ class Recorder(TorchDispatchMode):
         self.weights: dict[str, torch.Tensor] = {}
         self.problems: list[str] = []
         self.modules: list[str] = []
+        self.expanding: list[str] = []
 
     def bind(self, tensor: torch.Tensor, value: Value) -> None:
         """``tensor`` is ``value`` from now on."""
@@ -105,19 +107,39 @@ class Recorder(TorchDispatchMode):
         if func._schema.is_mutable:
             target, functional = args[0], _functional_name(name)
             self.check_mutation(target)
-        if functional not in LIFTS:
-            raise NotImplementedError("no op captures it; see `oarlock ops --aten`")
         leaves = [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]
-        self.b.out = [self.type_of(x) for x in leaves]
-        self.b.common = _promoted(args)
-        operands = [self.operand(a) for a in args]
-        options = {k: self.operand(v) for k, v in kwargs.items() if k not in _DROPPED}
-        result = LIFTS[functional](self.b, *operands, **options)
-        results = [result] if isinstance(result, Value) else list(result)
-        for tensor, value, type in zip(leaves, results, self.b.out):
+        out_types = [self.type_of(x) for x in leaves]
+        lifted = self.lifted if functional in LIFTS else self.expanded
+        results = lifted(functional, args, kwargs, out_types)
+        for tensor, value, type in zip(leaves, results, out_types):
             if value.type != type:
                 raise NotImplementedError(f"the lift gives {value.type}, torch {type}")
             self.bind(tensor if target is None else target, value)
+
+    def lifted(
+        self, name: str, args: tuple, kwargs: dict[str, Any], out: list[TensorType]
+    ) -> list[Value]:
+        """The results as the lift of ``name`` builds them."""
+        self.b.out, self.b.common = out, _promoted(args)
+        operands = [self.operand(a) for a in args]
+        options = {k: self.operand(v) for k, v in kwargs.items() if k not in _DROPPED}
+        result = LIFTS[name](self.b, *operands, **options)
+        return [result] if isinstance(result, Value) else list(result)
+
+    def expanded(
+        self, name: str, args: tuple, kwargs: dict[str, Any], out: list[TensorType]
+    ) -> list[Value]:
+        """The results as smaller overloads give them, each recorded in its turn."""
+        if name in self.expanding:
+            raise NotImplementedError("no op captures it; see `oarlock ops --aten`")
+        self.expanding.append(name)
+        try:
+            with self:
+                result = expand_by_torch(overload_of(name), args, kwargs)
+        finally:
+            self.expanding.pop()
+        tensors = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
+        return [self.value(x) for x in tensors]
 
     def check_mutation(self, target: torch.Tensor) -> None:
         """In-place updates are recorded where no other tensor shares the storage."""

@@ -147,15 +147,23 @@ _MACHINERY = ("/torch/fx/", "/torch/__init__.py", "/torch_private.py", "/sympy/"
 
 
 def _deciding_line() -> str | None:
-    """The line that asks for a condition, or None inside an ATen call."""
-    frame = sys._getframe(2)
+    """The user's line that asks for a condition, or None inside an ATen call.
+
+    An expansion (``expand_by_torch``) is recorded, so what it decides counts.
+    """
+    frame, inside, expanding = sys._getframe(2), False, False
     while frame is not None:
         code = frame.f_code
-        inside = "/torch/" in code.co_filename and "/torch/nn/" not in code.co_filename
-        if not any(part in code.co_filename for part in _MACHINERY):
-            if inside or code.co_name == "__torch_dispatch__":
-                return None
-            return f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+        if code.co_name == "expand_by_torch":
+            expanding = True
+        elif code.co_name == "__torch_dispatch__" and not expanding:
+            return None
+        elif not any(part in code.co_filename for part in _MACHINERY):
+            library = "/torch/" in code.co_filename and "/torch/nn/" not in code.co_filename
+            inside = inside or library
+            if not library and not (expanding and "/oarlock/capture/" in code.co_filename):
+                where = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+                return where if expanding or not inside else None
         frame = frame.f_back
     return None
 
