@@ -15,6 +15,19 @@ ALIGNMENT = 64
 Entry = dict[str, Any]  # bytes: an int or text over the dims; first, last: the steps it lives
 
 
+@dataclass(frozen=True)
+class Place:
+    """The start of a value: a buffer, or ``offset`` bytes into the weights.  Prints as C."""
+
+    buffer: int | None
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"c->buf[{self.buffer}]" if self.buffer is not None else f"(c->weights + {self.offset})"
+        )
+
+
 @dataclass
 class Buffers:
     """Numbers buffers: inputs, outputs, then the arena.  ``clock`` counts steps, nested ones too."""
@@ -83,12 +96,12 @@ class Buffers:
             self._top += -(-constant.array.nbytes // ALIGNMENT) * ALIGNMENT
         return self._offsets[key]
 
-    def address(self, value: Value) -> str:
-        """C text of the start of a value, a ``char *``."""
+    def place(self, value: Value) -> Place:
+        """Where a value starts."""
         if _is_param(value):
-            return f"(c->weights + {self.param(value)})"
+            return Place(None, self.param(value))
         buffer = self._of[value]
-        return f"c->buf[{buffer}]" if buffer >= 0 else f"(c->weights + {-1 - buffer})"
+        return Place(buffer) if buffer >= 0 else Place(None, -1 - buffer)
 
     def document(self, value: Value) -> dict[str, Any]:
         """A value for the metadata."""

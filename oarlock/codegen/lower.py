@@ -12,7 +12,7 @@ from oarlock.codegen.kernel import Constant
 from oarlock.codegen.kernels import maker_for
 from oarlock.codegen.schedule import Branch, Host, Launch, Loop, Scheduler, Step, launches
 from oarlock.codegen.target import Target
-from oarlock.ir import Program, Value
+from oarlock.ir import Program, Size, Value
 from oarlock.ir.graph import Node
 from oarlock.passes.decompose import decompose
 
@@ -26,12 +26,29 @@ class Lowered:
     metadata: dict[str, Any]
 
 
-def lower(program: Program, target: Target) -> Lowered:
+@dataclass(frozen=True)
+class Scheduled:
+    """A program as steps whose values have buffers; ``scratch_bytes`` is per thread."""
+
+    program: Program
+    steps: tuple[Step, ...]
+    buffers: Buffers
+    scratch_bytes: Size
+
+
+def schedule(program: Program, target: Target) -> Scheduled:
     """Raises: BuildError naming every op that has neither a kernel nor a simpler form."""
     simple = decompose(program, lambda node: maker_for(node, target) is not None)
     buffers = Buffers(simple)
     scheduler = Scheduler(buffers, target)
     steps = scheduler.main(simple.graph)
+    return Scheduled(simple, tuple(steps), buffers, scheduler.scratch_bytes)
+
+
+def lower(program: Program, target: Target) -> Lowered:
+    """Raises: BuildError naming every op that has neither a kernel nor a simpler form."""
+    scheduled = schedule(program, target)
+    simple, steps, buffers = scheduled.program, scheduled.steps, scheduled.buffers
     source = emit(steps, list(simple.dims), target)
     graph = simple.graph
     metadata = {
@@ -39,7 +56,7 @@ def lower(program: Program, target: Target) -> Lowered:
         "inputs": [_port(v, buffers) for v in graph.inputs],
         "outputs": [_port(v, buffers) for v in graph.outputs],
         "buffers": buffers.entries(),
-        "scratch_bytes": size_text(scheduler.scratch_bytes),
+        "scratch_bytes": size_text(scheduled.scratch_bytes),
         "steps": [_step(step) for step in steps],
         "host": [_host(i, s.node, buffers) for i, s in enumerate(steps) if isinstance(s, Host)],
     }

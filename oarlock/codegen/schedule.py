@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from oarlock.codegen import fuse, nests
-from oarlock.codegen.buffers import Buffers
+from oarlock.codegen.buffers import Buffers, Place
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels import maker_for
 from oarlock.codegen.target import Target
@@ -19,18 +19,18 @@ from oarlock.ir.graph import Node
 
 @dataclass
 class Launch:
-    """One kernel; ``addresses`` is the C text of every pointer."""
+    """One kernel; ``addresses`` is where every pointer starts, by its name."""
 
     kernel: Kernel
-    addresses: dict[str, str]
+    addresses: dict[str, Place]
 
 
 @dataclass
 class Copy:
     """``size`` bytes from one address to another."""
 
-    source: str
-    target: str
+    source: Place
+    target: Place
     size: Size
 
 
@@ -39,7 +39,7 @@ class Branch:
     """``then`` or ``other``, by the bool at ``predicate``."""
 
     node: Node
-    predicate: str
+    predicate: Place
     then: list[Step] = field(default_factory=list)
     other: list[Step] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class Loop:
     node: Node
     before: list[Step]
     condition: list[Step]
-    predicate: str
+    predicate: Place
     body: list[Step]
 
 
@@ -142,16 +142,16 @@ class Scheduler:
         self.scratch_bytes = dim_max(self.scratch_bytes, kernel.scratch_bytes)
         named = [p.name for p in kernel.function.pointers if p.source == "buffer"]
         values = [*kernel.reads, *kernel.writes]
-        addresses = {name: self.buffers.address(v) for name, v in zip(named, values)}
+        addresses = {name: self.buffers.place(v) for name, v in zip(named, values)}
         for constant in kernel.constants:
-            addresses[constant.name] = f"(c->weights + {self.buffers.packed(constant)})"
+            addresses[constant.name] = Place(None, self.buffers.packed(constant))
         return Launch(kernel, addresses)
 
     def _branch(self, node: Node) -> Branch:
         predicate, *args = node.inputs
         self.buffers.use([predicate])
         self.buffers.define(node.outputs)
-        step = Branch(node, self.buffers.address(predicate))
+        step = Branch(node, self.buffers.place(predicate))
         for graph, steps in zip(node.graphs, (step.then, step.other)):
             own_outputs(graph)
             for inner, outer in [*zip(graph.inputs, args), *zip(graph.outputs, node.outputs)]:
@@ -186,12 +186,12 @@ class Scheduler:
             if not kept:
                 steps.append(self._copy(result, out))
         self.buffers.use([*node.inputs, *node.outputs, *condition.outputs])
-        return Loop(node, before, tests, self.buffers.address(condition.outputs[0]), steps)
+        return Loop(node, before, tests, self.buffers.place(condition.outputs[0]), steps)
 
     def _copy(self, source: Value, target: Value) -> Copy:
         self.buffers.use([source, target])
-        address = self.buffers.address
-        return Copy(address(source), address(target), source.type.bytes)
+        place = self.buffers.place
+        return Copy(place(source), place(target), source.type.bytes)
 
 
 def own_outputs(graph: Graph, which: Sequence[int] | None = None) -> None:

@@ -41,10 +41,10 @@ _LEVEL = {"add": ADD, "sub": ADD, "mul": MULTIPLY, "div": MULTIPLY}
 
 @dataclass(frozen=True)
 class Bindings:
-    """What an emitter knows of a kernel: C text of the ``char *`` base of every buffer and constant
-    pointer by its name, and the position of every dim in ``c->dims``."""
+    """What an emitter knows of a kernel: the ``char *`` base of every buffer and constant
+    pointer by its name, which prints as C, and the position of every dim in ``c->dims``."""
 
-    pointers: Mapping[str, str] = field(default_factory=dict)
+    pointers: Mapping[str, object] = field(default_factory=dict)
     dims: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -82,10 +82,11 @@ class Printer:
 
     def _parameter(self, p: L.Var | L.Pointer) -> str:
         if isinstance(p, L.Pointer):
-            return self._pointer(p)
+            return self.pointer(p)
         return f"{self._type(p.type)} {p.name}"
 
-    def _pointer(self, p: L.Pointer) -> str:
+    def pointer(self, p: L.Pointer) -> str:
+        """A declaration without a value."""
         return f"{'' if p.written else 'const '}{scalar_name(p.dtype)} *{p.name}"
 
     def _prologue(self, f: L.Function, bindings: Bindings) -> Iterator[str]:
@@ -97,7 +98,7 @@ class Printer:
         for name in sorted(used):
             yield f"const int64_t {dim_name(name)} = c->dims[{bindings.dims[name]}];"
         for pointer, offset in zip(f.pointers, offsets):
-            yield f"{self._pointer(pointer)} = {self._base(pointer, offset, bindings)};"
+            yield f"{self.pointer(pointer)} = {self._base(pointer, offset, bindings)};"
         names = {x.name for x in found if isinstance(x, L.Var)}
         has_scratch = any(p.source == "scratch" for p in f.pointers)
         if not used and not f.pointers:
@@ -113,7 +114,7 @@ class Printer:
             base = base if L.number_of(offset) == 0 else f"{base} + {self.expr(offset, ADD + 1)}"
             base = f"({base})"
         else:
-            base = bindings.pointers[p.name]
+            base = str(bindings.pointers[p.name])
         return f"({const}{scalar_name(p.dtype)} *)({const}void *){base}"
 
     def _type(self, type: L.CType) -> str:
@@ -171,7 +172,7 @@ class Printer:
         if isinstance(s, L.DeclareArray):
             return self._array(s)
         if isinstance(s, L.DeclarePointer):
-            return f"{self._pointer(s.pointer)} = {self.expr(s.address)}"
+            return f"{self.pointer(s.pointer)} = {self.expr(s.address)}"
         if isinstance(s, L.CallStatement):
             return self._call(s.name, s.args)
         if isinstance(s, L.Return):
