@@ -1,4 +1,4 @@
-"""A program to C: decompose, group, build kernels, give buffers, emit one file."""
+"""A program to C: decompose, group, build kernels, give buffers, emit files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from oarlock.passes.decompose import decompose
 
 @dataclass(frozen=True)
 class Lowered:
-    """source: one C file; constants: packed in order, 64-byte aligned; metadata: JSON data."""
+    """sources: C files; constants: packed in order, 64-byte aligned; metadata: JSON data."""
 
-    source: str
+    sources: tuple[str, ...]
     constants: tuple[Constant, ...]
     metadata: dict[str, Any]
 
@@ -49,7 +49,7 @@ def lower(program: Program, target: Target) -> Lowered:
     """Raises: BuildError naming every op that has neither a kernel nor a simpler form."""
     scheduled = schedule(program, target)
     simple, steps, buffers = scheduled.program, scheduled.steps, scheduled.buffers
-    source = emit(steps, list(simple.dims), target)
+    sources = emit(steps, list(simple.dims), target)
     graph = simple.graph
     metadata = {
         "dims": [[name, *dim.bounds()] for name, dim in simple.dims.items()],
@@ -60,7 +60,7 @@ def lower(program: Program, target: Target) -> Lowered:
         "steps": [_step(step) for step in steps],
         "host": [_host(i, s.node, buffers) for i, s in enumerate(steps) if isinstance(s, Host)],
     }
-    return Lowered(source, tuple(buffers.constants), metadata)
+    return Lowered(tuple(sources), tuple(buffers.constants), metadata)
 
 
 def _port(value: Value, buffers: Buffers) -> dict[str, Any]:

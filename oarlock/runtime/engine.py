@@ -35,7 +35,7 @@ from oarlock.runtime.state import lift_state
 
 FORMAT = 1
 SOURCE, SHARED, WEIGHTS, STATE, DOCUMENT = (
-    "engine.c", "engine.so", "weights.bin", "state.safetensors", "engine.json",
+    "engine{}.c", "engine.so", "weights.bin", "state.safetensors", "engine.json",
 )  # fmt: skip
 ALIGNMENT = 64
 PRECISIONS = ("float32",)
@@ -161,13 +161,15 @@ def _write(job: _Build, folder: Path) -> None:
     original = job.program()
     program, state = lift_state(original)
     lowered = lower(optimise(program), job.target)
-    source = folder / SOURCE
-    source.write_text(lowered.source)
+    sources = [folder / SOURCE.format(i) for i in range(len(lowered.sources))]
+    for path, text in zip(sources, lowered.sources):
+        path.write_text(text)
     _write_weights(folder / WEIGHTS, lowered.constants)
     _write_state(folder / STATE, original, [s.name for s in state])
-    toolchain.compile_shared(job.compiler, job.flags, [source], folder / SHARED, job.cache)
+    toolchain.compile_shared(job.compiler, job.flags, sources, folder / SHARED, job.cache)
     if not knobs.KEEP_C.value:
-        source.unlink()
+        for path in sources:
+            path.unlink()
     document = {
         "format": FORMAT,
         "target": job.target.name,

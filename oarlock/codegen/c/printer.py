@@ -61,20 +61,22 @@ class Printer:
     def __init__(self, prelude: Prelude) -> None:
         self.prelude = prelude
 
-    def function(self, f: L.Function, bindings: Bindings = Bindings()) -> str:
-        """The definition of ``f``."""
+    def function(
+        self, f: L.Function, bindings: Bindings = Bindings(), linkage: str = "static "
+    ) -> str:
+        """The definition of ``f``; ``linkage`` is that of a kernel."""
         lines = [f"/* {line.replace('*/', '* /')} */" for line in f.comment.splitlines()]
-        lines.append(f"{self._signature(f)} {{")
+        lines.append(f"{self._signature(f, linkage)} {{")
         lines += [f"  {line}" for line in self._prologue(f, bindings)]
         lines += self.block(f.body, 1)
         if f.is_kernel:
             lines.append("  return 0;")
         return "\n".join([*lines, "}\n"])
 
-    def _signature(self, f: L.Function) -> str:
+    def _signature(self, f: L.Function, linkage: str) -> str:
         if f.is_kernel:
             args = "const ol_ctx *c, int64_t begin, int64_t end, int32_t tid"
-            return f"static int32_t {f.name}({args})"
+            return f"{linkage}int32_t {f.name}({args})"
         args = ", ".join(self._parameter(p) for p in f.params) or "void"
         returns = self._type(f.returns) if f.returns else "void"
         qualifiers = "static inline" if f.inline else "static"

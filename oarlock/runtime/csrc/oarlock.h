@@ -18,6 +18,7 @@ typedef struct ol_ctx {
   const int64_t *dims;   /* values of the program's symbolic dims */
   char *scratch;         /* scratch_bytes for each thread, one after the other */
   int64_t scratch_bytes; /* per thread */
+  char *const *args;     /* the buffers and constants of this launch */
 } ol_ctx;
 
 /* Computes items [begin, end) of a kernel on thread tid; a status. */
