@@ -94,7 +94,9 @@ class _Emission:
 
     def texts(self, steps: Sequence[Step]) -> list[str]:
         entry = self._entry(steps)
-        files = _split(list(self.kernels.values()), {name: len(text) for name, text in self.helpers.items()})
+        files = _split(
+            list(self.kernels.values()), {name: len(text) for name, text in self.helpers.items()}
+        )
         rest = "\n".join([*self.nested.values(), CLOCK, entry])
         if len(files) < 2:
             return [self._file(self.sizes, self.kernels.values(), "static ", rest)]
