@@ -74,7 +74,7 @@ int main(void) {
       }
       CHECK(ol_pool_run(pool, failing, NULL, N, 1) == (threads > 1 ? OL_INDEX : OL_OK));
       nest n = {pool, 0};
-      ol_ctx c = {(char *const *)&n, NULL, NULL, NULL, 0};
+      ol_ctx c = {(char *const *)&n, NULL, NULL, NULL, 0, NULL};
       CHECK(ol_pool_run(pool, outer, &c, 20, 1) == OL_OK && n.sum == 200);
       cover(pool, N, 1, threads);
 #ifdef FORK
