@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,23 @@ def _cast(bits: np.ndarray, source: DType, type: TensorType, name: str, got: str
     if type.dtype.name not in ("f32", "f64"):
         raise _refuse(type, name, f"{got}{list(bits.shape)}")
     return decode(bits, source).astype(type.dtype.numpy)
+
+
+def dense_tensors(inputs: Sequence[Any], dtypes: Sequence[np.dtype]) -> list[np.ndarray] | None:
+    """Views of torch tensors that need no conversion; None unless all are such."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    found = []
+    for x, dtype in zip(inputs, dtypes):
+        if type(x) is not torch.Tensor or x.requires_grad or x.is_quantized or not x.is_cpu:
+            return None
+        is_plain = x.layout is torch.strided and x.is_contiguous() and not x.is_neg()
+        array = x.numpy() if is_plain and x.dtype is not torch.bfloat16 else None
+        if array is None or array.dtype is not dtype:
+            return None
+        found.append(array)
+    return found
 
 
 def to_torch(array: np.ndarray, dtype: DType) -> Any:

@@ -76,17 +76,39 @@ class Predictor:
         Args: out: an array, or a list of one per output, that receives the results.
         Raises: InputError naming the input; the predictor works afterwards.
         """
-        session = self._session
-        if self._is_fast and not named and out is None and len(inputs) == len(self._dtypes):
-            for x, dtype in zip(inputs, self._dtypes):
-                if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:
-                    break
-            else:
-                plan = session.plans.get(tuple([x.shape for x in inputs]))
-                if plan is not None:
-                    results = session.run(plan, inputs)
-                    return results[0] if self._returns_tensor else self._rebuild(results, plan.env)
+        if self._is_fast and out is None:
+            if named and not inputs:
+                inputs, named = self._in_order(named)
+            if not named and len(inputs) == len(self._dtypes):
+                for x, dtype in zip(inputs, self._dtypes):
+                    if (
+                        type(x) is not np.ndarray
+                        or x.dtype is not dtype
+                        or not x.flags.c_contiguous
+                    ):
+                        break
+                else:
+                    plan = self._session.plans.get(tuple([x.shape for x in inputs]))
+                    if plan is not None:
+                        return self._structured(self._session.run(plan, inputs), plan.env)
+                dense = arrays.dense_tensors(inputs, self._dtypes)
+                plan = dense and self._session.plans.get(tuple([x.shape for x in dense]))
+                if dense and plan:
+                    results = self._session.run(plan, dense)
+                    return self._structured(self._to_torch(results), plan.env)
         return self._call_any(inputs, named, out)
+
+    def _in_order(self, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Named inputs in order, when all are there and no other."""
+        if len(named) != len(self._names) or not all(name in named for name in self._names):
+            return (), named
+        return tuple([named[name] for name in self._names]), {}
+
+    def _structured(self, results: Sequence[Any], env: Env) -> Any:
+        return results[0] if self._returns_tensor else self._rebuild(results, env)
+
+    def _to_torch(self, results: Sequence[np.ndarray]) -> list[Any]:
+        return [arrays.to_torch(x, p.type.dtype) for x, p in zip(results, self._outputs)]
 
     def _call_any(self, inputs: Sequence[Any], named: Mapping[str, Any], out: Any) -> Any:
         """A call with arguments of any kind."""
@@ -100,8 +122,7 @@ class Predictor:
         if out is not None:
             return out
         if any(map(arrays.is_torch, leaves)):
-            dtypes = (p.type.dtype for p in self._outputs)
-            results = [arrays.to_torch(x, dtype) for x, dtype in zip(results, dtypes)]
+            results = self._to_torch(results)
         return self._rebuild(results, plan.env)
 
     def _prepare(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], Plan]:
@@ -138,11 +159,12 @@ class Predictor:
         if len(given) != len(self._outputs):
             raise InputError(f"out: expected {len(self._outputs)} arrays, got {len(given)}", "out")
         found = []
-        for port, x in zip(self._outputs, given):
+        places = (plan.outputs[i] for i in self._session.visible)
+        for port, x, (_, shape, dtype) in zip(self._outputs, given, places):
             array = x.numpy() if arrays.is_torch(x) else x
-            expected = port.type.concrete(plan.env)
-            why = _why_unfit(array, expected.dtype.numpy, expected.shape, dense)
+            why = _why_unfit(array, dtype, shape, dense)
             if why:
+                expected = port.type.concrete(plan.env)
                 raise InputError(
                     f"out, {port.name!r}: expected a dense {expected}, got {why}", "out"
                 )

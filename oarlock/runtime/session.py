@@ -80,7 +80,7 @@ class Session:
         ports, hidden = self.layout.visible_inputs, {s.output for s in self.layout.state}
         self._inputs = [(p.buffer, p.type.dtype.bytes) for p in ports]
         self._hosts = {h["step"]: h for h in self.layout.metadata["host"]}
-        self._visible = [i for i in range(len(self.layout.outputs)) if i not in hidden]
+        self.visible = [i for i in range(len(self.layout.outputs)) if i not in hidden]
         self.state: dict[str, np.ndarray] = {}
         self.reset()
         self.renew()
@@ -125,7 +125,7 @@ class Session:
             if not self.layout.state:
                 return results
             self.state = {s.name: results[s.output] for s in self.layout.state}
-            return [results[i] for i in self._visible]
+            return [results[i] for i in self.visible]
 
     def _set_inputs(self, plan: Plan, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Point the input buffers at the arrays; what must stay alive during the run."""
@@ -143,7 +143,7 @@ class Session:
 
     def _set_outputs(self, plan: Plan, out: Sequence[np.ndarray] | None) -> list[np.ndarray]:
         pointers, address = plan.pointers, arrays.address
-        given = dict(zip(self._visible, out)) if out is not None else None
+        given = dict(zip(self.visible, out)) if out is not None else None
         results = []
         for i, (buffer, shape, dtype) in enumerate(plan.outputs):
             result = given[i] if given and i in given else np.empty(shape, dtype)
