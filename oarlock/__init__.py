@@ -27,6 +27,7 @@ _EXPORTS = {
     "load": "oarlock.ir.archive",
     "parse": "oarlock.ir.parser",
 }
+_WITHOUT_OPS = ("oarlock.errors", "oarlock.runtime.predictor")  # a warm load parses no program
 _MODULES = ("codegen", "errors", "ir", "knobs", "lite", "ops", "passes", "runtime")
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
@@ -37,7 +38,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"oarlock.{name}")
     if name not in _EXPORTS:
         raise AttributeError(f"module 'oarlock' has no attribute {name!r}")
-    importlib.import_module("oarlock.ops")
+    if _EXPORTS[name] not in _WITHOUT_OPS:
+        importlib.import_module("oarlock.ops")
     value = getattr(importlib.import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value

@@ -26,10 +26,11 @@ from oarlock.codegen import target as targets
 from oarlock.codegen.target import Target
 from oarlock.errors import InvalidModel, ToolError, UnknownName
 from oarlock.ir import tensors
-from oarlock.ir.archive import Archive, PathLike, open_archive, weights_digest
+from oarlock.ir.archive import Archive, PathLike, open_archive
 from oarlock.ir.graph import Program
 from oarlock.runtime import toolchain
 from oarlock.runtime.cache import Cache, open_cache
+from oarlock.runtime.digests import digests
 from oarlock.runtime.layout import Layout
 from oarlock.runtime.state import lift_state
 
@@ -73,7 +74,7 @@ class _Build:
 
     @property
     def key(self) -> str:
-        text, weights = _digests(self.source)
+        text, weights = digests(self.source)
         facts = [
             FORMAT, code_identity(), text, weights, self.target.name, self.precision,
             self.compiler.identity, self.flags, cpu_identity(),
@@ -120,13 +121,6 @@ class _Damaged(Exception):
     """An entry of the cache that is not whole."""
 
 
-def _digests(source: Program | Archive) -> tuple[str, str]:
-    if isinstance(source, Archive):
-        return source.text_digest, source.weights_digest
-    text = hashlib.sha256(str(source).encode()).hexdigest()
-    return text, weights_digest(source.params)
-
-
 @lru_cache(maxsize=1)
 def code_identity() -> str:
     """A hash of the sizes and times of oarlock's own files: a changed compiler is another one."""
@@ -155,6 +149,7 @@ def cpu_identity() -> str:
 
 def _write(job: _Build, folder: Path) -> None:
     """Lower, compile and pack into ``folder``."""
+    import oarlock.ops  # noqa: F401  records, for the parser
     from oarlock.codegen.lower import lower
     from oarlock.passes.pipeline import optimise
 

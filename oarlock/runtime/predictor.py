@@ -98,7 +98,7 @@ class Predictor:
                     return self._structured(self._to_torch(results), plan.env)
         return self._call_any(inputs, named, out)
 
-    def _in_order(self, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    def _in_order(self, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Named inputs in order, when all are there and no other."""
         if len(named) != len(self._names) or not all(name in named for name in self._names):
             return (), named
@@ -207,6 +207,12 @@ class Predictor:
     def _smallest_plan(self) -> Plan:
         session = self._session
         return Plan(session.layout, session.engine, session.layout.smallest(), self.threads)
+
+    def __reduce__(self) -> Any:
+        raise UserError(
+            "a Predictor holds code of this process and cannot be pickled; "
+            "send the .oar file and load it there, or use clone() in threads"
+        )
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{p.name}: {p.type}" for p in self._inputs)
