@@ -13,6 +13,7 @@ from oarlock.ops import (
     norm,
     pool,
     random,
+    recurrence,
     reduce,
     resize,
     rnn,

@@ -42,6 +42,7 @@ def makers() -> Mapping[str, Maker]:
     from oarlock.codegen.kernels.index import Put, Scatter
     from oarlock.codegen.kernels.pool import PoolMaker
     from oarlock.codegen.kernels.random import Random
+    from oarlock.codegen.kernels.rnn import ScanMaker
     from oarlock.codegen.kernels.scan import Extreme, Scan
     from oarlock.codegen.kernels.sort import Sort
 
@@ -51,6 +52,7 @@ def makers() -> Mapping[str, Maker]:
         "cummin": Extreme(),
         "cumprod": Scan(),
         "cumsum": Scan(),
+        **dict.fromkeys(("gru_scan", "lstm_scan", "rnn_scan"), ScanMaker()),
         "linear": Linear(),
         "matmul": MatMul(),
         "max_pool": PoolMaker(),
