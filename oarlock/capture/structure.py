@@ -14,23 +14,27 @@ from oarlock.ir.signature import Tree
 Leaf = Callable[[torch.Tensor, str], int]
 
 
-def tree_of(x: Any, path: str, leaf: Leaf) -> Tree:
-    """The tree of ``x``; ``leaf(tensor, path)`` gives each tensor its index."""
+def tree_of(x: Any, path: str, leaf: Leaf, size: Callable[[Any], Any] = str) -> Tree:
+    """The tree of ``x``; ``leaf(tensor, path)`` gives each tensor its index, ``size`` is of SymInts."""
     if isinstance(x, torch.Tensor):
         return {"leaf": leaf(x, path)}
     if x is None or isinstance(x, (bool, int, float, str)):
         return {"const": x}
-    if isinstance(x, (torch.SymInt, torch.SymFloat)):
+    if isinstance(x, torch.SymInt):
+        return {"size": str(size(x))}
+    if isinstance(x, (torch.dtype, torch.device)):
+        return {"const": str(x)}
+    if isinstance(x, (torch.SymFloat, torch.SymBool)):
         raise UnsupportedError(f"{path}: a number computed from sizes", [str(x)])
     fields = _fields(x)
     if fields is not None:
-        trees = [[k, tree_of(v, f"{path}.{k}", leaf)] for k, v in fields]
+        trees = [[k, tree_of(v, f"{path}.{k}", leaf, size)] for k, v in fields]
         return {"record": type(x).__name__, "fields": trees}
     if isinstance(x, dict):
-        return {"dict": [[k, tree_of(v, f"{path}.{k}", leaf)] for k, v in x.items()]}
+        return {"dict": [[k, tree_of(v, f"{path}.{k}", leaf, size)] for k, v in x.items()]}
     if isinstance(x, (tuple, list)):
         kind = "tuple" if isinstance(x, tuple) else "list"
-        return {kind: [tree_of(v, f"{path}.{i}", leaf) for i, v in enumerate(x)]}
+        return {kind: [tree_of(v, f"{path}.{i}", leaf, size) for i, v in enumerate(x)]}
     raise UnsupportedError(
         f"{path}: a {type(x).__name__} is no tensor, number, text or container of these"
     )

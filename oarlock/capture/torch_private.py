@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
+from torch.utils._python_dispatch import _disable_current_modes
 
-from oarlock.errors import UserError
-from oarlock.ir import Dim, Size, dim_max, dim_min
+from oarlock.capture.symbols import holds, linear_bound, readable, size_of
+from oarlock.ir import Dim, Size
 
 HINTS = (7, 11, 13, 17, 19, 23, 29, 31)
+Decision = tuple[Any, str]  # a condition that was taken as true, and the line that asked
 
 
 class Shapes:
@@ -29,17 +37,17 @@ class Shapes:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=self.env)
         self.dims: dict[str, Dim] = {}
         self.hints: dict[str, int] = {}
-        self.symbols: dict[sympy.Symbol, str] = {}
+        self.symbols: dict[sympy.Symbol, Dim] = {}
 
     def hint(self, dim: Dim) -> int:
         """The size that ``dim`` is traced with, inside its range."""
-        if dim.name not in self.hints:
-            low, high = dim.bounds()
-            free = [h for h in HINTS if h not in self.hints.values()]
-            wanted = max(free[0] if free else 37 + 2 * len(self.hints), low)
-            self.hints[dim.name] = wanted if high is None else min(wanted, high)
-            self.dims[dim.name] = dim
-        return self.hints[dim.name]
+        for atom in sorted(dim.atoms(), key=str):
+            if atom.name not in self.hints:
+                free = [h for h in HINTS if h not in self.hints.values()]
+                wanted = max(free[0] if free else 37 + 2 * len(self.hints), atom.low)
+                self.hints[atom.name] = wanted if atom.high is None else min(wanted, atom.high)
+                self.dims[atom.name] = Dim(atom.name, atom.low, atom.high)
+        return dim.evaluate(self.hints)
 
     def fake_input(self, shape: Sequence[Size], dtype: torch.dtype) -> torch.Tensor:
         """A fake tensor of ``shape``; its Dims become symbols."""
@@ -48,125 +56,150 @@ class Shapes:
         fake = self.mode.from_tensor(real, symbolic_context=StatelessSymbolicContext(kinds))
         for size, got in zip(shape, fake.shape):
             if isinstance(size, Dim):
-                self.symbols[got.node.expr] = size.name
+                self.symbols[got.node.expr] = size
         return fake
 
     def fake_constant(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A fake stand-in of a real tensor."""
+        """A fake stand-in of a real tensor; tensors that share memory get ones that do."""
         return self.mode.from_tensor(tensor, static_shapes=True)
 
     def size(self, value: Any) -> Size:
-        """An int or SymInt as a Size."""
-        if isinstance(value, torch.SymInt):
-            return self._convert(value.node.expr)
-        return int(value)
+        """An int or SymInt as a Size.  Raises: UserError for one that depends on data."""
+        return (
+            size_of(value.node.expr, self.symbols)
+            if isinstance(value, torch.SymInt)
+            else int(value)
+        )
 
-    def guards(self) -> list[tuple[str, str]]:
-        """What Python decided on symbolic sizes and cannot hold for all: (condition, source)."""
+    def refused(self) -> list[str]:
+        """What the code decided on sizes that does not hold for all of them, with its line."""
         found = []
-        for expr, source in getattr(self.env, "decisions", ()):
-            names = {
-                s: sympy.Symbol(n, integer=True, positive=True) for s, n in self.symbols.items()
-            }
-            condition = sympy.simplify(expr.subs(names)) if hasattr(expr, "subs") else expr
-            if condition in (True, sympy.true) or isinstance(condition, sympy.Ne):
-                continue
-            if not self._holds(condition):
-                found.append((str(condition), source))
+        for condition, source in self.env.decisions:
+            if not holds(condition, self.symbols):
+                shown = readable(condition, self.symbols)
+                found.append(
+                    f"{source}: the code decides on {shown}, which does not hold for every size; "
+                    f"make the size constant, or narrow its range: Dim(name, min=..., max=...)"
+                )
         return found
 
-    def _holds(self, condition: Any) -> bool:
-        """Proven by the declared ranges."""
-        if not isinstance(condition, (sympy.Ge, sympy.Gt, sympy.Le, sympy.Lt)):
-            return False
+    @contextmanager
+    def assumptions(self) -> Iterator[list[Decision]]:
+        """Collects what ATen calls decide on sizes."""
+        before, self.env.inner = self.env.inner, []
         try:
-            difference = self._convert(sympy.expand(condition.gts - condition.lts))
-        except UserError:
-            return False
-        low = difference if isinstance(difference, int) else difference.bounds()[0]
-        return low >= (1 if isinstance(condition, (sympy.Gt, sympy.Lt)) else 0)
+            yield self.env.inner
+        finally:
+            self.env.inner = before
 
-    def _convert(self, expr: Any) -> Size:
-        if expr.is_Integer:
-            return int(expr)
-        if expr.is_Symbol:
-            name = self.symbols.get(expr, str(expr))
-            if name not in self.dims:
-                raise UserError(f"a size that depends on data: {expr}")
-            return self.dims[name]
-        parts = [self._convert(arg) for arg in expr.args]
-        return _apply(type(expr).__name__, parts, expr)
-
-
-def _apply(kind: str, parts: list[Size], expr: Any) -> Size:
-    total = parts[0]
-    if kind == "Pow":
-        base, power = parts
-        if isinstance(power, int) and power >= 0:
-            total = 1
-            for _ in range(power):
-                total = total * base
-            return total
-    for part in parts[1:]:
-        if kind == "Add":
-            total = total + part
-        elif kind == "Mul":
-            total = total * part
-        elif kind in ("FloorDiv", "CleanDiv"):
-            total = total // part
-        elif kind in ("Mod", "PythonMod"):
-            total = total % part
-        elif kind == "Min":
-            total = dim_min(total, part)
-        elif kind == "Max":
-            total = dim_max(total, part)
-        else:
-            raise UserError(f"a size that is no polynomial: {expr}")
-    if kind in ("Add", "Mul", "FloorDiv", "CleanDiv", "Mod", "PythonMod", "Min", "Max"):
-        return total
-    raise UserError(f"a size that is no polynomial: {expr}")
+    def narrowed(self, decisions: Sequence[Decision]) -> Dim | None:
+        """A dim with the range that makes the first unproven decision true, if a range can."""
+        for condition, _ in decisions:
+            bound = linear_bound(condition, self.symbols)
+            if bound is None or holds(condition, self.symbols):
+                continue
+            name, low, high = bound
+            old_low, old_high = self.dims[name].bounds()
+            low = old_low if low is None else max(low, old_low)
+            high = min(h for h in (high, old_high, sys.maxsize) if h is not None)
+            if low <= high:
+                return Dim(name, low, None if high == sys.maxsize else high)
+        return None
 
 
 class _Decisions(ShapeEnv):
-    """Keeps what the captured code decides on symbolic sizes: (condition, ``file.py:line``).
+    """Keeps what is decided on symbolic sizes: ``decisions`` by the captured code, ``inner`` by ATen.
 
-    Decisions inside an ATen call (the choice of a backend, of a memory format) do not change what
-    is computed and are left out.
+    Decisions inside an ATen call (the choice of a backend, of a memory format) mostly do not change
+    what is computed; where the result's type shows that they did, the range is narrowed.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.decisions: list[Decision] = []
+        self.inner: list[Decision] = []
 
     def evaluate_expr(self, orig_expr: Any, *args: Any, **kwargs: Any) -> Any:
         result = super().evaluate_expr(orig_expr, *args, **kwargs)
-        source = _deciding_line()
-        if source is not None and result in (True, False, sympy.true, sympy.false):
+        if getattr(orig_expr, "is_number", False) or orig_expr in (sympy.true, sympy.false):
+            return result
+        is_truth = result in (sympy.true, sympy.false) or isinstance(result, bool)
+        if is_truth:
             condition = orig_expr if result else sympy.Not(orig_expr)
-            self.__dict__.setdefault("decisions", []).append((condition, source))
+        else:
+            condition = sympy.Eq(orig_expr, result)
+        source, asker = _deciding_line()
+        in_library = is_truth and asker == "C++"
+        if source is None or in_library:
+            self.inner.append((condition, ""))
+        elif asker != "expansion" or not _asks_whether_to_broadcast(condition):
+            self.decisions.append((condition, source))
         return result
 
 
-_MACHINERY = ("/torch/fx/", "/torch/__init__.py", "/torch_private.py", "/sympy/")
+def _asks_whether_to_broadcast(condition: Any) -> bool:
+    """``size != 1`` in an expansion: with 1 it would repeat an axis of one element once."""
+    return isinstance(condition, sympy.Ne) and condition.rhs in (0, 1)
 
 
-def _deciding_line() -> str | None:
-    """The user's line that asks for a condition, or None inside an ATen call.
+_MACHINERY = (
+    "/torch/fx/", "/torch/__init__.py", "/torch_private.py", "/capture/functions.py", "/sympy/",
+)  # fmt: skip
 
-    An expansion (``expand_by_torch``) is recorded, so what it decides counts.
+
+def _deciding_line() -> tuple[str | None, str]:
+    """The user's line that asks for a condition, or None inside an ATen call; who asks.
+
+    An expansion (``expand_by_torch``) is recorded, so what it decides counts.  Python asks through
+    ``SymInt`` and ``SymBool`` of torch/__init__.py; the code behind ``x[i] = y`` in C++ does not.
     """
-    frame, inside, expanding = sys._getframe(2), False, False
+    frame, inside, asker = sys._getframe(2), False, "C++"
     while frame is not None:
         code = frame.f_code
         if code.co_name == "expand_by_torch":
-            expanding = True
-        elif code.co_name == "__torch_dispatch__" and not expanding:
-            return None
+            asker = "expansion"
+        elif code.co_name == "__torch_dispatch__" and asker != "expansion":
+            return None, asker
+        elif code.co_filename.endswith("/torch/__init__.py") and asker == "C++":
+            asker = "Python"
         elif not any(part in code.co_filename for part in _MACHINERY):
-            library = "/torch/" in code.co_filename and "/torch/nn/" not in code.co_filename
-            inside = inside or library
-            if not library and not (expanding and "/oarlock/capture/" in code.co_filename):
+            library = "/torch/" in code.co_filename
+            inside = inside or (library and "/torch/nn/" not in code.co_filename)
+            if not library and not (
+                asker == "expansion" and "/oarlock/capture/" in code.co_filename
+            ):
                 where = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
-                return where if expanding or not inside else None
+                return (where if asker == "expansion" or not inside else None), asker
         frame = frame.f_back
-    return None
+    return None, asker
 
 
 def is_fake(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, FakeTensor)
+
+
+def depends_on_data(error: Exception) -> bool:
+    """The model decided on a size that depends on data."""
+    return isinstance(error, GuardOnDataDependentSymNode)
+
+
+def outside_modes() -> Any:
+    """A context in which real tensors are read as they are."""
+    return _disable_current_modes()
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """What identifies the memory behind a tensor."""
+    return tensor.untyped_storage()._cdata
+
+
+@contextmanager
+def whole_composites() -> Iterator[None]:
+    """``inference_mode``, where composites arrive whole, without the fused paths of ``nn``."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -382,6 +382,7 @@ def _interval_product(a: tuple[float, float], b: tuple[float, float]) -> tuple[f
 
 
 _INFINITE = float("inf")
+PROVABLE = 80  # characters of a size whose bounds are worth a search
 
 
 @lru_cache(maxsize=65536)
@@ -392,8 +393,33 @@ def _bounds_of_text(dim: Dim, _ranges: tuple[tuple[str, int, int | None], ...]) 
         for atom in monomial:
             term = _interval_product(term, _atom_interval(atom))
         low, high = low + term[0], high + term[1]
+    low, high = max(low, _low_by_parts(dim)), min(high, -_low_by_parts(-dim))
     floor = -(1 << 62) if low == -_INFINITE else int(low)
     return floor, None if high == _INFINITE else int(high)
+
+
+def _low_by_parts(dim: Size) -> float:
+    """A lower bound that knows ``a // d <= a / d``, ``min(a, b) <= a`` and the like.
+
+    One such atom, linear in ``dim``, is replaced by what bounds it; the rest follows from that.
+    """
+    if not isinstance(dim, Dim):
+        return float(dim)
+    if len(dim._text) > PROVABLE:
+        return -_INFINITE
+    for monomial, c in dim.terms:
+        if len(monomial) != 1 or not isinstance(monomial[0], Call):
+            continue
+        atom = monomial[0]
+        rest = _sum([(dim, 1), (_make({monomial: c}), -1)])
+        if atom.kind == "floordiv" and isinstance(atom.b, int) and atom.b > 0:
+            numerator = atom.a if c < 0 else atom.a - (atom.b - 1)
+            scaled = bounds(rest * atom.b + numerator * c)[0]
+            return float(-(-scaled // atom.b)) if scaled > -(1 << 62) else -_INFINITE
+        if atom.kind in ("min", "max"):
+            lows = [float(bounds(rest + part * c)[0]) for part in (atom.a, atom.b)]
+            return max(lows) if (atom.kind == "min") == (c < 0) else min(lows)
+    return -_INFINITE
 
 
 def _bounds(dim: Dim) -> Bounds:

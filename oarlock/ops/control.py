@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from oarlock.errors import UnsupportedError
 from oarlock.ir import Graph, TensorType, bool_, f32
 from oarlock.ir.op import Op, op
+from oarlock.ops.aten import call_on_arrays
 
 Run = Callable[..., list[np.ndarray]]
 Types = Sequence[TensorType]
@@ -124,14 +124,12 @@ class AtenCall(Op):
 
     Attrs:   target: ``aten.name.overload``; template: JSON of the arguments, tensors by position;
              types: of the outputs.
-    Raises:  UnsupportedError when nothing was given to run it: ``AtenCall.runner`` is set by
-             ``oarlock.runtime.aten``.
+    Raises:  UnsupportedError where torch is not installed.
     """
 
     target: str = ""
     template: str = "[]"
     types: tuple[TensorType, ...] = (TensorType(f32),)
-    runner: ClassVar[Callable[[AtenCall, Sequence[np.ndarray]], Sequence[np.ndarray]] | None] = None
 
     def infer(self, *args: TensorType) -> tuple[TensorType, ...]:
         if not self.types:
@@ -139,9 +137,4 @@ class AtenCall(Op):
         return self.types
 
     def reference(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        runner = type(self).runner
-        if runner is None:
-            raise UnsupportedError(
-                f"{self.target} runs through PyTorch; import oarlock.runtime.aten first"
-            )
-        return tuple(runner(self, arrays))
+        return call_on_arrays(self.target, self.template, arrays)

@@ -180,7 +180,7 @@ class Session:
             call.first_step, call.last_step = 0, len(self.layout.metadata["steps"])
 
     def _run_host(self, plan: Plan, host: dict[str, Any]) -> None:
-        from oarlock.runtime.aten import call_aten
+        from oarlock.ops.aten import call_aten
 
         inputs = [self._view(plan, entry) for entry in host["inputs"]]
         outputs = [self._view(plan, entry) for entry in host["outputs"]]

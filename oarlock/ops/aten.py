@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from oarlock.errors import CompilerBug, InputError, UnsupportedError
-from oarlock.ops.control import AtenCall
 
 Buffer = tuple[np.ndarray, str]  # storage and the name of its element type
 
@@ -115,14 +114,16 @@ def _decode(torch: Any, tree: Any, tensors: Sequence[Any]) -> Any:
     raise UnsupportedError(f"aten_call: no argument of kind {kind!r}")
 
 
-def _reference(op: AtenCall, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The runner of the reference executor; f16 and bf16 come and go as float32."""
-    torch = _torch(op.target)
+def call_on_arrays(
+    target: str, template: str, arrays: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """The results for the reference executor; bf16 comes back as float32.
+
+    Raises: UnsupportedError without torch or for an op that is not run; InputError when it fails.
+    """
+    torch = _torch(target)
     tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in arrays]
-    results = _run(torch, op.target, op.template, tensors)
-    return [
+    results = _run(torch, target, template, tensors)
+    return tuple(
         x.to(torch.float32).numpy() if x.dtype is torch.bfloat16 else x.numpy() for x in results
-    ]
-
-
-AtenCall.runner = staticmethod(_reference)
+    )

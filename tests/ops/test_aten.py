@@ -11,8 +11,8 @@ pytest.importorskip("torch")
 
 from oarlock.errors import InputError, UnsupportedError
 from oarlock.ir import Builder, Program, TensorType, f32
+from oarlock.ops import aten
 from oarlock.ops.control import AtenCall
-from oarlock.runtime import aten
 
 X = np.array([[4.0, 1.0], [2.0, 3.0]], np.float32)
 

@@ -1,0 +1,195 @@
+"""Sympy expressions over torch's size symbols: to Sizes, to nodes, and to proofs about them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy
+
+from oarlock.errors import UserError
+from oarlock.ir import Builder, Dim, DType, Size, Value, bounds, dim_max, dim_min, f64, i64
+
+Dims = Mapping[sympy.Symbol, Dim]
+ENUMERATED = 4096  # combinations of sizes that are tried one by one
+
+_SIZES: dict[str, Callable[[Any, Any], Size]] = {
+    "Add": lambda a, b: a + b,
+    "Mul": lambda a, b: a * b,
+    "FloorDiv": lambda a, b: a // b,
+    "CleanDiv": lambda a, b: a // b,
+    "Mod": lambda a, b: a % b,
+    "PythonMod": lambda a, b: a % b,
+    "Min": dim_min,
+    "Max": dim_max,
+}
+
+
+_QUOTIENTS = ("CeilToInt", "FloorToInt", "TruncToInt")
+
+
+def size_of(expr: Any, dims: Dims) -> Size:
+    """``expr`` as a Size.  Raises: UserError when it is none, or depends on data."""
+    if expr.is_Integer:
+        return int(expr)
+    if expr.is_Symbol:
+        if expr not in dims:
+            raise UserError(f"a size that depends on data: {expr}")
+        return dims[expr]
+    kind = type(expr).__name__
+    if kind in _QUOTIENTS and type(expr.args[0]).__name__ == "IntTrueDiv":
+        a, b = (size_of(arg, dims) for arg in expr.args[0].args)
+        if kind == "CeilToInt" or bounds(a)[0] >= 0:
+            return (a + b - 1) // b if kind == "CeilToInt" else a // b
+    parts = [size_of(arg, dims) for arg in expr.args] if kind in (*_SIZES, "Pow") else []
+    if kind == "Pow" and isinstance(parts[1], int) and parts[1] >= 0:
+        return math.prod([parts[0]] * parts[1])
+    if kind not in _SIZES:
+        raise UserError(f"a size that is no polynomial: {readable(expr, dims)}")
+    total = parts[0]
+    for part in parts[1:]:
+        total = _SIZES[kind](total, part)
+    return total
+
+
+def value_of(b: Builder, expr: Any, dims: Dims) -> Value:
+    """Nodes that compute ``expr``, an i64[] or f64[].  Raises: NotImplementedError."""
+    try:
+        size = size_of(expr, dims)
+        return b.const(size, i64) if isinstance(size, int) else b.size(dim=size)
+    except UserError:
+        pass
+    if expr.is_number:
+        return b.const(float(expr), f64)
+    if expr.is_Symbol:
+        raise NotImplementedError(f"a number that depends on data: {expr}")
+    kind = type(expr).__name__
+    return _number(b, kind, [value_of(b, arg, dims) for arg in expr.args], expr)
+
+
+_FLOATS = {
+    "Add": "add", "Mul": "mul", "Min": "minimum", "Max": "maximum", "Pow": "pow",
+    "FloatPow": "pow", "FloatTrueDiv": "div", "IntTrueDiv": "div", "PowByNatural": "pow",
+    "FloorDiv": "floor_div", "Mod": "remainder", "PythonMod": "remainder",
+}  # fmt: skip
+_UNARY = {
+    "sqrt": "sqrt", "exp": "exp", "log": "log", "log2": "log2", "cos": "cos", "sin": "sin",
+    "tanh": "tanh", "asin": "asin", "acos": "acos", "atan": "atan", "cosh": "cosh", "sinh": "sinh",
+    "tan": "tan",
+}  # fmt: skip
+_ROUNDINGS = {
+    "FloorToInt": "floor", "CeilToInt": "ceil", "TruncToInt": "trunc", "RoundToInt": "round",
+    "TruncToFloat": "trunc", "floor": "floor", "ceiling": "ceil",
+}  # fmt: skip
+
+
+def _number(b: Builder, kind: str, parts: list[Value], expr: Any) -> Value:
+    wide = [_cast(b, x, f64) for x in parts]
+    if kind == "ToFloat":
+        return wide[0]
+    if kind in _ROUNDINGS:
+        rounded = getattr(b, _ROUNDINGS[kind])(wide[0])
+        return rounded if kind == "TruncToFloat" else _cast(b, rounded, i64)
+    name = kind.removeprefix("OpaqueUnaryFn_")
+    if name in _UNARY:
+        return getattr(b, _UNARY[name])(wide[0])
+    if kind not in _FLOATS:
+        raise NotImplementedError(f"a number computed from sizes: {expr}")
+    total = wide[0]
+    for part in wide[1:]:
+        total = getattr(b, _FLOATS[kind])(total, part)
+    return _cast(b, total, i64) if expr.is_integer and kind not in ("FloatPow",) else total
+
+
+def _cast(b: Builder, x: Value, dtype: DType) -> Value:
+    return x if x.dtype is dtype else b.cast(x, dtype=dtype)
+
+
+def readable(expr: Any, dims: Dims) -> str:
+    """``expr`` with the names of the dims."""
+    names = {s: sympy.Symbol(str(d), integer=True) for s, d in dims.items()}
+    return str(expr.xreplace(names)) if hasattr(expr, "xreplace") else str(expr)
+
+
+def holds(condition: Any, dims: Dims) -> bool:
+    """``condition`` is true for every admissible value of the dims: proven, or tried one by one."""
+    if condition in (True, sympy.true):
+        return True
+    if condition in (False, sympy.false):
+        return False
+    if isinstance(condition, sympy.And):
+        return all(holds(part, dims) for part in condition.args)
+    if isinstance(condition, sympy.Or) and any(holds(part, dims) for part in condition.args):
+        return True
+    if isinstance(condition, sympy.Not) and isinstance(
+        condition.args[0], sympy.logic.boolalg.Boolean
+    ):
+        inner = sympy.logic.boolalg.to_nnf(condition, simplify=False)
+        if inner != condition:
+            return holds(inner, dims)
+    return _proven(condition, dims) or _enumerated(condition, dims)
+
+
+def _proven(condition: Any, dims: Dims) -> bool:
+    if not isinstance(condition, sympy.core.relational.Relational):
+        return False
+    try:
+        difference = size_of(sympy.expand(condition.lhs - condition.rhs), dims)
+    except UserError:
+        return False
+    low, high = bounds(difference)
+    below = high is not None and high < 0
+    if isinstance(condition, sympy.Eq):
+        return difference == 0
+    if isinstance(condition, sympy.Ne):
+        return low > 0 or below
+    if isinstance(condition, (sympy.Ge, sympy.Gt)):
+        return low >= (0 if isinstance(condition, sympy.Ge) else 1)
+    return below or (isinstance(condition, sympy.Le) and high == 0)
+
+
+def _enumerated(condition: Any, dims: Dims) -> bool:
+    used = [dims[s] for s in condition.free_symbols if s in dims]
+    if len(used) < len(condition.free_symbols):
+        return False
+    atoms = {atom.name: atom for dim in used for atom in dim.atoms()}
+    if any(atom.high is None for atom in atoms.values()):
+        return False
+    ranges = [range(atom.low, (atom.high or 0) + 1) for atom in atoms.values()]
+    if math.prod(map(len, ranges)) > ENUMERATED:
+        return False
+    for sizes in itertools.product(*ranges):
+        env = dict(zip(atoms, sizes))
+        values = {s: dims[s].evaluate(env) for s in condition.free_symbols}
+        if condition.xreplace({s: sympy.Integer(v) for s, v in values.items()}) != sympy.true:
+            return False
+    return True
+
+
+def linear_bound(condition: Any, dims: Dims) -> tuple[str, int | None, int | None] | None:
+    """``(name, low, high)`` when ``condition`` only bounds one dim; None for another form."""
+    if not isinstance(condition, (sympy.Ge, sympy.Gt, sympy.Le, sympy.Lt)):
+        return None
+    try:
+        difference = size_of(sympy.expand(condition.gts - condition.lts), dims)
+    except UserError:
+        return None
+    if isinstance(condition, (sympy.Gt, sympy.Lt)):
+        difference = difference - 1
+    names = difference.symbols() if isinstance(difference, Dim) else set()
+    if len(names) != 1:
+        return None
+    (name,) = names
+    at = [_at(difference, name, n) for n in (0, 1, 2)]
+    slope = at[1] - at[0]
+    if slope == 0 or at[2] - at[1] != slope:
+        return None
+    if slope > 0:  # at[0] + slope * n >= 0
+        return name, -(at[0] // slope), None
+    return name, None, at[0] // -slope
+
+
+def _at(size: Size, name: str, n: int) -> int:
+    return size.evaluate({name: n}) if isinstance(size, Dim) else size

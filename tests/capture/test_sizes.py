@@ -1,0 +1,114 @@
+"""Sizes in the code of a model: maths, decisions, narrowed ranges."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import oarlock  # noqa: E402
+from oarlock.errors import UnsupportedError  # noqa: E402
+from oarlock.ir import Dim  # noqa: E402
+
+N, T = Dim("N", max=64), Dim("T", min=2, max=64)
+
+
+def same_as_eager(model, shape=(1, 4, 8), dynamic=None, sizes=((1, 5), (3, 9), (2, 2))):
+    dynamic = dynamic or {0: N, 1: T}
+    program = oarlock.capture(model, (torch.randn(shape),), dynamic={"x": dynamic})
+    for batch, length in sizes:
+        x = torch.randn(batch, length, *shape[2:])
+        expected = model(x)
+        got = oarlock.evaluate(program, x.numpy())
+        np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-6)
+    return program
+
+
+MATHS = {
+    "half": lambda x: x[:, : x.shape[1] // 2],
+    "minus one": lambda x: x.reshape(-1, x.shape[-1]),
+    "flatten": lambda x: x.reshape(x.shape[0], -1),
+    "max": lambda x: torch.zeros(max(x.shape[0], x.shape[1])) + 1,
+    "min": lambda x: x[:, : min(x.shape[1], 5)],
+    "pad to a multiple": lambda x: torch.nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 4)),
+    "square root": lambda x: x / math.sqrt(x.size(1)),
+    "power": lambda x: x * x.shape[1] ** -0.5,
+    "division": lambda x: x * (x.shape[0] / x.shape[1]),
+    "mean by hand": lambda x: x.sum(1) / x.shape[1],
+    "tensor of a size": lambda x: x * torch.tensor(x.shape[1]),
+    "tensor of sizes": lambda x: torch.tensor([x.shape[0], x.shape[1]]) * 2,
+    "arange": lambda x: torch.arange(x.shape[1]) * 2,
+    "arange with a start": lambda x: torch.arange(1, x.shape[1] + 1, dtype=torch.float32),
+    "full": lambda x: torch.full((x.shape[0], 2), x.shape[1]),
+    "linspace": lambda x: torch.linspace(0, 1, x.shape[1]),
+    "middle": lambda x: x[:, x.shape[1] // 2],
+    "last": lambda x: x[:, -1] + x[:, x.shape[1] - 1],
+    "causal mask": lambda x: torch.ones(x.shape[1], x.shape[1]).tril() * x[0, :, :1],
+    "ceil": lambda x: x[:, : math.ceil(x.shape[1] / 2)],
+    "chunks": lambda x: torch.cat(x.chunk(2, -1)[::-1], -1),
+    "numel": lambda x: x.sum() / x.numel(),
+    "expand": lambda x: x[:, :1].expand(-1, x.shape[1], -1),
+    "repeat": lambda x: torch.arange(3).repeat(x.shape[0], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MATHS)
+def test_maths_on_sizes(name):
+    same_as_eager(MATHS[name])
+
+
+def test_two_inputs_share_a_dim():
+    def model(x, y):
+        return x @ y.transpose(1, 2)
+
+    x = torch.randn(1, 4, 8)
+    dims = {"x": {0: "N", 1: "T"}, "y": {0: "N", 1: "S"}}
+    program = oarlock.capture(model, (x, torch.randn(1, 3, 8)), dynamic=dims)
+    assert str(program.graph.outputs[0].type) == "f32[N,T,S]"
+    with pytest.raises(oarlock.errors.InputError, match=r"'y'.* axis 0 of size 2"):
+        oarlock.evaluate(program, np.ones((2, 3, 8), "f4"), np.ones((3, 3, 8), "f4"))
+
+
+def test_decisions_that_hold_for_every_size():
+    def model(x):
+        if x.size(0) >= 1 and x.size(1) > 1 and x.dim() == 3 and x.size(1) != 1:
+            return x * 2 if x.size(1) * 2 > x.size(1) + 1 else x
+        return x
+
+    same_as_eager(model)
+
+
+def test_a_decision_that_every_admissible_size_takes_alike():
+    even = Dim("T", min=2, max=2)
+    same_as_eager(
+        lambda x: x if x.shape[1] % 2 else x + 1, (1, 2, 8), dynamic={0: N, 1: even}, sizes=[(3, 2)]
+    )
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda x: x if x.shape[0] == 1 else x * 2,
+        lambda x: x if x.shape[1] > 5 else x * 2,
+        lambda x: x if x.shape[1] % 2 == 0 else x * 2,
+        lambda x: x * sum(1 for _ in range(x.shape[1])),
+        lambda x: x * int(x.shape[1] * 0.5),
+    ],
+)
+def test_decisions_that_differ_are_refused(decide):
+    with pytest.raises(UnsupportedError, match=r"test_sizes.py:\d+: the code decides on"):
+        oarlock.capture(decide, (torch.randn(1, 4, 8),), dynamic={"x": {0: N, 1: T}})
+
+
+def test_a_table_narrows_the_range():
+    table = torch.randn(16, 8)
+    program = oarlock.capture(
+        lambda x: x + table[: x.shape[1]], (torch.randn(1, 4, 8),), dynamic={"x": {0: "N", 1: "T"}}
+    )
+    assert program.dims["T"].bounds() == (1, 16)
+    assert "T is in [1, 16]" in program.meta["narrowed"][0]
+    with pytest.raises(oarlock.errors.InputError, match=r"dim T is in \[1, 16\]"):
+        oarlock.evaluate(program, np.zeros((1, 17, 8), "f4"))
