@@ -7,6 +7,7 @@ balanced size, to be compiled at the same time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -227,7 +228,7 @@ int32_t oarlock_run(char *const *buf, const char *weights, const int64_t *dims, 
             return str(size)
         text = self.sizes.expr(L.index(size), 0)
         for name, i in self.dims.items():
-            text = text.replace(dim_name(name), f"c->dims[{i}]")
+            text = re.sub(rf"\b{re.escape(dim_name(name))}\b", f"c->dims[{i}]", text)
         return text
 
 

@@ -70,7 +70,12 @@ class Scheduler:
 
     def __init__(self, buffers: Buffers, target: Target) -> None:
         self.buffers, self.target = buffers, target
-        self.scratch_bytes: Size = 0
+        self._scratch: dict[Size, None] = {}
+
+    @property
+    def scratch_bytes(self) -> Size:
+        """The most that a kernel needs, per thread."""
+        return _largest(list(self._scratch))
 
     def main(self, graph: Graph) -> list[Step]:
         """The steps of a program's graph, whose inputs and outputs the caller holds."""
@@ -139,7 +144,7 @@ class Scheduler:
     def _launch(self, kernel: Kernel) -> Launch:
         self.buffers.define(kernel.writes)
         self.buffers.use(kernel.reads)
-        self.scratch_bytes = dim_max(self.scratch_bytes, kernel.scratch_bytes)
+        self._scratch[kernel.scratch_bytes] = None
         named = [p.name for p in kernel.function.pointers if p.source == "buffer"]
         values = [*kernel.reads, *kernel.writes]
         addresses = {name: self.buffers.place(v) for name, v in zip(named, values)}
@@ -192,6 +197,14 @@ class Scheduler:
         self.buffers.use([source, target])
         place = self.buffers.place
         return Copy(place(source), place(target), source.type.bytes)
+
+
+def _largest(sizes: Sequence[Size]) -> Size:
+    """The maximum, nested no deeper than it must."""
+    if len(sizes) < 2:
+        return sizes[0] if sizes else 0
+    half = len(sizes) // 2
+    return dim_max(_largest(sizes[:half]), _largest(sizes[half:]))
 
 
 def own_outputs(graph: Graph, which: Sequence[int] | None = None) -> None:

@@ -11,6 +11,7 @@ from oarlock import knobs
 from oarlock.errors import CompilerBug, InvalidProgram, UnknownName
 from oarlock.ir import Program
 from oarlock.ir.verify import verify as check
+from oarlock.passes.choose_layout import choose_layout
 from oarlock.passes.cse import cse
 from oarlock.passes.dead_code import dead_code
 from oarlock.passes.fold import fold
@@ -28,6 +29,10 @@ PORTABLE = [
     cse,
 ]
 TARGET = [
+    choose_layout,
+    fold,
+    simplify,
+    cse,
     dead_code,
 ]
 

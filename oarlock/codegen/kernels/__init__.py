@@ -38,6 +38,7 @@ class Maker(Protocol):
 @lru_cache(maxsize=1)
 def makers() -> Mapping[str, Maker]:
     """Every maker by the name of its op."""
+    from oarlock.codegen.kernels.conv import Conv
     from oarlock.codegen.kernels.gemm import Linear, MatMul
     from oarlock.codegen.kernels.index import Put, Scatter
     from oarlock.codegen.kernels.pool import PoolMaker
@@ -48,6 +49,7 @@ def makers() -> Mapping[str, Maker]:
 
     return {
         "avg_pool": PoolMaker(),
+        "conv": Conv(),
         "cummax": Extreme(),
         "cummin": Extreme(),
         "cumprod": Scan(),

@@ -218,7 +218,7 @@ class WindowRows:
         depth = len(self.rows) - len(spans)
         axis = self.axes[depth]
         with self.body.loop("k", *spans[0]) as k:
-            tap = self.e.bind("k", k, axis.kernel)
+            tap = self.e.bind(f"k{depth}", k, axis.kernel)
             with self._tap_loops(spans[1:]) as inner:
                 yield (tap, *inner)
 
@@ -243,7 +243,7 @@ class WindowRows:
     def _dynamic(self, column: Size, acc: L.Var, taps: Taps, span: tuple[L.Expr, L.Expr]) -> None:
         axis = self.axes[-1]
         with self.body.loop("k", *span) as k:
-            tap = self.e.bind("k", k, axis.kernel)
+            tap = self.e.bind("tap", k, axis.kernel)
             place = self.e.index(self._position(axis.source(column, tap), taps))
             value = L.load(self.pointers[self.x], place, self.lanes)
             self.body.assign(acc, self.add(acc, value, self.weight(taps, tap)))

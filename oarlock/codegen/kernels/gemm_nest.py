@@ -41,7 +41,7 @@ class Product:
 
     ``rows`` are axes of the output that are one axis of the product.  ``a_at`` and ``b_at`` are the
     positions of a and b over the symbols ``_b0 .. _m _n _k``.  ``packed`` is b [.., K, N] when it is
-    known at build time, ``bias`` likewise.
+    known at build time, ``bias`` [.., N] likewise.
     """
 
     output: Value
@@ -171,8 +171,8 @@ class GemmNest:
             self._scratch("panel", self.micro.columns * p.depth)
         if p.bias_numbers is not None:
             width = evaluate_size(self.panels, {}) * self.micro.columns
-            row = np.zeros(width, self.micro.dtype.numpy)
-            row[: p.bias_numbers.size] = p.bias_numbers
+            row = np.zeros((*p.bias_numbers.shape[:-1], width), self.micro.dtype.numpy)
+            row[..., : p.bias_numbers.shape[-1]] = p.bias_numbers
             self._constant("bias", row, self.micro.dtype)
         if self._copies_a():
             self._scratch("rows", self._block_rows() * self._copy_stride())
@@ -407,15 +407,21 @@ class GemmNest:
         if p.bias is None:
             return L.Address(self.zeros, L.icon(0))
         if p.bias_numbers is not None:
-            return L.Address(self._pointer("bias"), state.panel * width)
+            first = self._batch_of_bias() * (L.index(self.panels) * width)
+            return L.Address(self._pointer("bias"), first + state.panel * width)
         source, column = self.pointers[p.bias], state.panel * width
         count = L.minimum(L.icon(width), L.index(p.columns) - column)
+        column = column + self._batch_of_bias() * L.index(p.columns)
         with self.body.loop("i", L.icon(0), count) as i:
             self.body.store(self.local_bias, i, L.load(source, column + i))
         if is_clipped:
             with self.body.loop("i", count, width) as i:
                 self.body.store(self.local_bias, i, L.const(0, self.micro.dtype))
         return L.Address(self.local_bias, L.icon(0))
+
+    def _batch_of_bias(self) -> L.Expr:
+        """The number of the row of the bias, when it has one for each product."""
+        return L.icon(0)
 
     def _target(
         self, row: L.Expr, column: L.Expr, micro: M.Micro, is_clipped: bool
