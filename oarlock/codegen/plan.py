@@ -25,7 +25,7 @@ class Plan:
     live_bytes: int
 
 
-def plan(metadata: Mapping[str, Any], env: Mapping[str, int]) -> Plan:
+def plan(metadata: Mapping[str, Any], env: Mapping[str, int], alignment: int = ALIGNMENT) -> Plan:
     """Offsets of the buffers of ``metadata`` at these sizes."""
     dims = {name: Dim(name, low, high) for name, low, high in metadata["dims"]}
     wanted = []
@@ -34,7 +34,7 @@ def plan(metadata: Mapping[str, Any], env: Mapping[str, int]) -> Plan:
             continue
         size = entry["bytes"]
         size = size if isinstance(size, int) else evaluate_size(parse_size(size, dims), env)
-        wanted.append((-(-size // ALIGNMENT) * ALIGNMENT, i, entry["first"], entry["last"]))
+        wanted.append((-(-size // alignment) * alignment, i, entry["first"], entry["last"]))
     offsets: list[int | None] = [None] * len(metadata["buffers"])
     placed: list[tuple[int, int, int, int]] = []
     for size, i, first, last in sorted(wanted, key=lambda w: (-w[0], w[1])):

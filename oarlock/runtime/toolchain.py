@@ -88,19 +88,19 @@ def _candidates(setting: str | Sequence[str] | None) -> Iterator[_Candidate]:
     for name in ("clang", "gcc"):
         if shutil.which(name):
             yield _Candidate((name,), name, False)
-    zig = _ziglang()
+    zig = ziglang_command()
     if zig:
-        yield _Candidate((zig, "cc"), "ziglang", False)
+        yield _Candidate(zig, "ziglang", False)
 
 
-def _ziglang() -> str | None:
-    """The zig binary of the PyPI package, found without running it."""
+def ziglang_command() -> tuple[str, ...] | None:
+    """The C compiler of the PyPI package, found without running it."""
     spec = importlib.util.find_spec("ziglang")
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
         for name in ("zig", "zig.exe"):
             if os.path.isfile(os.path.join(folder, name)):
-                return os.path.join(folder, name)
+                return (os.path.join(folder, name), "cc")
     return None
 
 

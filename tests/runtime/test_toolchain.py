@@ -29,7 +29,7 @@ def bare(tmp_path: Path, monkeypatch) -> Path:
     """A PATH with nothing on it, and no ziglang."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(toolchain, "_ziglang", lambda: None)
+    monkeypatch.setattr(toolchain, "ziglang_command", lambda: None)
     return tmp_path / "bin"
 
 
@@ -40,13 +40,15 @@ def script(path: Path, text: str) -> Path:
 
 
 def kinds() -> list[str]:
-    return [k for k in ("clang", "gcc") if shutil.which(k)] + ["zig"] * bool(toolchain._ziglang())
+    return [k for k in ("clang", "gcc") if shutil.which(k)] + ["zig"] * bool(
+        toolchain.ziglang_command()
+    )
 
 
 @pytest.mark.parametrize("kind", kinds())
 def test_compiles_and_loads(kind, store, tmp_path):
-    zig = toolchain._ziglang()
-    compiler = toolchain.find([zig, "cc"] if kind == "zig" and zig else kind, store)
+    zig = toolchain.ziglang_command()
+    compiler = toolchain.find(zig if kind == "zig" else kind, store)
     assert compiler.kind == kind
     assert compiler.pool.exists()
     (tmp_path / "a.c").write_text(SOURCE)

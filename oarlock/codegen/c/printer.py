@@ -9,12 +9,13 @@ conversions; vector code uses the GCC vector extensions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from oarlock.codegen import loops as L
 from oarlock.codegen.c.literals import literal
 from oarlock.codegen.c.names import dim_name, scalar_name, type_name
 from oarlock.codegen.c.prelude import Prelude
+from oarlock.codegen.prune import prune
 from oarlock.ir.types import bf16, f16
 
 PRIMARY, UNARY, MULTIPLY, ADD, LOWEST = 100, 90, 80, 70, 0
@@ -65,6 +66,7 @@ class Printer:
         self, f: L.Function, bindings: Bindings = Bindings(), linkage: str = "static "
     ) -> str:
         """The definition of ``f``; ``linkage`` is that of a kernel."""
+        f = replace(f, body=prune(f.body))
         lines = [f"/* {line.replace('*/', '* /')} */" for line in f.comment.splitlines()]
         lines.append(f"{self._signature(f, linkage)} {{")
         lines += [f"  {line}" for line in self._prologue(f, bindings)]
