@@ -6,6 +6,7 @@ function, whatever buffers and weights they are called with.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,9 +14,9 @@ from oarlock.codegen import loops as L
 from oarlock.codegen.buffers import Place
 from oarlock.codegen.c.names import scalar_name
 from oarlock.codegen.c.prelude import Prelude
-from oarlock.codegen.c.printer import Printer, functions_of
+from oarlock.codegen.c.printer import Printer, functions_of, unused
 from oarlock.codegen.kernel import Kernel
-from oarlock.codegen.prune import prune
+from oarlock.codegen.prune import names_in, prune
 from oarlock.codegen.schedule import Branch, Copy, Launch, Loop, Step
 from oarlock.codegen.target import Target
 from oarlock.errors import CompilerBug
@@ -100,7 +101,7 @@ class Source:
         unused = [f"  (void){p.name};" for p in self.memory.ports if not p.elements]
         refuse = f"  if ({' || '.join(missing)}) return {self.prefix.upper()}_ARGUMENT;"
         arena = ["  char *const arena = memory;" if self.memory.arena_bytes else "  (void)memory;"]
-        if not self.memory.arena_bytes and " arena" in body:
+        if not self.memory.arena_bytes and re.search(r"\barena\b", body):
             arena.append("  char *const arena = 0;")
         return "\n".join(
             [
@@ -207,7 +208,7 @@ class Source:
         """The function without its name and comment."""
         f = kernel.function
         body = prune(f.body)
-        used = {x.name for x in L.walk(body) if isinstance(x, L.Var)}
+        used = set(names_in(body))
         parameters = ", ".join(self.printer.pointer(p) for p in f.pointers) or "void"
         fails = can_fail(f)
         values = {"begin": "0", "end": str(kernel.extent), "tid": "0"}
@@ -220,6 +221,7 @@ class Source:
                     for k, v in values.items()
                     if k in used
                 ),
+                *(f"  {line}" for line in unused([p.name for p in f.pointers], used)),
                 *self.printer.block(body, 1),
                 *(["  return 0;"] if fails else []),
                 "}\n",

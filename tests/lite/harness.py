@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from oarlock.lite import Package
+from oarlock.lite.ports import Port
 from oarlock.runtime.toolchain import ziglang_command
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
-LIBRARY = ("-std=c99", "-ffreestanding", *WARNINGS)
+LIBRARY = ("-std=c99", "-ffreestanding", "-fno-math-errno", *WARNINGS)
 
 
 def compilers() -> dict[str, list[str]]:
@@ -58,17 +60,26 @@ def run(
     package: Package, binary: Path, arrays: Sequence[np.ndarray], launcher: Sequence[str] = ()
 ) -> list[np.ndarray]:
     """The visible outputs for one record of inputs.  Fails on any message."""
-    record = b"".join(np.ascontiguousarray(x).tobytes() for x in arrays)
-    done = subprocess.run([*launcher, str(binary)], input=record, capture_output=True)
+    return stream(package, binary, [arrays], launcher)[0]
+
+
+def stream(
+    package: Package,
+    binary: Path,
+    records: Sequence[Sequence[np.ndarray]],
+    launcher: Sequence[str] = (),
+) -> list[list[np.ndarray]]:
+    """The visible outputs of every record, in one process."""
+    data = b"".join(np.ascontiguousarray(x).tobytes() for arrays in records for x in arrays)
+    done = subprocess.run([*launcher, str(binary)], input=data, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-4000:]
     assert not done.stderr, done.stderr.decode()[-4000:]
     hidden = {c.after.name for c in package.interface.carried}
-    results, at = [], 0
-    for port in package.ports:
-        if not port.is_output or port.name in hidden:
-            continue
-        part = done.stdout[at : at + port.bytes]
-        results.append(np.frombuffer(part, port.type.dtype.numpy).reshape(port.type.shape))
-        at += port.bytes
-    assert at == len(done.stdout)
-    return results
+    ports = [p for p in package.ports if p.is_output and p.name not in hidden]
+    assert len(done.stdout) == len(records) * sum(p.bytes for p in ports)
+    parts = io.BytesIO(done.stdout)
+    return [[_array(p, parts.read(p.bytes)) for p in ports] for _ in records]
+
+
+def _array(port: Port, raw: bytes) -> np.ndarray:
+    return np.frombuffer(raw, port.type.dtype.numpy).reshape(port.type.shape)

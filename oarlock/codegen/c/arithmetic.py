@@ -109,6 +109,8 @@ def _floor_div(b: Body, x: L.Expr, y: L.Expr) -> L.Expr:
     if x.dtype.is_float:
         return _float_floor_div(b, x, y)
     quotient, rest = _quotient(b, x, y)
+    if not x.dtype.is_signed:
+        return quotient
     return L.select(_signs_differ(rest, y), quotient - 1, quotient)
 
 
@@ -124,6 +126,8 @@ def _remainder(b: Body, x: L.Expr, y: L.Expr) -> L.Expr:
     """Has the sign of y; of integers by 0: 0."""
     if not x.dtype.is_float:
         _, rest = _quotient(b, x, y)
+        if not x.dtype.is_signed:
+            return rest
         return L.select(_signs_differ(rest, y), rest + y, rest)
     rest = b.let("rest", L.call("fmod", x, y))
     zero = with_sign(L.const(0.0, x.dtype), y)

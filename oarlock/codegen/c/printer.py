@@ -8,14 +8,14 @@ conversions; vector code uses the GCC vector extensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from oarlock.codegen import loops as L
 from oarlock.codegen.c.literals import literal
 from oarlock.codegen.c.names import dim_name, scalar_name, type_name
 from oarlock.codegen.c.prelude import Prelude
-from oarlock.codegen.prune import prune
+from oarlock.codegen.prune import names_in, prune
 from oarlock.ir.types import bf16, f16
 
 PRIMARY, UNARY, MULTIPLY, ADD, LOWEST = 100, 90, 80, 70, 0
@@ -56,6 +56,11 @@ def functions_of(function: L.Function) -> Iterator[L.Function]:
     yield function
 
 
+def unused(parameters: Sequence[str], names: Collection[str]) -> Iterator[str]:
+    """Statements that keep a compiler quiet about parameters that are not among ``names``."""
+    yield from (f"(void){p};" for p in parameters if p not in names)
+
+
 class Printer:
     """Prints functions for one C file."""
 
@@ -94,22 +99,21 @@ class Printer:
         return f"{'' if p.written else 'const '}{scalar_name(p.dtype)} *{p.name}"
 
     def _prologue(self, f: L.Function, bindings: Bindings) -> Iterator[str]:
+        names = set(names_in(f.body))
         if not f.is_kernel:
+            yield from unused([p.name for p in f.params], names)
             return
-        found = list(L.walk(f.body))
-        offsets = [L.index(p.offset) for p in f.pointers]
-        used = {x.name for x in [*found, *L.walk(offsets)] if isinstance(x, L.DimVar)}
-        for name in sorted(used):
+        pointers = [p for p in f.pointers if p.name in names]
+        offsets = [L.index(p.offset) for p in pointers]
+        dims = [x for x in L.walk([*f.body, *offsets]) if isinstance(x, L.DimVar)]
+        for name in sorted({x.name for x in dims}):
             yield f"const int64_t {dim_name(name)} = c->dims[{bindings.dims[name]}];"
-        for pointer, offset in zip(f.pointers, offsets):
+        for pointer, offset in zip(pointers, offsets):
             yield f"{self.pointer(pointer)} = {self._base(pointer, offset, bindings)};"
-        names = {x.name for x in found if isinstance(x, L.Var)}
-        has_scratch = any(p.source == "scratch" for p in f.pointers)
-        if not used and not f.pointers:
-            yield "(void)c;"
-        for name in ("begin", "end", "tid"):
-            if name not in names and not (name == "tid" and has_scratch):
-                yield f"(void){name};"
+        has_scratch = any(p.source == "scratch" for p in pointers)
+        names |= {"tid"} if has_scratch else set()
+        names |= {"c"} if dims or pointers else set()
+        yield from unused(("c", "begin", "end", "tid"), names)
 
     def _base(self, p: L.Pointer, offset: L.Expr, bindings: Bindings) -> str:
         const = "" if p.written else "const "
