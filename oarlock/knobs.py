@@ -65,3 +65,4 @@ THREADS = knob("OARLOCK_THREADS", int, None, "threads of a predictor; default: t
 TARGET = knob("OARLOCK_TARGET", str, None, "target of a predictor; default: this machine's CPU")
 KEEP_C = knob("OARLOCK_KEEP_C", _flag, False, "keep generated C beside compiled engines")
 VERIFY = knob("OARLOCK_VERIFY", _flag, False, "check the program after every pass")
+CFLAGS = knob("OARLOCK_CFLAGS", str, "", "flags for the C compiler, after our own")

@@ -22,7 +22,7 @@ from oarlock.codegen.indexing import (
     linear,
     memory_below,
 )
-from oarlock.ir.dim import Dim, Size
+from oarlock.ir.dim import Dim, Size, product
 from oarlock.ir.graph import Node, Value
 
 MAX_ROUNDS = 12
@@ -67,6 +67,11 @@ class Domain:
     def divides(self) -> bool:
         """A division by something is left in an index that loops run through."""
         return self.space.divides
+
+    def covers(self, value: Value) -> bool:
+        """The loops reach every element of a placed value, not only those of a slice of it."""
+        names = self.space.symbols(self.places[value])
+        return product(a.extent for a in self.axes if a.name in names) == value.type.size
 
 
 def is_reduction(node: Node) -> bool:
@@ -203,9 +208,10 @@ def _check_reductions(domain: Domain, reductions: Sequence[Node], along: set[int
         if source not in domain.places:
             raise CannotShare(f"{node.name} reduces a value without a place")
         index = domain.places[source]
-        mine = symbols_of(tuple(index[k] for k in reduced_axes(node)))
-        others = symbols_of(tuple(i for k, i in enumerate(index) if k not in reduced_axes(node)))
-        if mine != reduced or others & reduced:
+        mine = domain.space.symbols(tuple(index[k] for k in reduced_axes(node)))
+        rest = tuple(i for k, i in enumerate(index) if k not in reduced_axes(node))
+        others = domain.space.symbols(rest)
+        if mine != reduced or others & reduced or not domain.covers(source):
             raise CannotShare(f"{node.name} reduces other axes")
 
 
@@ -276,8 +282,8 @@ def _trace(domain: Domain, nodes: Sequence[Node], outputs: Sequence[Value]) -> N
         if value not in domain.places:
             raise CannotShare("an output has no place")
         index = domain.places[value]
-        names = symbols_of(index)
-        if names != every and names != every - reduced:
+        names = domain.space.symbols(index)
+        if names not in (every, every - reduced) or not domain.covers(value):
             raise CannotShare("an output covers only part of the space")
         domain.stores.append((value, linear(index, value.shape)))
         if not (value.producer is not None and is_reduction(value.producer)):

@@ -192,7 +192,9 @@ class _Fuser:
 
     def _try_merge(self, earlier: Group, later: Group) -> None:
         """Join two groups when that is legal and saves memory traffic."""
-        if len(earlier.nodes) + len(later.nodes) > MAX_NODES or self._has_path(earlier, later):
+        if len(earlier.nodes) + len(later.nodes) > MAX_NODES:
+            return
+        if self._has_path(earlier, later) or self._has_path(later, earlier):
             return
         nodes = self._in_order([*earlier.nodes, *later.nodes])
         if any(n.name in MOVES for n in nodes[:-1]):
@@ -294,10 +296,12 @@ class _Fuser:
             if is_reduction(node) or node.name in scalars.CHEAP:
                 continue
             places = domain.visits.get(node.outputs[0], set())
-            if len(places) > 1 and not all(symbols_of(p) <= every - reduced for p in places):
+            if len(places) > 1 and not all(
+                domain.space.symbols(p) <= every - reduced for p in places
+            ):
                 return False
             for place in places:
-                names = symbols_of(place)
+                names = domain.space.symbols(place)
                 if names not in (every, every - reduced) and inner in names:
                     return False
         return self._cheap_repeats(domain, nodes, every, inner)
@@ -309,7 +313,7 @@ class _Fuser:
             n
             for n in nodes
             for p in domain.visits.get(n.outputs[0], ())
-            if symbols_of(p) != every and inner in symbols_of(p)
+            if domain.space.symbols(p) != every and inner in domain.space.symbols(p)
         ]
         return len(partial) <= REPEATED
 
@@ -346,9 +350,9 @@ class _Fuser:
             return False
         inner = f"_a{len(shape) - 1}"
         places = output_indices(anchor.output, chain, index, space)
-        names = symbols_of(index)
+        names = space.symbols(index)
         for value in self._escaping(nodes):
-            if value not in places or symbols_of(places[value]) != names:
+            if value not in places or space.symbols(places[value]) != names:
                 return False
             if value.type.size != anchor.output.type.size:
                 return False

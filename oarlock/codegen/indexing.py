@@ -32,6 +32,11 @@ class Space:
         high = bounds(extent)[1]
         return Dim(name, 0, None if high is None else max(0, high - 1))
 
+    def symbols(self, index: Index) -> set[str]:
+        """Names of the loop symbols in an index, without the program's dims."""
+        used = (i.symbols() for i in index if isinstance(i, Dim))
+        return set().union(*used, set()) & self.extents.keys()
+
     def quotient_remainder(self, at: Size, n: Size) -> tuple[Size, Size]:
         """``at // n, at % n`` for at >= 0, without divisions where extents prove it."""
         if n == 0:

@@ -91,6 +91,8 @@ class Op:
         for t in results:
             if not all(isinstance(size, (int, Dim)) for size in t.shape):
                 raise self.fail(types, f"sizes {list(t.shape)}; expected ints or dims")
+            if any(isinstance(size, int) and size < 0 for size in t.shape):
+                raise self.fail(types, f"the result has a negative size: {list(t.shape)}")
         return results
 
     def bind(self, env: Mapping[str, int]) -> Op:

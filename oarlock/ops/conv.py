@@ -76,9 +76,12 @@ class Conv(Op):
         return (shape[-1], shape[1:-1]) if self.layout == "NHWC" else (shape[1], shape[2:])
 
     def reference(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        kernel, n = w.shape[2:], x.ndim - 2
+        shape = self.infer(*(TensorType(f32, a.shape) for a in (x, w))).shape
+        if 0 in shape:
+            return np.zeros(shape, x.dtype)
         x = np.moveaxis(x, -1, 1) if self.layout == "NHWC" else x
         x = np.pad(x, [(0, 0), (0, 0), *self.padding])
-        kernel, n = w.shape[2:], x.ndim - 2
         spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, kernel)]
         windows = np.lib.stride_tricks.sliding_window_view(x, spans, tuple(range(2, 2 + n)))
         pick = [slice(None)] * 2 + [slice(None, None, s) for s in self.stride]

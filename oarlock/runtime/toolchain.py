@@ -163,8 +163,9 @@ def flags_for(compiler: Compiler, target: Target) -> tuple[str, ...]:
     if compiler.kind == "zig":
         flags += ["-Xclang", "-O3"]  # zig turns every -O into -O2
         flags += ["-mprefer-vector-width=512"] if target.vector_bytes == 64 else []
-        return tuple(flags)
-    return (*flags, *target.flags)
+    else:
+        flags += target.flags
+    return (*flags, *shlex.split(knobs.CFLAGS.value))
 
 
 def _common_flags(kind: str, zig_cpu: str = "baseline") -> list[str]:
