@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oarlock.errors import CompilerBug, InputError
-from oarlock.ir.dim import Dim, Size
+from oarlock.ir.dim import Dim, Size, evaluate_size
 from oarlock.ir.graph import Graph, Node, Program, Value
 from oarlock.ir.signature import rebuild
 from oarlock.ir.types import TensorType, decode, encode
@@ -101,8 +101,7 @@ def _check_size(
 ) -> None:
     expected = size.evaluate(env) if isinstance(size, Dim) else size
     if expected != got:
-        values = ", ".join(f"{k}={v}" for k, v in env.items())
-        where = f" ({size} with {values})" if isinstance(size, Dim) else ""
+        where = f" ({size} with {_values(env)})" if isinstance(size, Dim) else ""
         raise InputError(
             f"input {name!r}: expected {type}, axis {axis} of size {expected}{where}; got {got}",
             name,
@@ -155,11 +154,26 @@ def _evaluate_node(
             return evaluate_graph(graph, params, env, args, observe)
 
         return list(op.reference_graphs(run, node.graphs, *arrays))
+    _check_limits(node, env)
     with np.errstate(all="ignore"):
         decoded = [decode(x, v.dtype) for x, v in zip(arrays, node.inputs)]
         results = op.reference(*decoded)
     results = results if isinstance(results, tuple) else (results,)
     return [_store(node, v, x, env) for v, x in zip(node.outputs, results)]
+
+
+def _check_limits(node: Node, env: Mapping[str, int]) -> None:
+    """Raises: InputError when the sizes of this run do not fit the op."""
+    for spare, why in node.op.excesses([v.type for v in node.inputs]):
+        if evaluate_size(spare, env) < 0:
+            raise InputError(f"{node.name}: expected {why}, with {_values(env)}")
+    for size in (s for v in node.outputs for s in v.shape if isinstance(s, Dim)):
+        if size.evaluate(env) < 0:
+            raise InputError(f"{node.name}: a size of {size} is negative, with {_values(env)}")
+
+
+def _values(env: Mapping[str, int]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in env.items())
 
 
 def _store(node: Node, value: Value, x: np.ndarray, env: Mapping[str, int]) -> np.ndarray:

@@ -378,6 +378,8 @@ _FOLD = {
 def _fold_index(op: str, a: Expr, b: Expr) -> Expr:
     x, y = number_of(a), number_of(b)
     if a.lanes == 1:
+        if op in ("div", "mod") and y == 0:
+            return icon(0)  # the extent of a loop that does not run
         if x is not None and y is not None and op in _FOLD:
             return icon(_FOLD[op](int(x), int(y)))
         if (op in ("add", "sub") and y == 0) or (op in ("mul", "div") and y == 1):

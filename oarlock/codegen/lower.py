@@ -12,8 +12,8 @@ from oarlock.codegen.kernel import Constant
 from oarlock.codegen.kernels import maker_for
 from oarlock.codegen.schedule import Branch, Host, Launch, Loop, Scheduler, Step, launches
 from oarlock.codegen.target import Target
-from oarlock.ir import Program, Size, Value
-from oarlock.ir.graph import Node
+from oarlock.ir import Program, Size, Value, bounds
+from oarlock.ir.graph import Graph, Node
 from oarlock.passes.decompose import decompose
 
 
@@ -52,6 +52,7 @@ def lower(program: Program, target: Target) -> Lowered:
     sources = emit(steps, list(simple.dims), target)
     graph = simple.graph
     metadata = {
+        "limits": _limits(program.graph),
         "dims": [[name, *dim.bounds()] for name, dim in simple.dims.items()],
         "inputs": [_port(v, buffers) for v in graph.inputs],
         "outputs": [_port(v, buffers) for v in graph.outputs],
@@ -61,6 +62,18 @@ def lower(program: Program, target: Target) -> Lowered:
         "host": [_host(i, s.node, buffers) for i, s in enumerate(steps) if isinstance(s, Host)],
     }
     return Lowered(tuple(sources), tuple(buffers.constants), metadata)
+
+
+def _limits(graph: Graph) -> list[list[str]]:
+    """Sizes that a run refuses when they are negative, each with the reason."""
+    found: dict[str, str] = {}
+    for node in graph.walk():
+        for spare, why in node.op.excesses([v.type for v in node.inputs]):
+            found.setdefault(str(spare), f"{node.name}: expected {why}")
+        for size in (s for v in node.outputs for s in v.shape):
+            if bounds(size)[0] < 0:
+                found.setdefault(str(size), f"{node.name}: a size of {size} is negative")
+    return [[size, why] for size, why in found.items()]
 
 
 def _port(value: Value, buffers: Buffers) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from oarlock.errors import TypeMismatch, UnknownName
-from oarlock.ir.dim import Dim, Size, evaluate_size
+from oarlock.ir.dim import Dim, Size, bounds, evaluate_size
 from oarlock.ir.types import TensorType
 
 REGISTRY: dict[str, type[Op]] = {}
@@ -53,6 +53,10 @@ class Op:
         """The types of the outputs.  Raises: TypeMismatch."""
         raise NotImplementedError(f"{self.name}.infer")
 
+    def limits(self, *types: TensorType) -> Sequence[tuple[Size, Size]]:
+        """Pairs (small, large) of sizes: where the first is larger, a run is refused."""
+        return ()
+
     def infer_graphs(
         self, types: Sequence[TensorType], graphs: Sequence[Any]
     ) -> TensorType | tuple[TensorType, ...]:
@@ -87,6 +91,7 @@ class Op:
         else:
             _check_arity(self, types)
             result = self.infer(*types)
+            self._check_limits(types)
         results = (result,) if isinstance(result, TensorType) else tuple(result)
         for t in results:
             if not all(isinstance(size, (int, Dim)) for size in t.shape):
@@ -94,6 +99,18 @@ class Op:
             if any(isinstance(size, int) and size < 0 for size in t.shape):
                 raise self.fail(types, f"the result has a negative size: {list(t.shape)}")
         return results
+
+    def excesses(self, types: Sequence[TensorType]) -> list[tuple[Size, str]]:
+        """What must be at least 0 at run time and is not known to be, with the reason."""
+        pairs = [(large - small, f"{small} <= {large}") for small, large in self.limits(*types)]
+        return [(spare, why) for spare, why in pairs if bounds(spare)[0] < 0]
+
+    def _check_limits(self, types: Sequence[TensorType]) -> None:
+        """Raises: TypeMismatch when no run fits."""
+        for spare, why in self.excesses(types):
+            high = bounds(spare)[1]
+            if high is not None and high < 0:
+                raise self.fail(types, f"expected {why}")
 
     def bind(self, env: Mapping[str, int]) -> Op:
         """The op with ints for the Dims of its attributes."""

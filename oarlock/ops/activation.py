@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oarlock.ir import TensorType, bf16, f32, i64
+from oarlock.ir import DType, TensorType, bf16, f32, i64
 from oarlock.ir.op import Op, Sample, op
 from oarlock.ops.elementwise import Erf
 from oarlock.ops.rules import axis_of, same_dtype
@@ -67,6 +67,11 @@ class Relu(Op):
         return b.maximum(x, 0)
 
 
+def _holds(dtype: DType, bound: float) -> bool:
+    info = np.iinfo(dtype.numpy)
+    return info.min <= bound <= info.max and bound == int(bound)
+
+
 @op("clamp", onnx=("Clip", 13))
 class Clamp(Op):
     """``min(max(x, low), high)``; None is no bound."""
@@ -83,6 +88,9 @@ class Clamp(Op):
     def infer(self, x: TensorType) -> TensorType:
         if x.dtype.is_bool:
             raise self.fail((x,), "expected number elements, got bool")
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if bound is not None and x.dtype.is_int and not _holds(x.dtype, bound):
+                raise self.fail((x,), f"{name}={bound} is no {x.dtype}")
         return x
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -327,6 +335,8 @@ class Glu(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         axis = axis_of(self, (x,), self.axis)
+        if not x.dtype.is_float:
+            raise self.fail((x,), f"expected float elements, got {x.dtype}")
         if x.shape[axis] % 2 != 0:
             raise self.fail((x,), f"axis {axis} of size {x.shape[axis]} is not known to be even")
         return x.with_shape((*x.shape[:axis], x.shape[axis] // 2, *x.shape[axis + 1 :]))

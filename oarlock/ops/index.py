@@ -67,6 +67,11 @@ def _store(place: tuple[Any, ...], x: np.ndarray, updates: np.ndarray, reduce: s
     return result
 
 
+def _within(index: TensorType, other: TensorType, skip: int | None) -> list[tuple[Size, Size]]:
+    """What ``_check_within`` leaves to the run."""
+    return [(a, b) for k, (a, b) in enumerate(zip(index.shape, other.shape)) if k != skip]
+
+
 @op("take", onnx=("Gather", 13))
 class Take(Op):
     """Slices of x along ``axis``, picked by ``indices`` of any rank: ``numpy.take``.
@@ -109,6 +114,9 @@ class Gather(Op):
         _check_indices(self, types, index)
         _check_within(self, types, index, x, axis)
         return x.with_shape(index.shape)
+
+    def limits(self, x: TensorType, index: TensorType) -> list[tuple[Size, Size]]:
+        return _within(index, x, self.axis % x.rank)
 
     def reference(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
         return x[_grid(self, index, x, self.axis)]
@@ -186,6 +194,9 @@ class Scatter(Op):
         _check_within(self, types, index, x, axis)
         _check_within(self, types, index, src, None)
         return x
+
+    def limits(self, x: TensorType, index: TensorType, src: TensorType) -> list[tuple[Size, Size]]:
+        return [*_within(index, x, self.axis % x.rank), *_within(index, src, None)]
 
     def reference(self, x: np.ndarray, index: np.ndarray, src: np.ndarray) -> np.ndarray:
         updates = src[tuple(slice(n) for n in index.shape)]

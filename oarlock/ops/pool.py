@@ -159,6 +159,10 @@ class AdaptiveAvgPool(Op):
         first = self._first(x.rank)
         return x.with_shape((*x.shape[:first], *self.size, *x.shape[first + n :]))
 
+    def limits(self, x: TensorType) -> list[tuple[Size, Size]]:
+        first = self._first(x.rank)
+        return [(1, n) for n in x.shape[first : first + len(self.size)]]
+
     def _first(self, rank: int) -> int:
         """The first spatial axis."""
         return rank - len(self.size) - (self.layout == "NHWC")

@@ -126,6 +126,9 @@ class Arg(Op):
             raise self.fail((x,), f"axis {axis} is empty")
         return TensorType(i64, reduced_shape(x.shape, (axis,), self.keepdims))
 
+    def limits(self, x: TensorType) -> list[tuple[Size, Size]]:
+        return [(1, x.shape[self.axis])]
+
 
 @op("argmax", onnx=("ArgMax", 13))
 class ArgMax(Arg):

@@ -82,6 +82,9 @@ class Resize(Op):
             return x.with_shape((x.shape[0], *self.size, x.shape[-1]))
         return x.with_shape((*x.shape[:2], *self.size))
 
+    def limits(self, x: TensorType) -> list[tuple[Size, Size]]:
+        return [(1, x.shape[k]) for k in self._axes(x.rank)]
+
     def _axes(self, rank: int) -> range:
         return range(1, rank - 1) if self.layout == "NHWC" else range(2, rank)
 
@@ -96,8 +99,7 @@ class Resize(Op):
             elif self.mode.startswith("nearest"):
                 x = np.take(x, self._nearest(x.shape[axis], self.size[k], k), axis)
             else:
-                weights = self._weights(x.shape[axis], self.size[k], k, dtype)
-                x = np.moveaxis(np.moveaxis(x, axis, -1) @ weights.T, -1, axis)
+                x = self._interpolated(x, axis, k)
         return x.astype(dtype)
 
     def _step(self, old: int, size: int, k: int, real: type) -> Any:
@@ -115,21 +117,23 @@ class Resize(Op):
         step = self._step(old, size, k, np.float32)
         return np.minimum((at * step).astype(np.int64), old - 1)
 
-    def _weights(self, old: int, size: int, k: int, dtype: np.dtype) -> np.ndarray:
-        """Row ``i`` makes element ``i`` of the result from the elements of the axis."""
-        real = np.float64 if dtype == np.float64 else np.float32
+    def _interpolated(self, x: np.ndarray, axis: int, k: int) -> np.ndarray:
+        """Weighted sums of neighbours along one axis."""
+        old, size = x.shape[axis], self.size[k]
+        real = np.float64 if x.dtype == np.float64 else np.float32
         if old == size and self.mode == "linear" and not self.antialias:
-            return np.eye(old, dtype=real)
+            return x
         step = self._step(old, size, k, real)
         if self.antialias:
-            return _antialiased(old, size, step, self.mode).astype(real)
+            weights = _antialiased(old, size, step, self.mode).astype(real)
+            return np.moveaxis(np.moveaxis(x, axis, -1) @ weights.T, -1, axis)
         at = np.arange(size).astype(real)
         at = at * step if self.align_corners else (at + real(0.5)) * step - real(0.5)
-        weights = np.zeros((size, old), real)
-        rows = np.arange(size)
-        for place, weight in self._taps(at):
-            np.add.at(weights, (rows, np.clip(place, 0, old - 1).astype(int)), weight)
-        return weights
+        column = [-1 if a == axis else 1 for a in range(x.ndim)]
+        return sum(
+            np.take(x, np.clip(place, 0, old - 1).astype(int), axis) * weight.reshape(column)
+            for place, weight in self._taps(at)
+        )
 
     def _taps(self, at: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         if self.mode == "linear":
@@ -347,6 +351,9 @@ class GridSample(Op):
             got = f"padding_mode={self.padding_mode!r}"
             raise self.fail(types, f"{got}; expected zeros, border or reflection")
         return x.with_shape((*x.shape[:2], *grid.shape[1:-1]))
+
+    def limits(self, x: TensorType, grid: TensorType) -> list[tuple[Size, Size]]:
+        return [(1, n) for n in x.shape[2:]]
 
     def reference(self, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
         sizes = x.shape[2:]

@@ -152,6 +152,9 @@ class TopK(Ordered):
         values = x.with_shape((*x.shape[:axis], self.k, *x.shape[axis + 1 :]))
         return values, values.with_dtype(i64)
 
+    def limits(self, x: TensorType) -> list[tuple[Size, Size]]:
+        return [(0, self.k), (self.k, x.shape[self.axis])]
+
     def reference(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = np.arange(self.k)
         indices = np.take(order(x, self.axis, self.largest), first, self.axis)

@@ -159,6 +159,10 @@ class Slice(Op):
         spans = zip(self.starts, self.stops, self.steps)
         return x.with_shape(tuple((stop - start + step - 1) // step for start, stop, step in spans))
 
+    def limits(self, x: TensorType) -> list[tuple[Size, Size]]:
+        spans = list(zip(self.starts, self.stops, x.shape))
+        return [p for a, b, n in spans for p in ((0, a), (a, b), (b, n))]
+
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x[tuple(slice(*span) for span in zip(self.starts, self.stops, self.steps))]
 
@@ -206,6 +210,9 @@ class Pad(Op):
         if any(isinstance(p, int) and p < 0 for p in (*self.low, *self.high)):
             raise self.fail((x,), f"negative padding {self.low}, {self.high}; use slice")
         return x.with_shape(tuple(a + s + b for a, s, b in zip(self.low, x.shape, self.high)))
+
+    def limits(self, x: TensorType) -> list[tuple[Size, Size]]:
+        return [(0, p) for p in (*self.low, *self.high)]
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.pad(x, list(zip(self.low, self.high)), constant_values=self.value)

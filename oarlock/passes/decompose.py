@@ -7,13 +7,15 @@ from collections.abc import Callable
 from itertools import product as cartesian
 from typing import Any
 
-from oarlock.ir import Builder, Graph, Program, Size, Value
+from oarlock.ir import Builder, Graph, Program, Size, Value, bf16, f16, f32
 from oarlock.ir.graph import Node
 from oarlock.ops.reduce import lowest
 
 Rule = Callable[[Any, Any, list[Value]], Any]
 
 
+NARROW = (f16, bf16)
+HEAVY = ("matmul", "linear", "conv", "conv_transpose", "attention", "while_")  # have own kernels
 Keep = Callable[[Node], bool]
 
 
@@ -45,15 +47,33 @@ def _copy(b: Builder, graph: Graph, known: dict[Value, Value], keep: Keep) -> No
         kept = keep(node)
         rule = None if kept else RULES.get(node.name)
         if not kept and (rule is not None or node.op.is_composite):
-            part = Builder(Graph(), node.origin)
-            result = rule(part, node.op, inputs) if rule else node.op.decompose(part, *inputs)
+            part = _simpler(node, rule, inputs)
             inner = {v: v for v in inputs}
-            outputs = [result] if isinstance(result, Value) else list(result)
-            _copy(b, Graph(inputs, part.graph.nodes, outputs), inner, keep)
-            known.update(zip(node.outputs, [inner[v] for v in outputs]))
+            _copy(b, part, inner, keep)
+            known.update(zip(node.outputs, [inner[v] for v in part.outputs]))
         else:
             graphs = [_graph(g, keep) for g in node.graphs]
             known.update(zip(node.outputs, b.append(node.op, inputs, graphs).outputs))
+
+
+def _simpler(node: Node, rule: Rule | None, inputs: list[Value]) -> Graph:
+    """The parts of a node, those of 16-bit floats computed in f32 and rounded once at the end."""
+    part = _expanded(node, rule, inputs)
+    if not any(v.dtype in NARROW for v in inputs) or any(n.name in HEAVY for n in part.nodes):
+        return part
+    b = Builder(Graph(), node.origin)
+    wide = [b.cast(v, dtype=f32) if v.dtype in NARROW else v for v in inputs]
+    part = _expanded(node, rule, wide)
+    b.graph.nodes += part.nodes
+    results = zip(part.outputs, node.outputs)
+    outputs = [v if v.dtype == o.dtype else b.cast(v, dtype=o.dtype) for v, o in results]
+    return Graph(inputs, b.graph.nodes, outputs)
+
+
+def _expanded(node: Node, rule: Rule | None, inputs: list[Value]) -> Graph:
+    b = Builder(Graph(), node.origin)
+    result = rule(b, node.op, inputs) if rule else node.op.decompose(b, *inputs)
+    return Graph(inputs, b.graph.nodes, [result] if isinstance(result, Value) else list(result))
 
 
 def _matmul(b: Any, op: Any, inputs: list[Value]) -> Value:
@@ -89,8 +109,8 @@ def _windows(
         x = b.pad(x, low=(0, 0, *low), high=(0, 0, *high), value=fill)
     parts = []
     for at in cartesian(*map(range, kernel)):
-        starts = [d * k for d, k in zip(dilation, at)]
-        stops = [a + (o - 1) * s + 1 for a, o, s in zip(starts, out, stride)]
+        starts = [d * k if o != 0 else 0 for d, k, o in zip(dilation, at, out)]
+        stops = [a + (o - 1) * s + 1 if o != 0 else 0 for a, o, s in zip(starts, out, stride)]
         parts.append(
             b.slice(x, starts=(0, 0, *starts), stops=(*x.shape[:2], *stops), steps=(1, 1, *stride))
         )

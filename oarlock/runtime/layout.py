@@ -63,6 +63,18 @@ class Layout:
         return size if isinstance(size, int) else parse_size(size, self.dims)
 
     @cached_property
+    def limits(self) -> list[tuple[Size, str]]:
+        """Sizes that must not be negative, with the reason."""
+        return [(self.size(size), why) for size, why in self.metadata["limits"]]
+
+    def check_limits(self, env: Env) -> None:
+        """Raises: InputError when the program does not take these sizes."""
+        for size, why in self.limits:
+            if evaluate_size(size, env) < 0:
+                values = ", ".join(f"{k}={v}" for k, v in env.items())
+                raise InputError(f"{why}, with {values}")
+
+    @cached_property
     def is_static(self) -> bool:
         return not self.dims
 

@@ -99,7 +99,9 @@ class Session:
         """The plan for these shapes of the visible inputs.  Raises: InputError."""
         plan = self.plans.get(shapes)
         if plan is None:
-            plan = Plan(self.layout, self.engine, self.layout.solve(shapes), self.threads)
+            env = self.layout.solve(shapes)
+            self.layout.check_limits(env)
+            plan = Plan(self.layout, self.engine, env, self.threads)
             self.plans[shapes] = plan
             while len(self.plans) > MAX_PLANS:
                 self.plans.popitem(last=False)

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+import oarlock.codegen.lower  # noqa: F401  before the processes fork
 from oarlock.evaluate import evaluate
-from oarlock.ir import Program, archive, parser
+from oarlock.ir import archive, parser
 from oarlock.passes.pipeline import PORTABLE, TARGET, run_pipeline
 from oarlock.runtime.predictor import Predictor
 from tests.fuzz.merge import merge
@@ -47,7 +48,7 @@ class Tally:
     elements: int = 0
     loose: int = 0
     ops: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    failures: list[tuple[int | str, str]] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         self.programs += other.programs
@@ -62,7 +63,7 @@ class Tally:
 class Checked:
     """A case with what each output may be, under each assignment."""
 
-    number: int
+    number: int | str
     case: Case
     bounds: list[list[Bound]]
 
@@ -153,7 +154,7 @@ def check_unit(numbers: Sequence[int], target: str, with_passes: bool = True) ->
         except Exception as error:
             tally.failures.append((number, _short(error)))
     tally.programs = len(numbers)
-    _check_engine(good, target, tally)
+    check_engine(good, target, tally)
     return tally
 
 
@@ -172,7 +173,7 @@ def _prepare(number: int, tally: Tally, with_passes: bool) -> Checked:
     return checked
 
 
-def _check_engine(unit: Sequence[Checked], target: str, tally: Tally) -> None:
+def check_engine(unit: Sequence[Checked], target: str, tally: Tally) -> None:
     """Build and run; halve the unit when that fails."""
     if not unit:
         return
@@ -183,8 +184,8 @@ def _check_engine(unit: Sequence[Checked], target: str, tally: Tally) -> None:
             tally.failures.append((unit[0].number, f"engine {target}: {_short(error)}"))
             return
         half = len(unit) // 2
-        _check_engine(unit[:half], target, tally)
-        _check_engine(unit[half:], target, tally)
+        check_engine(unit[:half], target, tally)
+        check_engine(unit[half:], target, tally)
         return
     for what, k, arrays in results:
         at = 0
@@ -221,7 +222,9 @@ def _short(error: BaseException) -> str:
 # Many units, in processes
 
 
-def run_units(units: Sequence[tuple[list[int], str]], jobs: int, with_passes: bool) -> Iterator[Tally]:
+def run_units(
+    units: Sequence[tuple[list[int], str]], jobs: int, with_passes: bool
+) -> Iterator[Tally]:
     """Check units in parallel; one that crashes is halved."""
     context = multiprocessing.get_context("fork")
     waiting, running = list(reversed(units)), {}
@@ -246,7 +249,7 @@ def run_units(units: Sequence[tuple[list[int], str]], jobs: int, with_passes: bo
                     half = len(numbers) // 2
                     waiting += [(numbers[:half], target), (numbers[half:], target)]
             child.join()
-        for pipe, (child, _, _, start) in list(running.items()):
+        for child, _, _, start in list(running.values()):
             if time.monotonic() - start > UNIT_TIMEOUT_S:
                 child.kill()
 
@@ -256,7 +259,9 @@ def _child(pipe: Connection, numbers: list[int], target: str, with_passes: bool)
     pipe.close()
 
 
-def plan_units(seed: int, count: int, size: int, targets: Sequence[str]) -> list[tuple[list[int], str]]:
+def plan_units(
+    seed: int, count: int, size: int, targets: Sequence[str]
+) -> list[tuple[list[int], str]]:
     starts = range(seed, seed + count, size)
     return [
         (list(range(s, min(s + size, seed + count))), targets[i % len(targets)])
@@ -285,7 +290,10 @@ def fuzz(
             total.add(tally)
             if progress:
                 seconds = time.perf_counter() - start
-                print(f"{total.programs} programs, {seconds:.0f} s, {len(total.failures)} wrong", file=sys.stderr)
+                print(
+                    f"{total.programs} programs, {seconds:.0f} s, {len(total.failures)} wrong",
+                    file=sys.stderr,
+                )
                 for number, why in tally.failures:
                     print(f"  {number}: {why}", file=sys.stderr, flush=True)
     return total
@@ -298,7 +306,7 @@ def fails(case: Case, target: str) -> str:
         checked = Checked(0, case, reference(case))
         check_passes(checked)
         tally = Tally()
-        _check_engine([checked], target, tally)
+        check_engine([checked], target, tally)
     except Exception as error:
         return _short(error)
     return tally.failures[0][1] if tally.failures else ""
@@ -307,8 +315,7 @@ def fails(case: Case, target: str) -> str:
 def report(number: int, target: str) -> str:
     """A failing program, shrunk."""
     small, why = shrink(generate(number), lambda case: fails(case, target))
-    inputs = [f"  {v.name} = {a!r}" for v, a in zip(small.program.graph.inputs, small.arrays[0])]
-    return "\n".join([f"# program {number}: {why}", str(small.program), *inputs])
+    return f"# program {number}: {why}\n{small.program}"
 
 
 def main() -> None:
@@ -327,7 +334,7 @@ def main() -> None:
         targets=given.target or TARGETS, with_passes=not given.no_passes, progress=True,
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    wrong_programs: dict[int, Any] = dict(total.failures)
+    wrong_programs: dict[int | str, Any] = dict(total.failures)
     print(
         f"{total.programs} programs, {total.nodes} nodes of {len(total.ops)} ops, "
         f"{total.elements} elements, {100 * total.loose / max(total.elements, 1):.2f}% loose, "
