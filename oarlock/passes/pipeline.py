@@ -18,6 +18,7 @@ from oarlock.passes.fold import fold
 from oarlock.passes.fold_batch_norm import fold_batch_norm
 from oarlock.passes.rewrite import budget
 from oarlock.passes.simplify import simplify
+from oarlock.passes.split_conv_transpose import split_conv_transpose
 from oarlock.passes.stage import Stage, get
 
 PORTABLE = [
@@ -29,6 +30,7 @@ PORTABLE = [
     cse,
 ]
 TARGET = [
+    split_conv_transpose,
     choose_layout,
     fold,
     simplify,
