@@ -1,19 +1,23 @@
 """Place the buffers of a program in one arena.
 
-Greedy by size (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference",
-2020): the largest first, each at the lowest offset free over its lifetime.
+Greedy (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020): in
+order of size, each at the lowest offset free over its lifetime.  When that takes more than is alive
+at once, the buffer that ends highest is placed first and all is tried again; the best is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from oarlock.ir.dim import Dim, evaluate_size
 from oarlock.ir.parser import parse_size
 
 ALIGNMENT = 64
+MAX_RETRIES = 60
+MAX_PAIRS = 60_000  # of buffers alive together, looked at in all retries: some 10 ms
 
 
 @dataclass(frozen=True)
@@ -25,32 +29,99 @@ class Plan:
     live_bytes: int
 
 
+@dataclass(slots=True)
+class _Request:
+    """A buffer: ``bytes`` from step ``first`` to ``last``; ``near`` are alive at the same time."""
+
+    buffer: int
+    bytes: int
+    first: int
+    last: int
+    near: list[int]
+
+
 def plan(metadata: Mapping[str, Any], env: Mapping[str, int], alignment: int = ALIGNMENT) -> Plan:
     """Offsets of the buffers of ``metadata`` at these sizes."""
+    requests = _requests(metadata, env, alignment)
+    live = _live_bytes(requests)
+    best = min(_attempts(requests, live), key=lambda offsets: _top(requests, offsets))
+    offsets: list[int | None] = [None] * len(metadata["buffers"])
+    for request, at in zip(requests, best):
+        offsets[request.buffer] = at
+    return Plan(tuple(offsets), _top(requests, best), live)
+
+
+def _attempts(requests: Sequence[_Request], live: int) -> Iterator[list[int]]:
+    """Placements, until one takes no more than ``live``; what ended highest goes first next."""
+    order = sorted(range(len(requests)), key=lambda i: (-requests[i].bytes, requests[i].first))
+    pairs = sum(len(r.near) for r in requests)
+    for _ in range(1 + min(MAX_RETRIES, MAX_PAIRS // max(1, pairs))):
+        offsets = _place(requests, order)
+        yield offsets
+        top = _top(requests, offsets)
+        if top <= live:
+            return
+        highest = next(i for i in order if offsets[i] + requests[i].bytes == top)
+        order.remove(highest)
+        order.insert(0, highest)
+
+
+def _requests(
+    metadata: Mapping[str, Any], env: Mapping[str, int], alignment: int
+) -> list[_Request]:
     dims = {name: Dim(name, low, high) for name, low, high in metadata["dims"]}
-    wanted = []
-    for i, entry in enumerate(metadata["buffers"]):
+    known: dict[int | str, int] = {}
+    requests = []
+    for buffer, entry in enumerate(metadata["buffers"]):
         if entry is None:
             continue
         size = entry["bytes"]
-        size = size if isinstance(size, int) else evaluate_size(parse_size(size, dims), env)
-        wanted.append((-(-size // alignment) * alignment, i, entry["first"], entry["last"]))
-    offsets: list[int | None] = [None] * len(metadata["buffers"])
-    placed: list[tuple[int, int, int, int]] = []
-    for size, i, first, last in sorted(wanted, key=lambda w: (-w[0], w[1])):
-        at = 0
-        for start, end, f, t in sorted(placed):
-            if f <= last and first <= t:
-                if at + size <= start:
-                    break
-                at = max(at, end)
+        if size not in known:
+            exact = evaluate_size(parse_size(size, dims), env) if isinstance(size, str) else size
+            known[size] = -(-exact // alignment) * alignment
+        requests.append(_Request(buffer, known[size], entry["first"], entry["last"], []))
+    _connect(requests)
+    return requests
+
+
+def _connect(requests: Sequence[_Request]) -> None:
+    """Find who is alive at the same time as whom."""
+    alive: list[int] = []
+    for i in sorted(range(len(requests)), key=lambda i: requests[i].first):
+        here = requests[i]
+        alive = [j for j in alive if requests[j].last >= here.first]
+        for j in alive:
+            requests[j].near.append(i)
+        here.near += alive
+        alive.append(i)
+
+
+def _place(requests: Sequence[_Request], order: Sequence[int]) -> list[int]:
+    """The offset of every request, placed in ``order``."""
+    offsets = [0] * len(requests)
+    taken: list[list[tuple[int, int]]] = [[] for _ in requests]  # by those placed already
+    for i in order:
+        here, at = requests[i], 0
+        for start, end in sorted(taken[i]):
+            if at + here.bytes <= start:
+                break
+            if end > at:
+                at = end
         offsets[i] = at
-        placed.append((at, at + size, first, last))
-    arena = max((end for _, end, _, _ in placed), default=0)
-    return Plan(tuple(offsets), arena, _live_bytes(wanted))
+        span = (at, at + here.bytes)
+        for j in here.near:
+            taken[j].append(span)
+    return offsets
 
 
-def _live_bytes(wanted: list[tuple[int, int, int, int]]) -> int:
+def _top(requests: Sequence[_Request], offsets: Sequence[int]) -> int:
+    return max((at + r.bytes for r, at in zip(requests, offsets)), default=0)
+
+
+def _live_bytes(requests: Sequence[_Request]) -> int:
     """The most bytes alive at one step."""
-    steps = {first for _, _, first, _ in wanted}
-    return max((sum(w[0] for w in wanted if w[2] <= s <= w[3]) for s in steps), default=0)
+    change = [0] * (max((r.last for r in requests), default=0) + 2)
+    for r in requests:
+        change[r.first] += r.bytes
+        change[r.last + 1] -= r.bytes
+    return max(accumulate(change))
