@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import combinations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oarlock.codegen.plan import ALIGNMENT, plan
@@ -32,6 +32,7 @@ def size_of(entry, n: int) -> int:
     return known.get(entry["bytes"], entry["bytes"])
 
 
+@settings(deadline=None)
 @given(buffers, st.integers(1, 60))
 def test_no_two_live_buffers_overlap(entries, n):
     found = plan(metadata(entries), {"N": n})
