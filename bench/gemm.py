@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import oarlock
-import oarlock.ops  # noqa: F401  fills the registry
+import oarlock.ops
 from oarlock.ir import Builder, Program, TensorType, f32
 
 SHAPES = [

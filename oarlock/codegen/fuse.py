@@ -17,6 +17,7 @@ from oarlock.codegen.domain import CannotShare, Domain, analyse, is_reduction
 from oarlock.codegen.emitter import PICKS, output_indices, symbols_of
 from oarlock.codegen.indexing import BACKWARD, FORWARD, Space, linear
 from oarlock.codegen.loops import stride_of
+from oarlock.codegen.operands import operands_of
 from oarlock.codegen.target import Target
 from oarlock.ir.dim import bounds, product
 from oarlock.ir.graph import Graph, Node, Value
@@ -108,7 +109,7 @@ class _Fuser:
         for node in reversed(self.graph.nodes):
             opaque = not is_loop_node(node) and not self._is_free(node)
             if opaque:
-                needed |= set(node.inputs)
+                needed |= set(operands_of(node))
             elif node.name in PICKS:
                 needed.add(self._base(node.inputs[0]))
             elif node.name == "reshape" and node.output in needed:
@@ -403,14 +404,14 @@ class _Fuser:
         assert g.anchor is not None
         if len(own) == 1:
             g.nodes, g.writes = own, g.anchor.outputs
-            g.reads = tuple(dict.fromkeys(g.anchor.inputs))
+            g.reads = tuple(dict.fromkeys(operands_of(g.anchor)))
             if len(g.anchor.outputs) == 1:
                 g.epilogue = Epilogue(g.anchor.output, (), (g.anchor.output,), ())
             return
         chain = self._with_free([n for n in own if n is not g.anchor])
         extra = [v for v in _leaves(chain) if v is not g.anchor.output]
         g.nodes = self._in_order([g.anchor, *chain])
-        g.reads = tuple(dict.fromkeys([*g.anchor.inputs, *extra]))
+        g.reads = tuple(dict.fromkeys([*operands_of(g.anchor), *extra]))
         inputs = tuple(dict.fromkeys(extra))
         g.epilogue = Epilogue(g.anchor.output, tuple(chain), g.writes, inputs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import oarlock.ops  # noqa: F401  fills the registry
 from oarlock.evaluate import evaluate
 from oarlock.ir import Builder, Dim, Program, TensorType, f32
 from oarlock.ir.op import REGISTRY

@@ -19,7 +19,7 @@ ConstantOf = Callable[[Value], "np.ndarray | None"]
 
 
 class Maker(Protocol):
-    """Builds the kernels of one op."""
+    """Builds the kernels of one op; with ``reads_views`` from ``operands.through_views``."""
 
     takes_epilogue: bool
 
@@ -38,6 +38,7 @@ class Maker(Protocol):
 @lru_cache(maxsize=1)
 def makers() -> Mapping[str, Maker]:
     """Every maker by the name of its op."""
+    from oarlock.codegen.kernels.attention import AttentionMaker
     from oarlock.codegen.kernels.conv import Conv
     from oarlock.codegen.kernels.gemm import Linear, MatMul
     from oarlock.codegen.kernels.index import Put, Scatter
@@ -48,6 +49,7 @@ def makers() -> Mapping[str, Maker]:
     from oarlock.codegen.kernels.sort import Sort
 
     return {
+        "attention": AttentionMaker(),
         "avg_pool": PoolMaker(),
         "conv": Conv(),
         "cummax": Extreme(),

@@ -104,7 +104,7 @@ class GemmNest:
         self.tiles: Size = -(-p.height // self.micro.rows)
         self.blocks: Size = -(-self.tiles // self._tiles_per_block())
         self.panels: Size = -(-p.columns // self.micro.columns)
-        self.heights = _heights(p.height, self.micro.rows)
+        self.heights = M.heights(p.height, self.micro.rows)
 
     def build(self) -> Kernel:
         """The kernel."""
@@ -486,15 +486,6 @@ def _packed_width(columns: Size, narrow: M.Micro, full: M.Micro) -> int:
     assert isinstance(columns, int), "a constant has a fixed shape"
     whole, rest = columns // full.columns, columns % full.columns
     return whole * full.columns + (full.narrow(rest).columns if rest else 0)
-
-
-def _heights(height: Size, most: int) -> tuple[int, ...]:
-    """The heights of tiles when rows are cut evenly."""
-    low, high = bounds(height)
-    if low == high and isinstance(height, int):
-        tiles = max(1, -(-height // most))
-        return tuple(sorted({max(1, height // tiles), max(1, -(-height // tiles))}, reverse=True))
-    return tuple(range(min(most, high or most), 0, -1))
 
 
 def _likely(size: Size) -> int:

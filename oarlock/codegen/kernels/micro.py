@@ -21,6 +21,7 @@ import numpy as np
 from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
 from oarlock.codegen.target import Target
+from oarlock.ir.dim import Size, bounds
 from oarlock.ir.types import DType
 
 CHAINS = 8  # independent sums that hide the latency of a multiply-add
@@ -117,6 +118,15 @@ def call(
     with body.else_():
         body.call(kernels[1].name, *exprs)
     return tuple(kernels)
+
+
+def heights(height: Size, most: int) -> tuple[int, ...]:
+    """The heights of tiles when rows are cut evenly."""
+    low, high = bounds(height)
+    if low == high and isinstance(height, int):
+        tiles = max(1, -(-height // most))
+        return tuple(sorted({max(1, height // tiles), max(1, -(-height // tiles))}, reverse=True))
+    return tuple(range(min(most, high or most), 0, -1))
 
 
 def _chooser(micro: Micro, heights: Sequence[int]) -> L.Function:
