@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from oarlock.errors import InputError
+from oarlock.errors import InputError, UnknownName
 from oarlock.evaluate import input_names
 from oarlock.ir import Program, evaluate_size
 
@@ -55,6 +55,10 @@ def random_inputs(
     Integers are 0 or 1, which any table of an embedding has.
     """
     rng = np.random.default_rng(seed)
+    unknown = sorted(set(dims or {}) - set(program.dims))
+    if unknown:
+        known = ", ".join(program.dims) or "none: every size is fixed"
+        raise UnknownName(f"no dim {', '.join(unknown)}; the dims are {known}")
     env = {name: max(dim.bounds()[0], 1) for name, dim in program.dims.items()} | dict(dims or {})
     arrays = {}
     for name, value in zip(input_names(program), program.graph.inputs):

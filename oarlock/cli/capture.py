@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,9 @@ def command(
     """
     import oarlock
 
-    model, example, dynamic = _load(source)
+    model, example, dynamic = load_model(source)
     if weights is not None:
-        _load_weights(model, weights)
+        load_weights(model, weights)
     args = tuple(_parse_spec(text, _ranges(dims)) for text in inputs) or example
     if args is None:
         raise click.UsageError(f"{source} gives no example; describe its inputs with --input")
@@ -58,7 +60,11 @@ def command(
     )  # fmt: skip
 
 
-def _load(source: str) -> tuple[Any, Any, Any]:
+def load_model(source: str) -> tuple[Any, Any, Any]:
+    """The model of ``FILE.py:NAME``, its example and dynamic dims, None where it gives none.
+
+    Raises: UserError when the file has no such name or its code fails.
+    """
     path, _, name = source.rpartition(":")
     if not path or not name:
         raise click.BadParameter(f"{source!r}: expected FILE.py:NAME", param_hint="FILE.py:NAME")
@@ -69,7 +75,8 @@ def _load(source: str) -> tuple[Any, Any, Any]:
     import torch
 
     found = getattr(module, name)
-    made = found() if callable(found) and not isinstance(found, torch.nn.Module) else found
+    is_maker = callable(found) and not isinstance(found, torch.nn.Module)
+    made = _call(source, found) if is_maker else found
     model, example, dynamic = (*(made if isinstance(made, tuple) else (made,)), None, None)[:3]
     if isinstance(model, torch.nn.Module):
         model.eval()
@@ -86,19 +93,36 @@ def _import_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    _call(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     return module
 
 
-def _load_weights(model: Any, path: Path) -> None:
-    import torch
+def _call(source: str, code: Callable[[], Any]) -> Any:
+    """Run code of the user's; what it raises is the user's to fix."""
+    try:
+        return code()
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise UserError(f"{source}: {where}: {type(error).__name__}: {error}") from error
 
+
+def load_weights(model: Any, path: Path) -> None:
+    """Load a state dict.  Raises: UserError when the file is none, or another model's."""
+    try:
+        model.load_state_dict(_read_weights(path))
+    except Exception as error:
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _read_weights(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        model.load_state_dict(load_file(path))
-    else:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        return load_file(path)
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _ranges(texts: tuple[str, ...]) -> dict[str, Dim]:

@@ -1,7 +1,7 @@
 """``oarlock VERB``: finds the verb's file, maps errors to exit codes.
 
 Exit codes: 0 done; 1 the input is wrong (UserError) or a tool failed (ToolError); 2 the command
-line is wrong; 70 a fault of Oarlock (CompilerBug).
+line is wrong; 70 a fault of Oarlock (CompilerBug, or any error that is not on purpose).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_report(error, "--json" in arguments))
     except OSError as error:
         sys.exit(_report(error, "--json" in arguments))
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(_report(CompilerBug(_fault(error)), "--json" in arguments))
+
+
+def _fault(error: Exception) -> str:
+    return f"a fault of Oarlock, please report it: {type(error).__name__}: {error}"
 
 
 def _report(error: Exception, as_json: bool) -> int:

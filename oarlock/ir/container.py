@@ -122,6 +122,8 @@ def _unpack(shape: struct.Struct, data: np.ndarray, offset: int, what: str) -> t
 def _directory(data: np.ndarray) -> tuple[int, int, int]:
     """Offset, size and number of entries of the central directory."""
     at = len(data) - _END.size
+    if at < 0:
+        raise InvalidModel(f"not an .oar file: {len(data)} bytes are too few")
     mark, disk, first, here, count, size, start, comment = _unpack(_END, data, at, "end record")
     if mark != 0x06054B50 or disk or first or here != count or comment:
         raise InvalidModel("not an .oar file: no end record of a zip archive at its end")
