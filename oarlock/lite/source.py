@@ -170,14 +170,15 @@ class Source:
         kernel = step.kernel
         if kernel.extent == 0:
             return
-        call = f"{self._function(kernel)}({', '.join(self._arguments(step))})"
+        call = _call(self._function(kernel), list(self._arguments(step)))
         where = next(reversed([str(n.origin) for n in kernel.nodes if str(n.origin)]), "")
-        comment = f"  /* {where.replace('*/', '* /')} */" if where else ""
+        if where:
+            yield f"/* {where.replace('*/', '* /')} */"
         if can_fail(kernel.function):
-            yield f"status = {call};{comment}"
+            yield f"status = {call};"
             yield "if (status) return status;"
         else:
-            yield f"{call};{comment}"
+            yield f"{call};"
 
     def _arguments(self, step: Launch) -> Iterator[str]:
         for p in step.kernel.function.pointers:
@@ -231,6 +232,12 @@ class Source:
     def _fresh(self, hint: str) -> str:
         self.counts[hint] = self.counts.get(hint, 0) + 1
         return f"{hint}_{self.counts[hint]}"
+
+
+def _call(name: str, arguments: Sequence[str]) -> str:
+    """A call, over several lines when it is long."""
+    line = f"{name}({', '.join(arguments)})"
+    return line if len(line) < 84 else f"{name}(\n      " + ",\n      ".join(arguments) + ")"
 
 
 def can_fail(f: L.Function) -> bool:
