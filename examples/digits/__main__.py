@@ -2,164 +2,69 @@
 
 from __future__ import annotations
 
-import statistics
-import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
-from oarlock.lite import build
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import oarlock
 from examples.digits import models, report
-from oarlock.runtime.ulp import max_ulp
+from examples.digits.stages import Row, travel
 
-RUNS = 60
-CALIBRATION = 16  # held-out inputs of the check at capture
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stage of one model; latency of a single image, milliseconds."""
-
-    model: str
-    stage: str
-    accuracy: float
-    max_abs: float
-    max_ulp: int
-    latency_ms: float | None
-    eager_ms: float | None
-    artefact_bytes: int | None
-    arena_bytes: int | None
+STEPS = 4  # of a journey
+WIDTH = 118  # columns that the table needs
 
 
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/demo"))
-@click.option("--epochs", default=25, show_default=True)
+@click.option("--epochs", default=30, show_default=True)
 def main(out: Path, epochs: int) -> None:
     """Train, capture, verify, compile, predict, package; write report.html."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
     data = models.load()
-    rows: list[Row] = []
-    programs: dict[str, oarlock.Program] = {}
+    kinds = (models.DigitsCNN, models.DigitsLSTM)
     with Progress(console=console) as progress:
-        trained = [
-            models.train(make(), data, progress, epochs)
-            for make in (models.DigitsCNN, models.DigitsLSTM)
-        ]
-        steps = progress.add_task("capture, compile, package", total=len(trained) * 3)
-        for model in trained:
-            name = type(model).__name__
-            found, programs[name] = run_stages(model, data, out, lambda: progress.advance(steps))
-            rows += found
-    console.print(table(rows))
+        trained = [models.train(kind, data, progress, epochs) for kind in kinds]
+        task = progress.add_task("capture and compile", total=len(trained) * STEPS)
+
+        def done(stage: str) -> None:
+            progress.update(task, advance=1, description=f"{stage:<20}")
+
+        journeys = [travel(model, data, out, done) for model in trained]
+        progress.update(task, description="capture and compile")
+    wide = console if console.width >= WIDTH else Console(width=WIDTH)
+    wide.print(table([row for j in journeys for row in j.rows], len(data.test_labels)))
     page = out / "report.html"
-    page.write_text(report.page(rows, programs), encoding="utf-8")
-    console.print(f"report: {page}")
+    page.write_text(report.page(journeys, len(data.test_labels)), encoding="utf-8")
+    console.print(f"report: {page}", soft_wrap=True)
 
 
-def run_stages(
-    model: torch.nn.Module, data: models.Digits, out: Path, done: Callable[[], None]
-) -> tuple[list[Row], oarlock.Program]:
-    """The rows of one model."""
-    name = type(model).__name__
-    images = data.test_images.numpy()
-    with torch.inference_mode():
-        expected = model(data.test_images).numpy()
-
-    program = oarlock.capture(
-        model,
-        (data.test_images[:1],),
-        dynamic={"image": {0: oarlock.Dim("N", min=1, max=1024)}},
-        check=[(data.test_images[1 : 1 + CALIBRATION],)],
-    )
-    path = out / f"{name}.oar"
-    program.save(path)
-    done()
-
-    def row(stage: str, logits: np.ndarray, **measured) -> Row:
-        accuracy = float((logits.argmax(1) == data.test_labels).mean())
-        error = float(np.abs(logits - expected).max())
-        ulp = max_ulp(logits, expected)
-        return Row(name, stage, accuracy, error, ulp, **measured)
-
-    none = {"latency_ms": None, "eager_ms": None, "artefact_bytes": None, "arena_bytes": None}
-    rows = [row("eager", expected, **none)]
-    reference = oarlock.evaluate(oarlock.load(path), images)
-    rows.append(row("reference", reference, **{**none, "artefact_bytes": path.stat().st_size}))
-
-    predictor = oarlock.Predictor(path, threads=1)
-    logits = predictor(images)
-    ours, eager = interleave(lambda: predictor(images[:1]), eager_call(model, data.test_images[:1]))
-    facts = predictor.report()
-    rows.append(
-        row("engine", logits, latency_ms=ours, eager_ms=eager,
-            artefact_bytes=facts.engine_bytes + facts.weight_bytes, arena_bytes=facts.arena_bytes)
-    )  # fmt: skip
-    done()
-
-    package = build(program, "native", out / f"{name}_lite", dims={"N": 1})
-    logits, latency = run_binary(package, images)
-    rows.append(
-        row("lite", logits, latency_ms=latency, eager_ms=eager,
-            artefact_bytes=package.total_bytes, arena_bytes=package.arena_bytes)
-    )  # fmt: skip
-    done()
-    return rows, program
-
-
-def eager_call(model: torch.nn.Module, image: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """The eager model on one image, without autograd."""
-
-    def call() -> torch.Tensor:
-        with torch.inference_mode():
-            return model(image)
-
-    return call
-
-
-def interleave(a: Callable[[], object], b: Callable[[], object]) -> tuple[float, float]:
-    """Medians of two calls taken in turn, milliseconds."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for i in range(RUNS + 5):
-        for kept, call in zip(times, (a, b)):
-            start = time.perf_counter()
-            call()
-            if i >= 5:
-                kept.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
-def run_binary(package, images: np.ndarray) -> tuple[np.ndarray, float]:
-    """Outputs of the built example program over the images, and its time per image in ms."""
-    binary = package.compile_example()
-    start = time.perf_counter()
-    run = subprocess.run([str(binary)], input=images.tobytes(), capture_output=True, check=True)
-    elapsed = (time.perf_counter() - start) * 1e3 / len(images)
-    return np.frombuffer(run.stdout, np.float32).reshape(len(images), -1), elapsed
-
-
-def table(rows: list[Row]) -> Table:
+def table(rows: Sequence[Row], images: int) -> Table:
     """The rows for people."""
-    shown = Table(title="scikit-learn digits, 599 held-out images", title_justify="left")
+    title = f"scikit-learn digits, {images} held-out images; distances from eager over all logits"
+    shown = Table(title=title, title_justify="left", caption_justify="left")
+    shown.caption = (
+        "latency: one image, one thread, median; of embedded C as its binary measures it"
+    )
     for name in ("model", "stage"):
-        shown.add_column(name)
-    for name in ("accuracy", "max abs", "max ULP", "ms", "eager ms", "artefact B", "arena B"):
-        shown.add_column(name, justify="right")
-    for r in rows:
+        shown.add_column(name, no_wrap=True)
+    for name in (
+        "accuracy", "max abs", "ULP median", "ULP max", "latency us", "x eager", "artefact B", "arena B"
+    ):  # fmt: skip
+        shown.add_column(name, justify="right", no_wrap=True)
+    for i, r in enumerate(rows):
+        first = next(x for x in rows if x.model == r.model)
         shown.add_row(
-            r.model, r.stage, f"{r.accuracy:.4f}", f"{r.max_abs:.1e}", f"{r.max_ulp:,}",
-            *("" if v is None else f"{v:.4f}" for v in (r.latency_ms, r.eager_ms)),
-            *("" if v is None else f"{v:,}" for v in (r.artefact_bytes, r.arena_bytes)),
+            r.model, r.stage, f"{r.accuracy:.2%}", f"{r.max_abs:.1e}",
+            f"{r.median_ulp:,}", f"{r.max_ulp:,}", f"{r.latency_us:,.1f}",
+            f"{first.latency_us / r.latency_us:.2f}", f"{r.artefact_bytes:,}",
+            "" if r.arena_bytes is None else f"{r.arena_bytes:,}",
+            end_section=i + 1 < len(rows) and rows[i + 1].model != r.model,
         )  # fmt: skip
     return shown
 

@@ -1,74 +1,113 @@
-"""``report.html``: the table, two plots and the drawn graphs, self-contained."""
+"""``report.html``: the table, two plots for each model and the drawn graphs, self-contained."""
 
 from __future__ import annotations
 
 import html
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING
+import platform
+from collections.abc import Sequence
 
-import matplotlib
+import torch
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
-
+import oarlock
+from examples.digits import plots
+from examples.digits.stages import Journey, Row
 from oarlock.cli.draw import STYLE, draw
-from oarlock.ir import Program
 
-if TYPE_CHECKING:
-    from examples.digits.__main__ import Row
-
-
-def page(rows: Sequence[Row], programs: Mapping[str, Program]) -> str:
-    """The whole page."""
-    graphs = "".join(
-        f"<h2>{html.escape(name)}</h2><div class='graph'>{draw(program.graph)}</div>"
-        f"<details><summary>program text</summary><pre>{html.escape(str(program))}</pre></details>"
-        for name, program in programs.items()
-    )
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Oarlock: digits</title>
-<style>{STYLE}</style><h1>Digits, from eager training to an embedded binary</h1>
-{_table(rows)}<h2>Latency and size per stage</h2>{_plot(rows)}{graphs}</html>
+MORE = """
+body{max-width:1180px;margin:2rem auto;padding:0 1.5rem}
+h1{font-size:1.7rem}h2{margin-top:2.6rem;padding-top:1rem;border-top:2px solid #e3e6ea}
+h3{font-size:1rem;margin:1.4rem 0 .4rem}p.note{color:#5a626d;margin:.2rem 0 1rem}
+table{width:100%}th{font-weight:600;color:#5a626d;border-bottom:2px solid #c9ced6}
+th.n{text-align:right}tr.first td{border-top:2px solid #c9ced6}td b{color:#2c8a5b}
+.plots{display:flex;flex-wrap:wrap;gap:1.5rem}.plots svg{flex:1 1 480px;max-width:100%;height:auto}
+.tiles{display:grid;grid-template-columns:repeat(3,1fr);gap:1rem;margin:1.2rem 0}
+.tile{background:#f5f6f8;border-radius:8px;padding:.8rem 1rem}
+.tile b{display:block;font-size:1.5rem;line-height:1.3}.tile span{color:#5a626d;font-size:.9rem}
+.parts{display:grid;grid-template-columns:minmax(260px,max-content) minmax(0,1fr);gap:1.5rem}
+.graph{max-height:900px;max-width:640px}.code td,.code th{font-size:.85rem;padding:.15rem .5rem}
+pre{font-size:12px;border-radius:6px;white-space:pre-wrap;margin:.4rem 0;line-height:1.45}summary{cursor:pointer;margin:.6rem 0}
 """
 
 
-def _table(rows: Sequence[Row]) -> str:
-    names = [f.name for f in fields(rows[0])]
-    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(_cell(getattr(row, name)) for name in names) + "</tr>" for row in rows
+def page(journeys: Sequence[Journey], images: int) -> str:
+    """The whole page."""
+    rows = [row for journey in journeys for row in journey.rows]
+    machine = f"{platform.machine()}, PyTorch {torch.__version__}, oarlock {oarlock.__version__}"
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>Oarlock: digits</title>
+<style>{STYLE}{MORE}</style>
+<h1>Digits, from eager training to an embedded binary</h1>
+<p class="note">scikit-learn's digits, {images} held-out images of 8x8; {html.escape(machine)},
+one thread.</p>
+<div class="tiles">{"".join(_tiles(j) for j in journeys)}</div>
+{_table(rows)}
+<p class="note">Distances are from eager PyTorch over all logits of the test set; logits near zero
+make the largest ULP. Latency is of one image, the median over rounds in which the stages take turns;
+that of embedded C is measured inside of its binary. The artefact of eager is its checkpoint, of the
+reference the .oar file, of the engine and of embedded C their code and weights.</p>
+{"".join(_journey(j) for j in journeys)}</html>
+"""
+
+
+def _tiles(journey: Journey) -> str:
+    eager, *_, last = journey.rows
+    faster = eager.latency_us / last.latency_us
+    return (
+        f'<div class="tile"><b>{journey.name} {last.accuracy:.1%}</b>'
+        f"<span>accuracy as embedded C; eager {eager.accuracy:.1%}</span></div>"
+        f'<div class="tile"><b>{last.latency_us:.1f} µs</b>'
+        f"<span>an image, {faster:.0f} times as fast as eager</span></div>"
+        f'<div class="tile"><b>{last.artefact_bytes / 1024:.0f} KiB</b>'
+        f"<span>code and weights, {last.arena_bytes or 0:,} B of arena</span></div>"
     )
+
+
+COLUMNS = (
+    "model", "stage", "accuracy", "max abs", "ULP median", "ULP max", "latency µs", "x eager",
+    "artefact B", "arena B",
+)  # fmt: skip
+
+
+def _table(rows: Sequence[Row]) -> str:
+    head = "".join(
+        f"<th{' class=n' if i > 1 else ''}>{name}</th>" for i, name in enumerate(COLUMNS)
+    )
+    body = "".join(_row(row, rows) for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f'<td class="n">{value:.4g}</td>'
-    if isinstance(value, int):
-        return f'<td class="n">{value:,}</td>'
-    return f"<td>{'' if value is None else html.escape(str(value))}</td>"
+def _row(row: Row, rows: Sequence[Row]) -> str:
+    eager = next(r for r in rows if r.model == row.model)
+    cells = [
+        f"{row.accuracy:.2%}", f"{row.max_abs:.1e}", f"{row.median_ulp:,}", f"{row.max_ulp:,}",
+        f"{row.latency_us:,.1f}", f"{eager.latency_us / row.latency_us:.2f}",
+        f"{row.artefact_bytes:,}", "" if row.arena_bytes is None else f"{row.arena_bytes:,}",
+    ]  # fmt: skip
+    numbers = "".join(f'<td class="n">{cell}</td>' for cell in cells)
+    name = row.model if row is eager else ""
+    return f"<tr{' class=first' if row is eager else ''}><td>{name}</td><td>{row.stage}</td>{numbers}</tr>"
 
 
-def _plot(rows: Sequence[Row]) -> str:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-    timed = [r for r in rows if r.latency_ms is not None]
-    labels = [f"{r.model}\n{r.stage}" for r in timed]
-    places = range(len(timed))
-    left.bar([p - 0.2 for p in places], [r.latency_ms or 0 for r in timed], 0.4, label="this stage")
-    left.bar(
-        [p + 0.2 for p in places], [r.eager_ms or 0 for r in timed], 0.4, label="PyTorch eager"
+def _journey(journey: Journey) -> str:
+    return f"""<h2>{html.escape(journey.name)}</h2>
+<div class="plots">{plots.latency(journey.rows)}{plots.size(journey.rows)}</div>
+<div class="parts"><div><h3>The captured program</h3>
+<div class="graph">{draw(journey.program.graph)}</div></div>
+<div>{_package(journey)}</div></div>
+<details><summary>the program as text</summary><pre>{html.escape(str(journey.program))}</pre></details>
+<details><summary>the engine's report</summary><pre>{html.escape(journey.engine)}</pre></details>"""
+
+
+def _package(journey: Journey) -> str:
+    """The header, how to build it, the bytes of each function."""
+    package = journey.package
+    header = (package.folder / f"{package.name}.h").read_text()
+    functions = "".join(
+        f"<tr><td>{name}</td><td>{' '.join(package.ops.get(name, ()))}</td>"
+        f'<td class="n">{size:,}</td></tr>'
+        for name, size in package.sizes.functions.items()
     )
-    left.set_xticks(list(places), labels, fontsize=8)
-    left.set_ylabel("ms per image")
-    left.set_yscale("log")
-    left.legend()
-    sized = [r for r in rows if r.artefact_bytes is not None]
-    right.bar([f"{r.model}\n{r.stage}" for r in sized], [r.artefact_bytes or 0 for r in sized])
-    right.tick_params(axis="x", labelsize=8)
-    right.set_ylabel("artefact, bytes")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    plt.close(figure)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return f"""<h3>The embedded package: {package.name}.h</h3><pre>{html.escape(header)}</pre>
+<h3>built by</h3><pre>{html.escape(package.build_line)}</pre>
+<h3>its code</h3><table class="code"><tr><th>function</th><th>ops</th><th class="n">bytes</th></tr>
+{functions}</table>"""
