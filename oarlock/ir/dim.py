@@ -310,9 +310,9 @@ def _floordiv(a: Size, b: Size) -> Size:
         return quotient
     if quotient != 0:
         return quotient + _floordiv(rest, b)
-    inner = _only_atom(a)
+    shift, inner = _shifted_atom(a)
     if isinstance(inner, Call) and inner.kind == "floordiv" and _positive(b) and _positive(inner.b):
-        return _floordiv(inner.a, inner.b * b)
+        return _floordiv(inner.a + inner.b * shift, inner.b * b)
     return _make({(Call("floordiv", a, b),): 1})
 
 
@@ -326,10 +326,12 @@ def _mod(a: Size, b: Size) -> Size:
     return _make({(Call("mod", rest, b),): 1})
 
 
-def _only_atom(a: Size) -> Atom | None:
-    if isinstance(a, Dim) and len(a.terms) == 1 and a.terms[0][1] == 1 and len(a.terms[0][0]) == 1:
-        return a.terms[0][0][0]
-    return None
+def _shifted_atom(a: Size) -> tuple[int, Atom | None]:
+    """``shift`` and ``atom`` where a is ``atom + shift``."""
+    terms = [term for term in _terms(a) if term[0]]
+    if len(terms) == 1 and terms[0][1] == 1 and len(terms[0][0]) == 1:
+        return sum(c for monomial, c in _terms(a) if not monomial), terms[0][0][0]
+    return 0, None
 
 
 def _positive(a: Size) -> bool:

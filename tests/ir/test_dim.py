@@ -102,3 +102,13 @@ def test_sizes_agree_with_integers(pair, n, s):
 @given(sizes())
 def test_print_then_parse(pair):
     assert parse_size(str(pair[0]), DIMS) == pair[0]
+
+
+def test_nested_divisions_become_one():
+    h = Dim("H")
+    halved = (h + 1) // 2
+    assert (halved + 1) // 2 == (h + 3) // 4
+    assert ((h // 8) - 1) // 2 == (h - 8) // 16
+    for value in range(1, 40):
+        got = evaluate_size(((h + 5) // 3 - 2) // 4, {"H": value})
+        assert got == ((value + 5) // 3 - 2) // 4

@@ -1,4 +1,4 @@
-"""Matrix products, convolutions, pooling, attention."""
+"""Matrix products, convolutions, attention."""
 
 from __future__ import annotations
 
@@ -22,13 +22,42 @@ def matmul(b: Lifter, x: Value, y: Value) -> Value:
 
 @lift("aten.addmm.default", "aten.baddbmm.default")
 def addmm(b: Lifter, bias: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1) -> Value:
-    product = b.matmul(x, y)
-    product = product if alpha == 1 else b.mul(product, float(alpha))
-    bias = bias if beta == 1 else b.mul(bias, float(beta))
-    return b.add(product, bias)
+    return _scaled_sum(b, bias, b.matmul(x, y), beta, alpha)
 
 
-def _each(value: Any, n: int) -> tuple[int, ...]:
+def _scaled_sum(b: Lifter, bias: Value, product: Value, beta: Any, alpha: Any) -> Value:
+    """``beta * bias + alpha * product``; a beta of 0 ignores the bias, NaN and all."""
+    product = product if alpha == 1 else b.mul(product, b.to(alpha, product.dtype))
+    if beta == 0:
+        return product
+    bias = b.to(bias, product.dtype)
+    return b.add(product, bias if beta == 1 else b.mul(bias, b.to(beta, product.dtype)))
+
+
+@lift("aten.addbmm.default")
+def addbmm(b: Lifter, bias: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1) -> Value:
+    product = b.reduce_sum(b.matmul(x, y), axes=(0,))
+    return _scaled_sum(b, bias, b.broadcast_to(product, shape=b.type.shape), beta, alpha)
+
+
+@lift("aten.addmv.default")
+def addmv(b: Lifter, bias: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1) -> Value:
+    return _scaled_sum(b, bias, matmul(b, x, y), beta, alpha)
+
+
+@lift("aten.bilinear.default")
+def bilinear(b: Lifter, x: Value, y: Value, w: Value, bias: Any = None) -> Value:
+    """``sum(x[i] * w[o, i, j] * y[j])`` over i and j, for every o."""
+    o, i, j = w.shape
+    turned = b.reshape(b.transpose(w, perm=(1, 0, 2)), shape=(i, o * j))
+    left = b.reshape(b.linear(x, b.transpose(turned, perm=(1, 0))), shape=(*x.shape[:-1], o, j))
+    right = b.reshape(y, shape=(*y.shape[:-1], 1, j))
+    z = b.reduce_sum(b.mul(left, right), axes=(left.rank - 1,))
+    return z if bias is None else b.add(z, bias)
+
+
+def each(value: Any, n: int) -> tuple[int, ...]:
+    """One value per spatial axis."""
     values = [value] if isinstance(value, int) else list(value)
     return tuple(values * n if len(values) == 1 else values)
 
@@ -42,16 +71,16 @@ def conv(
     dilation: Any = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     n = w.rank - 2
-    dilation = _each(dilation, n)
+    dilation = each(dilation, n)
     if isinstance(padding, str):
         spans = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, w.shape[2:])]
         pads = tuple((s // 2, s - s // 2) for s in spans)
     else:
-        pads = tuple((p, p) for p in _each(padding, n))
+        pads = tuple((p, p) for p in each(padding, n))
     single = x.rank == w.rank - 1
     x = b.reshape(x, shape=(1, *x.shape)) if single else x
     operands = (x, w) if bias is None else (x, w, bias)
-    y = b.conv(*operands, stride=_each(stride, n), padding=pads, dilation=dilation, groups=groups)
+    y = b.conv(*operands, stride=each(stride, n), padding=pads, dilation=dilation, groups=groups)
     return b.fit(y, b.type)
 
 
@@ -61,48 +90,14 @@ def conv_transpose(
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Value:  # fmt: skip
     n = w.rank - 2
+    single = x.rank == w.rank - 1
+    x = b.reshape(x, shape=(1, *x.shape)) if single else x
     operands = (x, w) if bias is None else (x, w, bias)
-    return b.conv_transpose(
-        *operands, stride=_each(stride, n), padding=tuple((p, p) for p in _each(padding, n)),
-        output_padding=_each(output_padding, n), dilation=_each(dilation, n), groups=groups,
-    )  # fmt: skip
-
-
-def _spatial(b: Lifter, x: Value, n: int) -> Value:
-    return b.reshape(x, shape=(1, *x.shape)) if x.rank == n + 1 else x
-
-
-@lift("aten.max_pool1d.default", "aten.max_pool2d.default", "aten.max_pool3d.default")
-def max_pool(
-    b: Lifter, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Value:  # fmt: skip
-    n = len(kernel)
-    y = b.max_pool(
-        _spatial(b, x, n), kernel=tuple(kernel), stride=_each(stride or kernel, n),
-        padding=tuple((p, p) for p in _each(padding, n)), dilation=_each(dilation, n),
-        ceil_mode=ceil_mode,
+    y = b.conv_transpose(
+        *operands, stride=each(stride, n), padding=tuple((p, p) for p in each(padding, n)),
+        output_padding=each(output_padding, n), dilation=each(dilation, n), groups=groups,
     )  # fmt: skip
     return b.fit(y, b.type)
-
-
-@lift("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
-def avg_pool(
-    b: Lifter, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, divisor: Any = None,
-) -> Value:  # fmt: skip
-    n = len(kernel)
-    y = b.avg_pool(
-        _spatial(b, x, n), kernel=_each(kernel, n), stride=_each(stride or kernel, n),
-        padding=tuple((p, p) for p in _each(padding, n)), ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad, divisor=divisor or 0,
-    )  # fmt: skip
-    return b.fit(y, b.type)
-
-
-@lift("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
-def adaptive_avg_pool(b: Lifter, x: Value, size: Any) -> Value:
-    return b.adaptive_avg_pool(x, size=tuple(size))
 
 
 @lift("aten.scaled_dot_product_attention.default")

@@ -213,9 +213,31 @@ def batch_norm(
     b: Lifter, x: Value, weight: Any, bias: Any, mean: Any, var: Any, training: bool,
     momentum: float, eps: float, enable: bool,
 ) -> Value:  # fmt: skip
-    if training or mean is None:
+    if training and mean is not None:
         raise NotImplementedError("batch norm in training mode; call model.eval()")
+    if mean is None:
+        axes = tuple(i for i in range(x.rank) if i != 1)
+        mean, var = b.mean(x, axes=axes), b.var(x, axes=axes, correction=0.0)
+    if weight is None and bias is not None:
+        weight = b.full(1.0, bias.shape, bias.dtype)
     return b.batch_norm(x, mean, var, *(v for v in (weight, bias) if v is not None), eps=eps)
+
+
+@lift("aten.instance_norm.default")
+def instance_norm(
+    b: Lifter, x: Value, weight: Any, bias: Any, mean: Any, var: Any, use_input_stats: bool,
+    momentum: float, eps: float, enable: bool,
+) -> Value:  # fmt: skip
+    if not use_input_stats:
+        return batch_norm(b, x, weight, bias, mean, var, False, momentum, eps, enable)
+    axes = tuple(range(2, x.rank))
+    centred = b.sub(x, b.mean(x, axes=axes, keepdims=True))
+    square = b.mean(b.mul(centred, centred), axes=axes, keepdims=True)
+    y = b.mul(centred, b.rsqrt(b.add(square, eps)))
+    for apply, affine in ((b.mul, weight), (b.add, bias)):
+        if affine is not None:
+            y = apply(y, b.reshape(affine, shape=(*affine.shape, *[1] * len(axes))))
+    return y
 
 
 @lift("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
@@ -263,26 +285,9 @@ def var(b: Lifter, x: Value, dim: Any = None, correction: Any = 1, keepdim: bool
     return b.var(x, axes=_axes(x, dim), keepdims=keepdim, correction=correction)
 
 
-@lift("aten.argmax.default")
-def argmax(b: Lifter, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
-    x = b.reshape(x, shape=(x.type.size,)) if dim is None else x
-    return b.argmax(x, axis=0 if dim is None else dim, keepdims=keepdim)
-
-
-@lift("aten.max.dim")
-def max_dim(b: Lifter, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
-    values = b.reduce_max(x, axes=(dim % x.rank,), keepdims=keepdim)
-    return values, b.argmax(x, axis=dim, keepdims=keepdim)
-
-
 @lift("aten.cumsum.default")
 def cumsum(b: Lifter, x: Value, dim: int, dtype: Any = None) -> Value:
     return b.cumsum(b.to(x, b.type.dtype), axis=dim)
-
-
-@lift("aten.topk.default")
-def topk(b: Lifter, x: Value, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True):
-    return b.topk(x, k=k, axis=dim, largest=largest)
 
 
 @lift("aten.to.dtype", "aten._to_copy.default", "aten.type_as.default", "aten.to.other")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oarlock.capture.lift.registry import Lifter, lift
-from oarlock.ir import Dim, Value, bool_, bounds, dim_max, dim_min, i64
+from oarlock.ir import Dim, Value, bounds, dim_max, dim_min, i64
 from oarlock.ops.shape import full_slice
 
 
@@ -120,18 +120,6 @@ def unbind(b: Lifter, x: Value, dim: int = 0) -> tuple[Value, ...]:
     return _pieces(b, x, dim)
 
 
-@lift("aten.constant_pad_nd.default", "aten.pad.default")
-def pad(b: Lifter, x: Value, amounts: Any, *rest: Any) -> Value:
-    mode = rest[0] if rest and isinstance(rest[0], str) else "constant"
-    value = next((r for r in rest if isinstance(r, (int, float))), 0.0)
-    if mode != "constant" or any(isinstance(a, int) and a < 0 for a in amounts):
-        raise NotImplementedError(f"padding {mode} {amounts}")
-    low, high = [0] * x.rank, [0] * x.rank
-    for i in range(len(amounts) // 2):
-        low[x.rank - 1 - i], high[x.rank - 1 - i] = amounts[2 * i], amounts[2 * i + 1]
-    return b.pad(x, low=tuple(low), high=tuple(high), value=float(value))
-
-
 @lift("aten.flip.default")
 def flip(b: Lifter, x: Value, dims: Any) -> Value:
     return b.flip(x, axes=tuple(d % x.rank for d in dims))
@@ -178,37 +166,3 @@ def ones(b: Lifter, *rest: Any, **options: Any) -> Value:
 @lift("aten.scalar_tensor.default")
 def scalar_tensor(b: Lifter, value: Any, **options: Any) -> Value:
     return b.to(value, b.type.dtype)
-
-
-@lift("aten.embedding.default")
-def embedding(b: Lifter, weight: Value, indices: Value, *rest: Any) -> Value:
-    return b.take(weight, indices, axis=0)
-
-
-@lift("aten.index_select.default")
-def index_select(b: Lifter, x: Value, dim: int, index: Value) -> Value:
-    return b.take(x, index, axis=dim)
-
-
-@lift("aten.gather.default")
-def gather(b: Lifter, x: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
-    return b.gather(x, index, axis=dim)
-
-
-@lift("aten.index.Tensor")
-def index(b: Lifter, x: Value, indices: Any) -> Value:
-    given = [(axis, i) for axis, i in enumerate(indices) if i is not None]
-    axes = [axis for axis, _ in given]
-    if any(i.dtype is bool_ for _, i in given) or axes != list(range(axes[0], axes[0] + len(axes))):
-        raise NotImplementedError("indexing by a mask or by separated axes")
-    first, count = axes[0], len(axes)
-    flat, size = None, 1
-    for axis, i in reversed(given):
-        i = b.to(i, i64)
-        extent = b.to(x.shape[axis], i64)
-        i = b.where(b.lt(i, 0), b.add(i, extent), i) if count > 1 else i
-        term = i if flat is None else b.mul(i, b.to(size, i64))
-        flat = term if flat is None else b.add(flat, term)
-        size = size * x.shape[axis]
-    joined = b.reshape(x, shape=(*x.shape[:first], size, *x.shape[first + count :]))
-    return b.take(joined, flat, axis=first)
