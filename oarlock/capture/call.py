@@ -19,6 +19,7 @@ from oarlock.capture.torch_private import Shapes, depends_on_data, whole_composi
 from oarlock.errors import UnsupportedError, UserError
 from oarlock.ir import Dim, Program, Signature, Size, State, TensorType
 
+REACHES = (1, 2, 0)  # sizes traced, as a multiple of the example's
 NARROWINGS = 16  # restarts to narrow the range of a dim
 
 
@@ -97,11 +98,26 @@ class ExampleCall:
         return args, [(n, tree_of(x, n, leaf)) for n, x in self.kwargs.items()]
 
     def record(self) -> Recording:
+        """The program, traced at sizes just above the example's, else at others."""
+        first: UnsupportedError | None = None
+        shapes = self.shapes
+        for reach in REACHES:
+            try:
+                self.shapes = shapes
+                return self.record_within(reach)
+            except UnsupportedError as error:
+                first = first or error
+            if not any(isinstance(s, Dim) for shape in shapes.values() for s in shape):
+                break
+        assert first is not None
+        raise first
+
+    def record_within(self, reach: int) -> Recording:
         """The program; starts again where the range of a dim must be narrower."""
         notes: list[str] = []
         for _ in range(NARROWINGS):
             try:
-                recording = self.record_once()
+                recording = self.record_once(reach)
             except Narrowed as found:
                 dim, name = found.dim, found.dim.name
                 notes.append(f"{found.line}: {name} is in {list(dim.bounds())}")
@@ -117,8 +133,8 @@ class ExampleCall:
                 return recording
         raise UnsupportedError("the ranges of the dims become narrower without end:", notes)
 
-    def record_once(self) -> Recording:
-        shapes = Shapes()
+    def record_once(self, reach: int) -> Recording:
+        shapes = Shapes(reach)
         recorder = Recorder(shapes, named_tensors(self.fn))
         paths: list[str] = []
         originals: list[torch.Tensor] = []
@@ -164,7 +180,7 @@ class ExampleCall:
 
     def fake(self, recorder: Recorder, path: str, tensor: torch.Tensor) -> torch.Tensor:
         shape = self.shapes[path]
-        fake = recorder.shapes.fake_input(shape, tensor.dtype)
+        fake = recorder.shapes.fake_input(shape, tensor.dtype, tensor.shape)
         name = path.replace(".", "_")
         value = recorder.graph.input(TensorType(dtype_of(tensor.dtype), shape), name)
         recorder.bind(fake, value, f"input {path}")

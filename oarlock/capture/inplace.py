@@ -18,20 +18,22 @@ def functional_of(func: Any) -> tuple[Any, tuple[str, ...]] | None:
     """
     schema = func._schema
     outs = tuple(a.name for a in schema.arguments if a.is_out)
-    kept = [_kind(a) for a in schema.arguments if not a.is_out]
+    kept = _kinds(schema)
     name = schema.name.split("::")[1]
     if not outs:
         name = NEW_NAMES.get(name, name.removesuffix("_"))
     packet = getattr(getattr(torch.ops, func.namespace), name, None)
     for overload in packet.overloads() if packet is not None else ():
         other = getattr(packet, overload)
-        if not other._schema.is_mutable and [_kind(a) for a in other._schema.arguments] == kept:
+        if not other._schema.is_mutable and _kinds(other._schema) == kept:
             return other, outs
     return None
 
 
-def _kind(argument: Any) -> tuple[str, str]:
-    return argument.name, str(argument.type)
+def _kinds(schema: Any) -> list[tuple[str, str]]:
+    """Names and types of the arguments but ``out``; the first is named freely."""
+    kept = [(a.name, str(a.type)) for a in schema.arguments if not a.is_out]
+    return [("", kept[0][1]), *kept[1:]] if kept else []
 
 
 def written(func: Any, args: tuple, kwargs: dict[str, Any]) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ from oarlock.capture import aten_call, constants, inplace
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy
 from oarlock.capture.expand import expand_by_torch, expansion, overload_of
+from oarlock.capture.fakes import run_fake
 from oarlock.capture.lift import LIFTS, Lifter
 from oarlock.capture.suggestions import suggestion
 from oarlock.capture.symbols import value_of
@@ -166,7 +167,7 @@ class Recorder(TorchDispatchMode):
         if func.namespace in _PLAIN:
             return func(*fake_args, **fake_kwargs)
         with self.shapes.assumptions() as assumed:
-            out = func(*fake_args, **fake_kwargs)
+            out = run_fake(func, fake_args, fake_kwargs)
         try:
             views = self.record(func, args, kwargs, out)
             if not self.expanding:
@@ -203,7 +204,7 @@ class Recorder(TorchDispatchMode):
             leaves = _tensors(out)
         else:
             fake_args, fake_kwargs = pytree.tree_map(self.fake, (args, kwargs))
-            leaves = _tensors(functional(*fake_args, **fake_kwargs))
+            leaves = _tensors(run_fake(functional, fake_args, fake_kwargs))
         views = self.computed(functional, args, kwargs, leaves)
         for target, view in zip(targets, views):
             if inplace.moves_only(func):

@@ -21,37 +21,42 @@ from torch.utils._python_dispatch import _disable_current_modes
 from oarlock.capture.symbols import holds, linear_bound, readable, size_of
 from oarlock.ir import Dim, Size
 
-HINTS = (7, 11, 13, 17, 19, 23, 29, 31)
+LEAST_HINT = 7
 Decision = tuple[Any, str]  # a condition that was taken as true, and the line that asked
 
 
 class Shapes:
     """A fake tensor mode whose symbols are Oarlock's dims.
 
-    Dynamic sizes are traced with distinctive primes, never with the sizes of the example, so
-    that 1 is an ordinary size.
+    Dynamic sizes are traced with distinct primes above ``reach`` times the sizes of the example:
+    large enough for the model, and 1 is an ordinary size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reach: int = 1) -> None:
+        self.reach = reach
         self.env = _Decisions(specialize_zero_one=False, duck_shape=False)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=self.env)
         self.dims: dict[str, Dim] = {}
         self.hints: dict[str, int] = {}
         self.symbols: dict[sympy.Symbol, Dim] = {}
 
-    def hint(self, dim: Dim) -> int:
+    def hint(self, dim: Dim, example: int = 0) -> int:
         """The size that ``dim`` is traced with, inside its range."""
         for atom in sorted(dim.atoms(), key=str):
             if atom.name not in self.hints:
-                free = [h for h in HINTS if h not in self.hints.values()]
-                wanted = max(free[0] if free else 37 + 2 * len(self.hints), atom.low)
+                wanted = _prime(
+                    max(self.reach * example + 1, LEAST_HINT, atom.low), set(self.hints.values())
+                )
                 self.hints[atom.name] = wanted if atom.high is None else min(wanted, atom.high)
                 self.dims[atom.name] = Dim(atom.name, atom.low, atom.high)
         return dim.evaluate(self.hints)
 
-    def fake_input(self, shape: Sequence[Size], dtype: torch.dtype) -> torch.Tensor:
-        """A fake tensor of ``shape``; its Dims become symbols."""
-        real = torch.empty([self.hint(s) if isinstance(s, Dim) else s for s in shape], dtype=dtype)
+    def fake_input(
+        self, shape: Sequence[Size], dtype: torch.dtype, example: Sequence[int]
+    ) -> torch.Tensor:
+        """A fake tensor of ``shape``; its Dims become symbols, traced above the example's sizes."""
+        sizes = [self.hint(s, n) if isinstance(s, Dim) else s for s, n in zip(shape, example)]
+        real = torch.empty(sizes, dtype=dtype)
         kinds = [DimDynamic.DYNAMIC if isinstance(s, Dim) else DimDynamic.STATIC for s in shape]
         fake = self.mode.from_tensor(real, symbolic_context=StatelessSymbolicContext(kinds))
         for size, got in zip(shape, fake.shape):
@@ -105,6 +110,14 @@ class Shapes:
             if low <= high:
                 return Dim(name, low, None if high == sys.maxsize else high)
         return None
+
+
+def _prime(least: int, taken: set[int]) -> int:
+    """The first prime from ``least`` on that is not taken."""
+    n = least
+    while n in taken or any(n % d == 0 for d in range(2, int(n**0.5) + 1)):
+        n += 1
+    return n
 
 
 class _Decisions(ShapeEnv):
@@ -198,8 +211,13 @@ def whole_composites() -> Iterator[None]:
     """``inference_mode``, where composites arrive whole, without the fused paths of ``nn``."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    hash_of_size = torch.SymInt.__hash__
+    torch.SymInt.__hash__ = lambda size: id(
+        size
+    )  # a cache keyed by a symbolic size finds nothing, and goes on
     try:
         with torch.inference_mode():
             yield
     finally:
+        torch.SymInt.__hash__ = hash_of_size
         torch.backends.mha.set_fastpath_enabled(enabled)

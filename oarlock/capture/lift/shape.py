@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oarlock.capture.lift.registry import Lifter, lift
-from oarlock.ir import Dim, Value, bounds, dim_max, dim_min, i64
+from oarlock.ir import Value, bounds, dim_max, dim_min, i64
 from oarlock.ops.shape import full_slice
 
 
@@ -73,22 +73,27 @@ def stack(b: Lifter, tensors: Any, dim: int = 0) -> Value:
     return wide[0] if len(wide) == 1 else b.concat(*wide, axis=axis)
 
 
-def _clip(value: Any, size: Any) -> Any:
-    """A slice bound, negative from the end, inside ``[0, size]``."""
-    if (isinstance(value, Dim) and bounds(value)[0] < 0 and (bounds(value)[1] or 0) <= 0) or (
-        isinstance(value, int) and value < 0
-    ):
+def _from_start(value: Any, size: Any) -> Any:
+    """A slice bound, negative from the end, at most ``size``."""
+    if isinstance(value, int) and value == 0:
+        return 0
+    low, high = bounds(value)
+    if low < 0 and high is not None and high <= 0:
         value = value + size
-    return dim_min(dim_max(value, 0), size)
+    return dim_min(value, size)
 
 
 @lift("aten.slice.Tensor")
 def slice_(b: Lifter, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1):
     axis = dim % x.rank
-    size = x.shape[axis]
-    start = 0 if start is None else _clip(start, size)
-    end = size if end is None or (isinstance(end, int) and end >= 2**62) else _clip(end, size)
-    return b.slice(x, **full_slice(x.type, axis, start, dim_max(start, end), step))
+    size, out = x.shape[axis], b.type.shape[axis]
+    is_open = end is None or (isinstance(end, int) and end >= 2**62)
+    start = 0 if start is None else _from_start(start, size)
+    end = size if is_open else _from_start(end, size)
+    if step != 1 or out != end - start:  # else the result's size says that both are in order
+        start = dim_max(start, 0)
+        end = dim_max(start, dim_max(end, 0))
+    return b.slice(x, **full_slice(x.type, axis, start, end, step))
 
 
 @lift("aten.select.int")
