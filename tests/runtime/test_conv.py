@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import oarlock.ops  # noqa: F401  fills the registry
+from oarlock.codegen import target as targets
+from oarlock.codegen.lower import lower
 from oarlock.evaluate import evaluate
 from oarlock.ir import Builder, Dim, Program, TensorType, f32
+from oarlock.passes.pipeline import optimise
+from oarlock.runtime.cache import open_cache
 from oarlock.runtime.predictor import Predictor
+from oarlock.runtime.toolchain import ziglang_command
 
 EPS = 2.0**-24
 
@@ -118,7 +125,73 @@ def check(program, arrays, bounds, target=None, threads=1):
         assert (np.abs(g - e) <= 2 * bound).all(), (case, np.abs(g - e).max())
 
 
-@pytest.mark.parametrize("is_constant", [True, False])
-@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(
+    "is_constant, symbolic",
+    [(True, False), (True, True), (False, False),
+     pytest.param(False, True, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_conv(is_constant, symbolic):
     check(*programs(is_constant, symbolic), threads=2)
+
+
+@pytest.mark.parametrize("target", ["avx2", "plain"])
+def test_conv_on_other_targets(target):
+    if target not in runnable():
+        pytest.skip(f"this machine does not run {target}")
+    check(*programs(True, False), target=target)
+
+
+def runnable():
+    widest = targets.native().name
+    return {"plain", "generic", widest, *(["avx2"] if widest == "avx512" else [])}
+
+
+def test_conv_compiles_for_neon(tmp_path):
+    command = ziglang_command()
+    if command is None:
+        pytest.skip("no compiler for aarch64")
+    program = optimise(programs(True, True)[0])
+    lowered = lower(program, targets.get("neon"))
+    for i, text in enumerate(lowered.sources):
+        (tmp_path / f"part{i}.c").write_text(text)
+    env = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(open_cache().root / "zig")}
+    subprocess.run(
+        [*command, "-target", "aarch64-linux-gnu", "-O1", "-g0", "-Wall", "-Wextra", "-Werror",
+         "-Wno-unused-function", "-c", *(f"part{i}.c" for i in range(len(lowered.sources)))],
+        check=True, cwd=tmp_path, env=env,
+    )  # fmt: skip
+
+
+POOLS = [
+    (name, rank, stride, padding, ceil)
+    for name in ("max_pool", "avg_pool")
+    for rank in (1, 2, 3)
+    for stride, padding in ((1, ((1, 1),)), (2, ((0, 1),)), (3, ((0, 0),)))
+    for ceil in (False, True)
+]
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_pools(symbolic):
+    """Channels last, sizes that do not divide; a difference can only come from the order of sums."""
+    rng = np.random.default_rng(0)
+    b, arrays, dims = Builder(), [], {}
+    pools = POOLS[::5] if symbolic else POOLS
+    for k, (name, rank, stride, padding, ceil) in enumerate(pools):
+        arrays.append(rng.standard_normal((2, *(7, 8, 9)[:rank], 19), np.float32))
+        found = [Dim(f"p{k}_{a}", 3, 16) for a in range(rank)] if symbolic else ()
+        dims |= {d.name: d for d in found}
+        sizes = found or arrays[-1].shape[1:-1]
+        x = b.input(TensorType(f32, (2, *sizes, 19)), f"x{k}")
+        y = getattr(b, name)(
+            x, kernel=(3,) * rank, stride=(stride,) * rank, padding=padding * rank,
+            ceil_mode=ceil, layout="NHWC", **({"dilation": (1,) * rank} if name == "max_pool" else {}),
+        )  # fmt: skip
+        b.graph.outputs.append(y)
+    program = Program(b.graph, {}, dims)
+    largest = max(np.abs(a).max() for a in arrays)
+    for got, expected, case in zip(
+        Predictor(program, threads=2)(*arrays), evaluate(program, *arrays), pools
+    ):
+        bound = 0 if case[0] == "max_pool" else 2 * (3 ** case[1] + 1) * EPS * largest
+        np.testing.assert_allclose(got, expected, rtol=0, atol=bound, err_msg=str(case))
