@@ -299,6 +299,8 @@ def loads_below(
         return [(memory or value, linear(index, value.shape), index)]
     node = value.producer
     assert node is not None
+    if node.name in ("const", "iota"):
+        return [(value, linear(index, value.shape), index)] if value.rank else []
     if node.name in BACKWARD:
         index = BACKWARD[node.name](node, index, space)
         return loads_below(node.inputs[0], index, nodes, space, held)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
 
+import numpy as np
+
 from oarlock.ir.dim import Dim, Size, Symbol, bounds
-from oarlock.ir.types import DType, bf16, bool_, f16, f32, i8, i16, i32, i64, u8
+from oarlock.ir.types import DType, bf16, bool_, decode, encode, f16, f32, i8, i16, i32, i64, u8
 
 index_ = DType("index", 8, "int", "int64")
 u16 = DType("u16", 2, "uint", "uint16")
@@ -291,10 +293,12 @@ class Address(Expr):
 
 
 def const(value: int | float | bool, dtype: DType, lanes: int = 1) -> Expr:
-    """A constant; integers wrap to the type."""
-    dtype = compute_dtype(dtype)
+    """A constant; floats are rounded and integers wrap to the type."""
+    stored, dtype = dtype, compute_dtype(dtype)
     if dtype.is_float:
         number: int | float = float(value)
+        if stored is not dtype:
+            number = float(decode(encode(np.float64(number), stored), stored))
     elif dtype.is_bool:
         number = int(bool(value))
     else:

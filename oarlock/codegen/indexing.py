@@ -141,7 +141,7 @@ def _ahead(x: Size, y: Size) -> bool:
     """``x`` is a proper multiple of ``y``, or larger."""
     if isinstance(x, int) and isinstance(y, int):
         return x > y
-    return x != y and x % y == 0
+    return x != y and y != 0 and x % y == 0
 
 
 def _delinearise(at: Size, shape: Sequence[Size], space: Space) -> list[Size]:

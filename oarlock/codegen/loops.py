@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import cache
 
 from oarlock.codegen.expressions import (
     INDEX,
@@ -244,11 +245,18 @@ def store(pointer: Pointer, position: Expr, value: Expr, stride: Expr | None = N
     return StoreStrided(pointer, position, stride, value)
 
 
+@cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
 def walk(items: Iterable[object]) -> Iterator[object]:
     """Every statement and expression below ``items``, depth first."""
-    for item in items:
+    stack = list(items)[::-1]
+    while stack:
+        item = stack.pop()
         if isinstance(item, (Expr, Stmt)):
             yield item
-            for f in fields(item):  # type: ignore[arg-type]
-                child = getattr(item, f.name)
-                yield from walk(child if isinstance(child, tuple) else (child,))
+            for name in reversed(_field_names(type(item))):
+                child = getattr(item, name)
+                stack.extend(reversed(child) if isinstance(child, tuple) else (child,))

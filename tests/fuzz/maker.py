@@ -88,7 +88,9 @@ class Maker:
 
     # Data
 
-    def data(self, type: TensorType, low: float = -2.0, high: float = 2.0) -> np.ndarray:
+    def data(
+        self, type: TensorType, low: float = -2.0, high: float = 2.0, finite: bool = False
+    ) -> np.ndarray:
         """Random storage of a fixed type."""
         dtype, shape = type.dtype, type.shape
         if dtype.is_bool:
@@ -99,7 +101,7 @@ class Maker:
         kind = self.noise.random()
         if kind < 0.15:
             x = np.round(x * 2) / 2
-        elif kind < 0.25:
+        elif kind < 0.2 and not finite:
             x = np.where(self.noise.random(shape) < 0.1, self.noise.choice(SPECIAL, shape), x)
         return encode(np.asarray(x).astype(np.float64 if dtype is f64 else np.float32), dtype)
 
@@ -128,10 +130,12 @@ class Maker:
             for env in self.envs
         )
 
-    def source(self, type: TensorType, sample: Sample | None = None) -> Value:
+    def source(
+        self, type: TensorType, sample: Sample | None = None, *, finite: bool = False
+    ) -> Value:
         """A new input, or a param when the sizes are known."""
         low, high = (-2.0, 2.0) if sample is None else (sample.low, sample.high)
-        arrays = [self.data(type.concrete(env), low, high) for env in self.envs]
+        arrays = [self.data(type.concrete(env), low, high, finite) for env in self.envs]
         is_fixed = all(isinstance(s, int) for s in type.shape)
         if self.depth or (is_fixed and self.rng.random() < 0.4):
             return self.weight(arrays[0])

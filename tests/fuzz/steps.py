@@ -353,7 +353,7 @@ def conv(m: Maker) -> None:
     groups = m.rng.choice([g for g in (1, 1, 2, 4, channels) if channels % g == 0])
     out = groups * m.rng.choice((1, 1, 2, 3, 8, 16))
     kernel = tuple(m.rng.choice((1, 1, 2, 3, 3)) for _ in range(n))
-    w = m.source(TensorType(x.dtype, (out, channels // groups, *kernel)))
+    w = m.source(TensorType(x.dtype, (out, channels // groups, *kernel)), finite=True)
     op = REGISTRY["conv"](
         stride=tuple(m.rng.choice((1, 1, 2)) for _ in range(n)),
         padding=tuple((m.rng.choice((0, 1, k // 2)), m.rng.choice((0, 1, k // 2))) for k in kernel),
@@ -419,7 +419,8 @@ def from_sample(m: Maker) -> None:
     op, types = record(**sample.attrs), list(sample.inputs)
     if m.open and m.rng.random() < 0.4:
         op, types = _with_symbol(m, op, types)
-    m.add(op, *(_operand(m, t, sample) for t in types))
+    first = [_operand(m, t, sample) for t in types[:1]]
+    m.add(op, *first, *(_weight(m, t, sample) for t in types[1:]))
 
 
 def _with_symbol(m: Maker, op: Op, types: list) -> tuple[Op, list]:
@@ -434,6 +435,12 @@ def _with_symbol(m: Maker, op: Op, types: list) -> tuple[Op, list]:
         for t in types
     ]
     return op, made
+
+
+def _weight(m: Maker, wanted: TensorType | np.ndarray, sample: Sample) -> Value:
+    """Finite: what zeros of a padding times infinity are is left open."""
+    is_array = isinstance(wanted, np.ndarray)
+    return m.weight(wanted) if is_array else m.source(wanted, sample, finite=True)
 
 
 def _operand(m: Maker, wanted: TensorType | np.ndarray, sample: Sample) -> Value:
