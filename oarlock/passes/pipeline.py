@@ -16,6 +16,7 @@ from oarlock.passes.cse import cse
 from oarlock.passes.dead_code import dead_code
 from oarlock.passes.fold import fold
 from oarlock.passes.fold_batch_norm import fold_batch_norm
+from oarlock.passes.recognise_attention import recognise_attention
 from oarlock.passes.rewrite import budget
 from oarlock.passes.simplify import simplify
 from oarlock.passes.split_conv_transpose import split_conv_transpose
@@ -28,6 +29,9 @@ PORTABLE = [
     fold_batch_norm,
     simplify,
     cse,
+    recognise_attention,
+    simplify,
+    dead_code,
 ]
 TARGET = [
     split_conv_transpose,
