@@ -1,4 +1,8 @@
-"""Weights as const data, bit exact: integers in C, seen as numbers through a union."""
+"""Weights as const data, bit exact: bytes in C, seen as numbers through a union.
+
+Bytes are written as strings, which compilers read tens of times as fast as lists of numbers; their
+order is that of little-endian machines.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from oarlock.codegen.buffers import ALIGNMENT
 from oarlock.codegen.c.names import identifier
 from oarlock.codegen.kernel import Constant
 
-_LINE = 12  # numbers
+_LINE = 48  # bytes
 _SCALARS = {"float32": "float", "float64": "double", "float16": "uint16_t", "bool": "uint8_t"}
 
 
@@ -29,35 +33,31 @@ class Weight:
         return _SCALARS.get(name, f"{name}_t")
 
     @property
-    def count(self) -> int:
-        """Elements in C, where no array is empty."""
-        return max(1, self.array.size)
-
-    @property
     def declaration(self) -> str:
-        bits = 8 * self.array.itemsize
+        """The type; the string that it is made from ends with a byte of 0."""
         return (
-            f"union {self.name} {{\n  uint{bits}_t bits[{self.count}];\n"
-            f"  {self.scalar} values[{self.count}];\n}};\n"
+            f"union {self.name} {{\n  unsigned char bytes[{self.array.nbytes + 1}];\n"
+            f"  {self.scalar} values[{max(1, self.array.size)}];\n}};\n"
             f"extern const union {self.name} {self.name};"
         )
 
     def definition(self, alignment: str) -> Iterator[str]:
         """Lines of C."""
-        yield f"const union {self.name} {alignment}{self.name} = {{{{"
-        words = _words(self.array) or ["0"]
-        for start in range(0, len(words), _LINE):
-            yield "  " + ", ".join(words[start : start + _LINE]) + ","
-        yield "}};"
+        yield f"const union {self.name} {alignment}{self.name} = {{"
+        little = self.array.dtype.newbyteorder("<")
+        raw = np.ascontiguousarray(self.array, little).tobytes()
+        for start in range(0, max(1, len(raw)), _LINE):
+            yield f'  "{"".join(map(_ESCAPED.__getitem__, raw[start : start + _LINE]))}"'
+        yield "};"
 
 
-def _words(array: np.ndarray) -> list[str]:
-    """Every element as a hexadecimal number."""
-    size = array.itemsize
-    raw = np.ascontiguousarray(array).reshape(-1).view(f"u{size}").astype(f">u{size}").tobytes()
-    text, width = raw.hex(), 2 * size
-    suffix = "u" if size == 4 else ("" if size < 4 else "ull")
-    return [f"0x{text[i : i + width]}{suffix}" for i in range(0, len(text), width)]
+def _escaped(byte: int) -> str:
+    """A byte in a string; not as hexadecimal, which has no end, nor in a trigraph."""
+    text = chr(byte)
+    return text if 32 <= byte < 127 and text not in '"\\?' else f"\\{byte:03o}"
+
+
+_ESCAPED = [_escaped(byte) for byte in range(256)]
 
 
 def table(prefix: str, constants: Sequence[Constant]) -> dict[int, Weight]:
@@ -71,6 +71,13 @@ def table(prefix: str, constants: Sequence[Constant]) -> dict[int, Weight]:
     return found
 
 
+_ORDER = (
+    "#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__",
+    "#error the bytes of the weights are in the order of little-endian machines",
+    "#endif",
+)
+
+
 def header(prefix: str, weights: Iterable[Weight]) -> str:
     """Declarations, for the package's own files."""
     guard = f"{prefix.upper()}_WEIGHTS_H"
@@ -82,7 +89,7 @@ def source(prefix: str, weights: Iterable[Weight], alignment: int) -> str:
     """Definitions."""
     lines = [f'#include "{prefix}_weights.h"', ""]
     lines += ["#if defined(__GNUC__)", f"#define OL_ALIGNED __attribute__((aligned({alignment}))) "]
-    lines += ["#else", "#define OL_ALIGNED", "#endif", ""]
+    lines += ["#else", "#define OL_ALIGNED", "#endif", *_ORDER, ""]
     for weight in weights:
         lines += weight.definition("OL_ALIGNED ")
     return "\n".join([*lines, ""])

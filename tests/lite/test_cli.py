@@ -29,7 +29,7 @@ def test_lite_prints_json(model, tmp_path, capsys):
     document = json.loads(out)
     assert code == 0
     assert document["inputs"] == ["x: float[2][32]"]
-    assert document["weight_bytes"] == 3 * 32 * 32 * 4
+    assert 3 * 32 * 32 * 4 < document["weight_bytes"] <= 3 * (32 * 32 * 4 + 64)
     assert document["needs"] == [] or set(document["needs"]) <= {"memcpy", "memset"}
     assert (folder / "net_c.h").exists()
 

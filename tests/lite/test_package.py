@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -169,7 +172,22 @@ def test_sizes_are_those_of_the_object(tmp_path):
     package = build(dense(), "native", tmp_path / "net")
     sizes = package.sizes
     assert sizes.data == 0
-    assert sizes.weights == package.weight_bytes == 3 * 32 * 32 * 4
+    assert package.weight_bytes == 3 * 32 * 32 * 4
+    assert 0 < sizes.weights - package.weight_bytes <= 3 * package.target.alignment
     assert 0 < sum(sizes.functions.values()) <= sizes.text
     assert set(sizes.needs) <= {"memcpy", "memset", "memmove", "memcmp"}
     assert package.arena_bytes >= package.live_bytes
+
+
+def test_the_files_do_not_depend_on_the_order_of_hashes(tmp_path):
+    dense().save(tmp_path / "net.oar")
+    texts = []
+    for seed in ("1", "2"):
+        script = (
+            "import oarlock; from oarlock.lite import build; "
+            f"build(oarlock.load({str(tmp_path / 'net.oar')!r}), 'c99', {str(tmp_path / seed / 'net')!r})"
+        )
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+        texts.append({p.name: p.read_text() for p in (tmp_path / seed / "net").iterdir()})
+    assert texts[0] == texts[1]
