@@ -157,6 +157,10 @@ class ExampleCall:
             return len(outputs) - 1
 
         tree = tree_of(result, "result", output, shapes.size)
+        recorder.problems += [
+            f"result {i} is complex; return torch.view_as_real(x)"
+            for i, x in enumerate(outputs) if x.is_complex()
+        ]  # fmt: skip
         self.refuse(recorder)
         recorder.b.origin = type(recorder.b.origin)()
         recorder.graph.outputs = [recorder.value(x) for x in outputs]

@@ -16,10 +16,78 @@ def _padded(x: torch.Tensor, amounts: Any, *rest: Any, **options: Any) -> torch.
 
 
 def _resized(x: torch.Tensor, size: Any, *rest: Any) -> torch.Tensor:
-    factors = rest[-1]
+    factors: Any = rest[-1]
     if size is None:
         size = [n * int(f) if f == int(f) else int(n * f) for n, f in zip(x.shape[2:], factors)]
     return x.new_empty([*x.shape[:2], *size])
+
+
+def _complex(dtype: torch.dtype) -> torch.dtype:
+    return (
+        dtype
+        if dtype.is_complex
+        else (torch.complex128 if dtype == torch.float64 else torch.complex64)
+    )
+
+
+def _paired(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return x.new_empty((x + y).shape, dtype=_complex(x.dtype))
+
+
+def _transform(kind: str) -> Callable[..., torch.Tensor]:
+    """A transform of some axes; ``r2c`` halves the last of them, ``c2r`` doubles it."""
+
+    def call(x: torch.Tensor, s: Any = None, dim: Any = None, norm: Any = None) -> torch.Tensor:
+        dims = _axes(x, s, dim)
+        sizes = [s] if s is not None and not isinstance(s, (list, tuple)) else s
+        shape = list(x.shape)
+        for k, axis in enumerate(dims):
+            given = sizes[k] if sizes is not None else -1
+            last = k == len(dims) - 1
+            n = shape[axis] if isinstance(given, int) and given == -1 else given
+            if last and kind == "r2c":
+                n = n // 2 + 1
+            elif last and kind == "c2r" and isinstance(given, int) and given == -1:
+                n = 2 * (shape[axis] - 1)
+            shape[axis] = n
+        real = x.dtype.to_real() if x.dtype.is_complex else x.dtype
+        return x.new_empty(shape, dtype=real if kind == "c2r" else _complex(real))
+
+    return call
+
+
+def _axes(x: torch.Tensor, s: Any, dim: Any) -> list[int]:
+    if isinstance(dim, int):
+        return [dim]
+    if dim is not None:
+        return list(dim)
+    return list(range(x.dim() - len(s), x.dim())) if isinstance(s, (list, tuple)) else [-1]
+
+
+def _of_axes(kind: str) -> Callable[..., torch.Tensor]:
+    """The kernels below the public functions: axes first."""
+
+    def call(x: torch.Tensor, dim: Any, norm: int, more: Any) -> torch.Tensor:
+        if kind == "c2r":
+            return _transform(kind)(x, [*(x.shape[d] for d in dim[:-1]), more], dim)
+        return _transform("c2c" if kind == "r2c" and not more else kind)(x, None, dim)
+
+    return call
+
+
+def _transforms() -> dict[str, Callable[..., torch.Tensor]]:
+    found: dict[str, Callable[..., torch.Tensor]] = {}
+    for name, kind in (("fft", "c2c"), ("ifft", "c2c"), ("rfft", "r2c"), ("irfft", "c2r")):
+        found[f"aten.fft_{name}.default"] = _transform(kind)
+        plane = _transform(kind)
+        found[f"aten.fft_{name}2.default"] = lambda x, s=None, dim=(-2, -1), norm=None, _f=plane: (
+            _f(x, s, dim, norm)
+        )
+        found[f"aten.fft_{name}n.default"] = lambda x, s=None, dim=None, norm=None, _f=plane: _f(
+            x, s, range(x.dim()) if s is None and dim is None else dim, norm
+        )
+        found[f"aten._fft_{kind}.default"] = _of_axes(kind)
+    return found
 
 
 RESIZES = (
@@ -31,10 +99,14 @@ RESIZES = (
 FAKES: dict[str, Callable[..., Any]] = {
     "aten.pad.default": _padded,
     "aten.constant_pad_nd.default": _padded,
+    "aten.complex.default": _paired,
+    "aten.polar.default": _paired,
+    **_transforms(),
     **{f"aten.{name}.vec": _resized for name in RESIZES},
 }
 
 
 def run_fake(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The fake result of ``func`` on fake arguments."""
-    return FAKES.get(str(func), func)(*args, **kwargs)
+    run = FAKES.get(str(func)) or func
+    return run(*args, **kwargs)

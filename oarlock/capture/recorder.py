@@ -19,6 +19,7 @@ from oarlock.capture.arrays import dtype_of, to_numpy
 from oarlock.capture.expand import expand_by_torch, expansion, overload_of
 from oarlock.capture.fakes import run_fake
 from oarlock.capture.lift import LIFTS, Lifter
+from oarlock.capture.lift.complexes import COMPLEX, mark
 from oarlock.capture.suggestions import suggestion
 from oarlock.capture.symbols import value_of
 from oarlock.capture.torch_private import Shapes, is_fake, outside_modes, storage_of
@@ -118,6 +119,8 @@ class Recorder(TorchDispatchMode):
 
     def weight(self, tensor: torch.Tensor) -> tuple[Memory, Value]:
         named = id(tensor) in self.names
+        if tensor.is_complex():
+            return self.complex_weight(tensor)
         if not named and tensor.numel() <= INLINE:
             dtype = dtype_of(tensor.dtype)
             with outside_modes():
@@ -126,6 +129,14 @@ class Recorder(TorchDispatchMode):
         key = self.names.get(id(tensor), f"constant{len(self.weights)}")
         self.weights[key] = tensor
         type = TensorType(dtype_of(tensor.dtype), tuple(tensor.shape))
+        return Memory(source=f"param {key}"), self.b.param(key, type)
+
+    def complex_weight(self, tensor: torch.Tensor) -> tuple[Memory, Value]:
+        key = self.names.get(id(tensor), f"constant{len(self.weights)}")
+        with outside_modes():
+            self.weights[key] = torch.view_as_real(tensor.detach().resolve_conj())
+        pairs = self.weights[key]
+        type = TensorType(dtype_of(pairs.dtype), tuple(pairs.shape))
         return Memory(source=f"param {key}"), self.b.param(key, type)
 
     def value(self, tensor: torch.Tensor) -> Value:
@@ -232,7 +243,8 @@ class Recorder(TorchDispatchMode):
     ) -> list[View]:
         """The results by the lift of ``func``, in smaller overloads, or through PyTorch."""
         name = str(func)
-        if name in LIFTS:
+        is_complex = any(x.is_complex() for x in [*_tensors((args, kwargs)), *leaves])
+        if name in (COMPLEX if is_complex else LIFTS):
             return self.lifted(name, args, kwargs, leaves)
         if expansion(func) is not None and name not in self.expanding:
             mark = (len(self.graph.nodes), len(self.problems), len(self.shapes.env.decisions))
@@ -249,13 +261,15 @@ class Recorder(TorchDispatchMode):
         self, name: str, args: tuple, kwargs: dict[str, Any], leaves: list[torch.Tensor]
     ) -> list[View]:
         """The results as the lift of ``name`` builds them."""
-        out, common = [self.type_of(x) for x in leaves], _promoted(args)
+        is_complex = any(x.is_complex() for x in [*_tensors((args, kwargs)), *leaves])
+        out, common = [self.type_of(x) for x in leaves], None if is_complex else _promoted(args)
         operands = [self.operand(a) for a in args]
         options = {k: self.operand(v) for k, v in kwargs.items() if k not in _DROPPED}
 
         def build(operands: list[Any]) -> list[Value]:
             self.b.out, self.b.common = out, common
-            result = LIFTS[name](self.b, *operands, **options)
+            marked = mark(operands, args) if is_complex else operands
+            result = (COMPLEX if is_complex else LIFTS)[name](self.b, *marked, **options)
             return [result] if isinstance(result, Value) else list(result)
 
         values = build(operands)
@@ -312,7 +326,7 @@ class Recorder(TorchDispatchMode):
         self, func: Any, args: tuple, kwargs: dict[str, Any], leaves: list[torch.Tensor]
     ) -> list[View]:
         """The results of an ``aten_call``, which needs torch to run."""
-        if not aten_call.can_call(func):
+        if not aten_call.can_call(func) or any(x.is_complex() for x in _tensors((args, leaves))):
             raise NotImplementedError("no op captures it; see `oarlock ops --aten`")
         types = tuple(self.type_of(x) for x in leaves)
         tensors, template = aten_call.template(args, kwargs)
@@ -349,7 +363,10 @@ class Recorder(TorchDispatchMode):
         return _plain(func, found)
 
     def type_of(self, tensor: torch.Tensor) -> TensorType:
-        return TensorType(dtype_of(tensor.dtype), tuple(map(self.shapes.size, tensor.shape)))
+        shape = tuple(map(self.shapes.size, tensor.shape))
+        if tensor.is_complex():
+            return TensorType(dtype_of(tensor.dtype.to_real()), (*shape, 2))
+        return TensorType(dtype_of(tensor.dtype), shape)
 
     def operand(self, x: Any) -> Any:
         if isinstance(x, torch.Tensor):
@@ -357,7 +374,7 @@ class Recorder(TorchDispatchMode):
         if isinstance(x, (list, tuple)):
             return [self.operand(item) for item in x]
         if isinstance(x, torch.dtype):
-            return dtype_of(x)
+            return x if x.is_complex else dtype_of(x)
         if isinstance(x, torch.SymInt):
             return self.shapes.size(x)
         if isinstance(x, torch.SymFloat):

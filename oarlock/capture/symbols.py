@@ -168,6 +168,9 @@ def _enumerated(condition: Any, dims: Dims) -> bool:
     return True
 
 
+SEARCHED = 4096  # sizes tried for the bound of a condition with divisions
+
+
 def linear_bound(condition: Any, dims: Dims) -> tuple[str, int | None, int | None] | None:
     """``(name, low, high)`` when ``condition`` only bounds one dim; None for another form."""
     if not isinstance(condition, (sympy.Ge, sympy.Gt, sympy.Le, sympy.Lt)):
@@ -185,10 +188,19 @@ def linear_bound(condition: Any, dims: Dims) -> tuple[str, int | None, int | Non
     at = [_at(difference, name, n) for n in (0, 1, 2)]
     slope = at[1] - at[0]
     if slope == 0 or at[2] - at[1] != slope:
-        return None
+        return _least(difference, name)
     if slope > 0:  # at[0] + slope * n >= 0
         return name, -(at[0] // slope), None
     return name, None, at[0] // -slope
+
+
+def _least(difference: Size, name: str) -> tuple[str, int, None] | None:
+    """A lower bound of one dim from which on a size with divisions is proven not negative."""
+    low = next((n for n in range(1, SEARCHED) if _at(difference, name, n) >= 0), None)
+    if low is None or not isinstance(difference, Dim):
+        return None
+    proven = bounds(difference.substitute({name: Dim(name, min=low)}))[0] >= 0
+    return (name, low, None) if proven else None
 
 
 def _at(size: Size, name: str, n: int) -> int:
