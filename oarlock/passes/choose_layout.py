@@ -34,9 +34,8 @@ def _slides(node: Node) -> bool:
 
 
 def _spatial_axes(node: Node) -> int:
-    if node.name.startswith("adaptive"):
-        return len(node.op.size)
-    return node.inputs[0].rank - 2
+    """An op with a size per spatial axis may have any number of axes before the channels."""
+    return len(getattr(node.op, "size", ())) or node.inputs[0].rank - 2
 
 
 @dataclass(frozen=True)

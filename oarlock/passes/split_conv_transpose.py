@@ -1,4 +1,4 @@
-"""Transposed convolutions of a stride as one convolution for each phase of the result.
+"""Transposed convolutions as one convolution for each phase of the result.
 
 Along an axis of stride s and padding p, element ``s q + r`` of the result sums the taps
 ``k = (r + p) mod s + s t`` with the elements ``q + (r + p) // s - t`` of x: a convolution of stride 1
@@ -41,7 +41,7 @@ def phases(b: Patch, node: Node, x: Value, w: Value, *bias: Value) -> Any:
     """``conv_transpose(x, w)`` -> its phases, interleaved"""
     op = node.op
     axes = [_phases_of(node, k) for k in range(x.rank - 2)]
-    if op.layout != "NCHW" or not all(axes) or all(s == 1 for s in op.stride):
+    if op.layout != "NCHW" or not all(axes):
         return None
     sizes = tuple(-(-n // s) for n, s in zip(node.output.shape[2:], op.stride))
     every = list(cartesian(*axes))

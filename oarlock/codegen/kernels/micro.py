@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def call(
     """Call the kernel of ``rows`` rows, one of ``heights``; the helpers that the caller needs."""
     exprs = arguments.exprs()
     if len(heights) > 2:
-        chooser = _chooser(replace(micro, rows=max(heights)), heights)
+        chooser = _chooser(replace(micro, rows=max(heights)), tuple(heights))
         body.call(chooser.name, rows, *exprs)
         return (chooser,)
     kernels = [function(replace(micro, rows=h)) for h in heights]
@@ -129,7 +130,8 @@ def heights(height: Size, most: int) -> tuple[int, ...]:
     return tuple(range(min(most, high or most), 0, -1))
 
 
-def _chooser(micro: Micro, heights: Sequence[int]) -> L.Function:
+@lru_cache(maxsize=256)
+def _chooser(micro: Micro, heights: tuple[int, ...]) -> L.Function:
     """One of several heights by a number."""
     body, rows, params = Body(), L.Var("rows", L.INDEX), _Parameters(micro)
     kernels = [function(replace(micro, rows=h)) for h in heights]
@@ -179,6 +181,7 @@ def _helper(
     )
 
 
+@lru_cache(maxsize=256)
 def function(micro: Micro) -> L.Function:
     """The C function of one height."""
     return _Builder(micro).build()
