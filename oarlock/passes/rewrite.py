@@ -121,6 +121,11 @@ class Patch(Builder):
         super().__init__(graph)
         self.weights, self._uses = weights, uses
 
+    @staticmethod
+    def of(graph: Graph, weights: Weights) -> Patch:
+        """A patch that starts from the inputs of ``graph``."""
+        return Patch(Graph(graph.inputs), weights, _Uses.of(graph))
+
     def has_one_use(self, value: Value) -> bool:
         """``value`` is read once; False when that is not known, as of values made by rules."""
         return self._uses.counts[value] == 1
