@@ -206,7 +206,7 @@ class _Fuser:
         for node in earlier.nodes:
             self.group_of[node] = later
         self.before[later] |= self.before.pop(earlier)
-        self.before[later].discard(earlier)
+        self.before[later] -= {earlier, later}
         for g, ancestors in self.before.items():
             if earlier in ancestors:
                 ancestors.discard(earlier)

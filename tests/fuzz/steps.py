@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oarlock.errors import InputError, TypeMismatch
-from oarlock.ir import Dim, TensorType, Value, bool_, i32, i64, product, u8
+from oarlock.ir import Dim, TensorType, Value, bool_, decode, i32, i64, product, u8
 from oarlock.ir.op import REGISTRY, Op, Sample
 from tests.fuzz.maker import DTYPES, FLOATS, UNSAMPLED, Known, Maker
 
@@ -351,6 +351,8 @@ def conv(m: Maker) -> None:
     x = m.pick(lambda v: v.rank > 2 and v.dtype.is_float and v.shape[1] in range(1, 999))
     n, channels = x.rank - 2, x.shape[1]
     groups = m.rng.choice([g for g in (1, 1, 2, 4, channels) if channels % g == 0])
+    if groups > 1 and not all(_is_finite(a, x) for a in m.known(x).arrays):
+        raise TypeMismatch("groups may be joined by weights of 0")
     out = groups * m.rng.choice((1, 1, 2, 3, 8, 16))
     kernel = tuple(m.rng.choice((1, 1, 2, 3, 3)) for _ in range(n))
     w = m.source(TensorType(x.dtype, (out, channels // groups, *kernel)), finite=True)
@@ -362,6 +364,10 @@ def conv(m: Maker) -> None:
     )
     more = [m.source(TensorType(x.dtype, (out,)))] if m.rng.random() < 0.5 else []
     epilogue(m, m.add(op, x, w, *more)[0])
+
+
+def _is_finite(array: np.ndarray, value: Value) -> bool:
+    return bool(np.isfinite(decode(array, value.dtype)).all())
 
 
 def epilogue(m: Maker, y: Value) -> None:
