@@ -90,6 +90,14 @@ def _transforms() -> dict[str, Callable[..., torch.Tensor]]:
     return found
 
 
+def _recurrent(
+    x: torch.Tensor, state: torch.Tensor, weights: Any, biases: bool, layers: int, dropout: float,
+    train: bool, bidirectional: bool, batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    width = state.shape[-1] * (2 if bidirectional else 1)
+    return x.new_empty([*x.shape[:-1], width]), state.new_empty(state.shape)
+
+
 RESIZES = (
     "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
     "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d",
@@ -101,6 +109,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "aten.constant_pad_nd.default": _padded,
     "aten.complex.default": _paired,
     "aten.polar.default": _paired,
+    **{f"aten.{name}.input": _recurrent for name in ("gru", "rnn_tanh", "rnn_relu")},
     **_transforms(),
     **{f"aten.{name}.vec": _resized for name in RESIZES},
 }
