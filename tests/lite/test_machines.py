@@ -9,7 +9,8 @@ import pytest
 from tests.lite.harness import compilers
 from tests.lite.test_every_op import GROUPS, NAMES, check
 
-SANITIZE = ("-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all")
+# Instrumentation makes gcc doubt what is initialised; the other tests are strict about warnings.
+SANITIZE = ("-O1", "-Wno-error", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all")
 ADDRESS = (*SANITIZE, "-fsanitize=address")
 TARGETS = ("c99", "native")
 QEMU = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")

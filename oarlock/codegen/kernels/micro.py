@@ -135,11 +135,23 @@ def _chooser(micro: Micro, heights: tuple[int, ...]) -> L.Function:
     """One of several heights by a number."""
     body, rows, params = Body(), L.Var("rows", L.INDEX), _Parameters(micro)
     kernels = [function(replace(micro, rows=h)) for h in heights]
-    for kernel, height in zip(kernels, heights):
-        with body.if_(L.compare("eq", rows, height)):
-            body.call(kernel.name, *params.exprs())
+    _choose(body, rows, params, list(zip(kernels, heights)))
     name = f"{micro.name}_of{min(heights)}"
     return _helper(name, body, (rows, *params.params()), tuple(kernels))
+
+
+def _choose(
+    body: Body, rows: L.Expr, params: _Parameters, kernels: Sequence[tuple[L.Function, int]]
+) -> None:
+    """The last kernel is for every other number, so that C sees the tile written in any case."""
+    (kernel, height), *others = kernels
+    if not others:
+        body.call(kernel.name, *params.exprs())
+        return
+    with body.if_(L.compare("eq", rows, height)):
+        body.call(kernel.name, *params.exprs())
+    with body.else_():
+        _choose(body, rows, params, others)
 
 
 class _Parameters:
