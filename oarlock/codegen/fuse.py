@@ -339,7 +339,7 @@ class _Fuser:
 
     def _blocked(self, g: Group, node: Node) -> bool:
         """Another operand of ``node`` is computed from what ``g`` gives."""
-        return any(g in self.before[p] for p in self._producers(node) if p is not g)
+        return any(g in self.before[p] for p in self._earlier(node) if p is not g)
 
     def _is_epilogue(self, anchor: Node, nodes: Sequence[Node]) -> bool:
         """Each value has the anchor's elements, adjacent ones stay adjacent, operands broadcast."""

@@ -418,6 +418,9 @@ SAMPLED = sorted(
 )
 
 
+BY_MATRIX = ("resize", "adaptive_avg_pool")  # windows of unequal sizes become a product
+
+
 def from_sample(m: Maker) -> None:
     """A record with the shapes of a sample, one size perhaps a symbol."""
     record = REGISTRY[m.rng.choice(SAMPLED)]
@@ -426,6 +429,8 @@ def from_sample(m: Maker) -> None:
     if m.open and m.rng.random() < 0.4:
         op, types = _with_symbol(m, op, types)
     first = [_operand(m, t, sample) for t in types[:1]]
+    if op.name in BY_MATRIX and not all(_is_finite(a, first[0]) for a in m.known(first[0]).arrays):
+        raise TypeMismatch("weights of 0 times infinity are left open")
     m.add(op, *first, *(_weight(m, t, sample) for t in types[1:]))
 
 
