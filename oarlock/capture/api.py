@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from oarlock.capture.arrays import torch_dtype
-from oarlock.capture.call import ExampleCall
-from oarlock.capture.check import check_against_eager
+from oarlock.capture.call import ExampleCall, refuse
+from oarlock.capture.check import check_against_eager, differing_sizes
 from oarlock.errors import UserError
 from oarlock.ir import Dim, DType, Program, bounds, f32
 from oarlock.ir.verify import verify
@@ -68,6 +68,7 @@ def capture(
     call = ExampleCall.of(model_or_fn, args, dict(kwargs or {}), dynamic or {})
     recording = call.record()
     verify(recording.program)
+    refuse(differing_sizes(recording, model_or_fn, call.args, call.kwargs))
     if check is not False:
         check_against_eager(recording, model_or_fn, call.args, call.kwargs, check or ())
     return recording.program

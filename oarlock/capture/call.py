@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,13 @@ from oarlock.capture.functions import SymbolicCalls, symbolic_python
 from oarlock.capture.owners import named_modules, named_tensors
 from oarlock.capture.recorder import Call, Narrowed, Recorder
 from oarlock.capture.structure import map_tensors, tree_of
-from oarlock.capture.torch_private import Shapes, depends_on_data, whole_composites
+from oarlock.capture.torch_private import (
+    Exceptional,
+    Shapes,
+    depends_on_data,
+    symbolic_kernels,
+    whole_composites,
+)
 from oarlock.errors import UnsupportedError, UserError
 from oarlock.ir import Dim, Program, Signature, Size, State, TensorType
 
@@ -30,7 +36,7 @@ class Recording:
     program: Program
     calls: list[Call]
     states: dict[str, torch.Tensor]
-    notes: list[str] = field(default_factory=list)
+    exceptional: list[Exceptional]
 
 
 @dataclass
@@ -119,19 +125,21 @@ class ExampleCall:
             try:
                 recording = self.record_once(reach)
             except Narrowed as found:
-                dim, name = found.dim, found.dim.name
-                notes.append(f"{found.line}: {name} is in {list(dim.bounds())}")
-                self.shapes = {
-                    path: tuple(
-                        s.substitute({name: dim}) if isinstance(s, Dim) else s for s in shape
-                    )
-                    for path, shape in self.shapes.items()
-                }
+                notes.append(f"{found.line}: {found.dim} is in {list(found.dim.bounds())}")
+                self.narrow(found.dim)
             else:
                 if notes:
                     recording.program.meta["narrowed"] = notes
                 return recording
         raise UnsupportedError("the ranges of the dims become narrower without end:", notes)
+
+    def narrow(self, dim: Dim) -> None:
+        """Give every symbol of this name the range of ``dim``."""
+        env = {dim.name: dim}
+        self.shapes = {
+            path: tuple(s.substitute(env) if isinstance(s, Dim) else s for s in shape)
+            for path, shape in self.shapes.items()
+        }
 
     def record_once(self, reach: int) -> Recording:
         shapes = Shapes(reach)
@@ -161,7 +169,7 @@ class ExampleCall:
             f"result {i} is complex; return torch.view_as_real(x)"
             for i, x in enumerate(outputs) if x.is_complex()
         ]  # fmt: skip
-        self.refuse(recorder)
+        exceptional = self.refuse(recorder)
         recorder.b.origin = type(recorder.b.origin)()
         recorder.graph.outputs = [recorder.value(x) for x in outputs]
         states = recorder.states()
@@ -171,7 +179,8 @@ class ExampleCall:
         signature = Signature(tuple(arg_trees), tuple(kwarg_trees), tree, tuple(paths))
         params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
         program = Program(recorder.graph, params, dict(shapes.dims), state, signature)
-        return Recording(program, recorder.calls, {n: recorder.weights[n] for n in states})
+        written = {name: recorder.weights[name] for name in states}
+        return Recording(program, recorder.calls, written, exceptional)
 
     def sizes(self, originals: list[torch.Tensor], paths: list[str]) -> dict[str, int]:
         """The dims of the example."""
@@ -206,6 +215,7 @@ class ExampleCall:
         try:
             with (
                 whole_composites(),
+                symbolic_kernels(),
                 symbolic_python(),
                 recorder.shapes.mode,
                 recorder,
@@ -225,10 +235,11 @@ class ExampleCall:
             for hook in hooks:
                 hook.remove()
 
-    def refuse(self, recorder: Recorder) -> None:
-        problems = list(dict.fromkeys([*recorder.problems, *recorder.shapes.refused()]))
-        if problems:
-            raise UnsupportedError(f"{len(problems)} things cannot be captured:", problems)
+    def refuse(self, recorder: Recorder) -> list[Exceptional]:
+        """The sizes to try.  Raises: UnsupportedError with all problems."""
+        decisions, exceptional = recorder.shapes.refused()
+        refuse(list(dict.fromkeys([*recorder.problems, *decisions])))
+        return exceptional
 
     def warn_of_updates(
         self, recorder: Recorder, paths: list[str], fakes: list[torch.Tensor]
@@ -242,6 +253,12 @@ class ExampleCall:
                     f"caller's array as it was, return the tensor to get its new value",
                     stacklevel=5,
                 )
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises: UnsupportedError with all problems, if there are any."""
+    if problems:
+        raise UnsupportedError(f"{len(problems)} things cannot be captured:", problems)
 
 
 def _shared(given: str | Dim, dims: dict[str, Dim]) -> Dim:

@@ -102,7 +102,46 @@ def other_input(
     Integers and whole floats stay among the values of the example or between them, floats in its range.
     """
     generator = torch.Generator().manual_seed(1)
-    env = _sizes(program, sizes)
+    return _case_of(program, args, kwargs, _sizes(program, sizes), generator)
+
+
+def differing_sizes(
+    recording: Recording, fn: Any, args: tuple, kwargs: dict[str, Any]
+) -> list[str]:
+    """The decisions that change the result at a size for which the code decides otherwise."""
+    program = recording.program
+    lowest = {name: dim.bounds()[0] for name, dim in program.dims.items()}
+    found: dict[str, None] = {}
+    tried: dict[tuple, bool] = {}
+    for exception in recording.exceptional:
+        for others in (_sizes(program, OTHER_SIZES), lowest):
+            env = {**others, exception.dim: exception.value}
+            key = tuple(env.items())
+            if key not in tried:
+                tried[key] = _agrees_at(recording, fn, args, kwargs, env)
+            if not tried[key]:
+                found[f"{exception.why}; with {_show(env)} eager gives something else"] = None
+    return list(found)
+
+
+def _agrees_at(
+    recording: Recording, fn: Any, args: tuple, kwargs: dict[str, Any], env: dict[str, int]
+) -> bool:
+    generator = torch.Generator().manual_seed(1)
+    case = _case_of(recording.program, args, kwargs, env, generator)
+    try:
+        _compare(recording, fn, *case)
+    except DivergenceError:
+        return False
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError):
+        return True  # eager refuses these sizes
+    return True
+
+
+def _case_of(
+    program: Program, args: tuple, kwargs: dict[str, Any], env: Mapping[str, int],
+    generator: torch.Generator,
+) -> Case:  # fmt: skip
     types = iter([v.type for v in program.graph.inputs])
 
     def change(x: torch.Tensor) -> torch.Tensor:

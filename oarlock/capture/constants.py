@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from oarlock.evaluate import evaluate_graph
-from oarlock.ir import Dim, Graph, Node, TensorType, Value, decode
+from oarlock.ir import Dim, Graph, Node, Size, TensorType, Value, decode, dim_max, dim_min
 
 
 def always(graph: Graph, value: Value, params: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -19,6 +20,34 @@ def always(graph: Graph, value: Value, params: Mapping[str, np.ndarray]) -> np.n
     nodes = _needed(graph, value)
     depends = value in graph.inputs or any(_varies(node, params, graph.inputs) for node in nodes)
     return None if depends else _run(Graph([], nodes, [value]), params, {}, [])
+
+
+_MATHS: dict[str, Callable[[Any, Any], Size]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floor_div": operator.floordiv,
+    "minimum": dim_min,
+    "maximum": dim_max,
+}
+
+
+def size_in(value: Value) -> Size | None:
+    """The size that an integer tensor of one element always holds; None when it holds another."""
+    node = value.producer
+    if node is None or value.type.size != 1 or not value.dtype.is_int:
+        return None
+    if node.name == "size":
+        return node.op.dim
+    if node.name == "const":
+        return int(node.op.array.reshape(-1)[0])
+    found = [size_in(v) for v in node.inputs]
+    parts = [size for size in found if size is not None]
+    if len(parts) < len(found):
+        return None
+    if node.name in ("cast", "reshape", "broadcast_to"):
+        return parts[0]
+    return _MATHS[node.name](*parts) if node.name in _MATHS else None
 
 
 def for_example(

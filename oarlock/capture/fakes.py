@@ -1,4 +1,4 @@
-"""Result shapes of overloads that PyTorch's own fake kernels tie to the traced sizes."""
+"""Result shapes of overloads that PyTorch's own fake kernels get wrong or tie to the traced sizes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+
+def _grouped(x: torch.Tensor, w: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], w.shape[-1]))
 
 
 def _padded(x: torch.Tensor, amounts: Any, *rest: Any, **options: Any) -> torch.Tensor:
@@ -112,10 +116,24 @@ FAKES: dict[str, Callable[..., Any]] = {
     **{f"aten.{name}.input": _recurrent for name in ("gru", "rnn_tanh", "rnn_relu")},
     **_transforms(),
     **{f"aten.{name}.vec": _resized for name in RESIZES},
+    "aten._grouped_mm.default": _grouped,
 }
 
 
 def run_fake(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The fake result of ``func`` on fake arguments."""
-    run = FAKES.get(str(func)) or func
-    return run(*args, **kwargs)
+    kernel = FAKES.get(str(func))
+    return func(*args, **kwargs) if kernel is None else kernel(*args, **kwargs)
+
+
+def counted_from_start(args: tuple) -> tuple:
+    """Arguments of ``slice``: a negative bound on a symbolic axis as ``max(size + bound, 0)``."""
+    x, dim, *bounds = args if len(args) > 1 else (*args, 0)
+    size = x.shape[dim]
+    if not isinstance(size, torch.SymInt):
+        return args
+    found = [
+        torch.sym_max(size + n, 0) if i < 2 and isinstance(n, int) and n < 0 else n
+        for i, n in enumerate(bounds)
+    ]
+    return (x, dim, *found)

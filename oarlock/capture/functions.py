@@ -27,8 +27,9 @@ class SymbolicCalls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.tensor, torch.as_tensor) and args and _has_symbol(args[0]):
             return _tensor(args[0], kwargs.get("dtype"))
-        if func is torch.Tensor.__getitem__ and _has_symbol(_picks(args[1])):
-            return _getitem(args[0], args[1])
+        if func is torch.Tensor.__getitem__:
+            index = _without_tensor_bounds(args[1])
+            return _getitem(args[0], index) if _has_symbol(_picks(index)) else args[0][index]
         if func is torch.linspace and _has_symbol(args):
             return _linspace(*args, **kwargs)
         if func is torch.nn.functional.pad and _has_symbol((*args, *kwargs.values())):
@@ -67,6 +68,16 @@ def _tensor(data: Any, dtype: torch.dtype | None) -> torch.Tensor:
         whole = isinstance(data, (int, torch.SymInt))
         dtype = torch.int64 if whole else torch.get_default_dtype()
     return torch.full((), data, dtype=dtype)
+
+
+def _without_tensor_bounds(index: Any) -> Any:
+    """Bounds of slices that are tensors as numbers, which may stay symbolic."""
+    if isinstance(index, tuple):
+        return tuple(map(_without_tensor_bounds, index))
+    if not isinstance(index, slice):
+        return index
+    bounds = (index.start, index.stop, index.step)
+    return slice(*(x.item() if isinstance(x, torch.Tensor) else x for x in bounds))
 
 
 def _picks(index: Any) -> list[Any]:

@@ -17,13 +17,13 @@ from oarlock.capture import aten_call, constants, inplace
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy
 from oarlock.capture.expand import expand_by_torch, expansion, overload_of
-from oarlock.capture.fakes import run_fake
+from oarlock.capture.fakes import counted_from_start, run_fake
 from oarlock.capture.lift import LIFTS, Lifter
 from oarlock.capture.lift.complexes import COMPLEX, mark
 from oarlock.capture.suggestions import suggestion
 from oarlock.capture.symbols import value_of
 from oarlock.capture.torch_private import Shapes, is_fake, outside_modes, storage_of
-from oarlock.errors import OarlockError
+from oarlock.errors import OarlockError, TypeMismatch
 from oarlock.ir import Dim, DType, Graph, Origin, TensorType, Value
 
 INLINE = 8  # a constant of at most so many elements is written into the program text
@@ -174,6 +174,8 @@ class Recorder(TorchDispatchMode):
         self.b.origin = self.origin()
         if str(func) in _TO_PYTHON:
             return self.to_python(func, args)
+        if str(func) == "aten.slice.Tensor":
+            args = counted_from_start(args)
         fake_args, fake_kwargs = pytree.tree_map(self.fake, (args, kwargs))
         if func.namespace in _PLAIN:
             return func(*fake_args, **fake_kwargs)
@@ -186,7 +188,8 @@ class Recorder(TorchDispatchMode):
         except Spoiled:
             self.spoil(out)
         except (NotImplementedError, OarlockError, TypeError) as error:
-            narrow = self.shapes.narrowed(assumed) if isinstance(error, WrongType) else None
+            wrong = isinstance(error, (WrongType, TypeMismatch))
+            narrow = self.shapes.narrowed(assumed) if wrong else None
             if narrow is not None:
                 raise Narrowed(narrow, self.b.origin.source) from None
             self.problem(func, str(error))
@@ -344,6 +347,9 @@ class Recorder(TorchDispatchMode):
             values = [self.value(x) for x in tensors]
         except Spoiled:
             return _plain(func, [np.zeros((), np.int64)] * len(tensors))
+        size = constants.size_in(values[0]) if "nonzero" not in str(func) else None
+        if isinstance(size, Dim):
+            return self.shapes.number(size)
         written = self.states()
         with outside_modes():
             return self.number(func, values, written)

@@ -1,9 +1,15 @@
-"""Arguments and results to signature trees, and back to tensors."""
+"""Arguments and results to signature trees, and back to tensors.
+
+An object of another class (a cache of keys and values) counts as a record of its attributes, when
+one of them holds a tensor at any depth.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
+from types import ModuleType, NoneType
 from typing import Any
 
 import torch
@@ -48,17 +54,50 @@ def _fields(x: Any) -> list[tuple[str, Any]] | None:
         return [(f.name, getattr(x, f.name)) for f in dataclasses.fields(x)]
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return list(zip(x._fields, x))
-    return None
+    return _attributes(x) if _is_object(x) else None
 
 
-def map_tensors(x: Any, change: Callable[[torch.Tensor], Any], size: Any = None) -> Any:
+def _is_object(x: Any) -> bool:
+    return _holds_tensor(x) and not isinstance(x, (torch.Tensor, dict, tuple, list))
+
+
+def _attributes(x: Any) -> list[tuple[str, Any]]:
+    """Plain values, and what holds tensors; not the configuration, functions, locks."""
+    return [
+        (name, value)
+        for name, value in vars(x).items()
+        if isinstance(value, (bool, int, float, str, torch.SymInt, NoneType))
+        or _holds_tensor(value)
+    ]
+
+
+def _holds_tensor(x: Any, depth: int = 6) -> bool:
+    if isinstance(x, torch.Tensor):
+        return True
+    if not depth or isinstance(x, (type, torch.nn.Module, ModuleType, Callable)):
+        return False
+    if isinstance(x, dict):
+        return any(_holds_tensor(v, depth - 1) for v in x.values())
+    if isinstance(x, (tuple, list)):
+        return any(_holds_tensor(v, depth - 1) for v in x)
+    return hasattr(x, "__dict__") and any(_holds_tensor(v, depth - 1) for v in vars(x).values())
+
+
+def _with_attributes(x: Any, values: dict[str, Any]) -> Any:
+    new = copy.copy(x)
+    for name, value in values.items():
+        setattr(new, name, value)
+    return new
+
+
+def map_tensors(x: Any, change: Callable[[torch.Tensor], Any]) -> Any:
     """``x`` with every tensor replaced, containers of the same classes."""
     if isinstance(x, torch.Tensor):
         return change(x)
     fields = _fields(x)
     if fields is not None:
         values = {k: map_tensors(v, change) for k, v in fields}
-        return type(x)(**values)
+        return _with_attributes(x, values) if _is_object(x) else type(x)(**values)
     if isinstance(x, dict):
         return {k: map_tensors(v, change) for k, v in x.items()}
     if isinstance(x, (tuple, list)):

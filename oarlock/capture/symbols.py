@@ -171,33 +171,82 @@ def _enumerated(condition: Any, dims: Dims) -> bool:
 SEARCHED = 4096  # sizes tried for the bound of a condition with divisions
 
 
+def comparisons(condition: Any) -> list[Any]:
+    """Which side of a ``Min`` or ``Max`` inside ``condition`` could be taken for granted."""
+    found = []
+    for part in sympy.preorder_traversal(condition):
+        if type(part).__name__ in ("Min", "Max") and len(part.args) == 2:
+            a, b = part.args
+            found += [sympy.Ge(a, b), sympy.Le(a, b)]
+    return found
+
+
 def linear_bound(condition: Any, dims: Dims) -> tuple[str, int | None, int | None] | None:
     """``(name, low, high)`` when ``condition`` only bounds one dim; None for another form."""
     if not isinstance(condition, (sympy.Ge, sympy.Gt, sympy.Le, sympy.Lt)):
         return None
+    line = _line(condition.gts - condition.lts, dims)
+    if line is None:
+        return _least(condition, dims)
+    name, slope, start = line
+    start -= isinstance(condition, (sympy.Gt, sympy.Lt))
+    if slope > 0:  # start + slope * n >= 0
+        return name, -(start // slope), None
+    return name, None, start // -slope
+
+
+def exceptions(condition: Any, dims: Dims, limit: int) -> tuple[str, list[int]] | None:
+    """The dim, and its few admissible values for which ``condition`` is false; None when unknown."""
+    if isinstance(condition, sympy.Ne):
+        line = _line(condition.lhs - condition.rhs, dims)
+        if line is None:
+            return None
+        name, slope, start = line
+        return (name, [-start // slope]) if start % slope == 0 else (name, [])
+    found = linear_bound(condition, dims)
+    if found is None:
+        return None
+    name, low, high = found
+    (atom,) = {atom for dim in dims.values() for atom in dim.atoms() if atom.name == name}
+    below = range(atom.low, min(low, atom.low + limit + 1)) if low is not None else range(0)
+    above = range(0)
+    if high is not None:
+        if atom.high is None:
+            return None
+        above = range(max(high + 1, atom.low), atom.high + 1)
+    values = [*below, *above]
+    return (name, values) if len(values) <= limit else None
+
+
+def _line(expr: Any, dims: Dims) -> tuple[str, int, int] | None:
+    """``(name, slope, start)`` of ``start + slope * name``; None for another form."""
     try:
-        difference = size_of(sympy.expand(condition.gts - condition.lts), dims)
+        size = size_of(sympy.expand(expr), dims)
     except UserError:
         return None
-    if isinstance(condition, (sympy.Gt, sympy.Lt)):
-        difference = difference - 1
-    names = difference.symbols() if isinstance(difference, Dim) else set()
+    names = size.symbols() if isinstance(size, Dim) else set()
     if len(names) != 1:
         return None
     (name,) = names
-    at = [_at(difference, name, n) for n in (0, 1, 2)]
+    at = [size.evaluate({name: n}) if isinstance(size, Dim) else size for n in range(4)]
     slope = at[1] - at[0]
-    if slope == 0 or at[2] - at[1] != slope:
-        return _least(difference, name)
-    if slope > 0:  # at[0] + slope * n >= 0
-        return name, -(at[0] // slope), None
-    return name, None, at[0] // -slope
+    straight = all(b - a == slope for a, b in itertools.pairwise(at))
+    return (name, slope, at[0]) if straight and slope else None
 
 
-def _least(difference: Size, name: str) -> tuple[str, int, None] | None:
-    """A lower bound of one dim from which on a size with divisions is proven not negative."""
+def _least(condition: Any, dims: Dims) -> tuple[str, int, None] | None:
+    """A lower bound of one dim from which on a condition with divisions is proven."""
+    try:
+        size = size_of(sympy.expand(condition.gts - condition.lts), dims)
+    except UserError:
+        return None
+    difference = size - isinstance(condition, (sympy.Gt, sympy.Lt))
+    names = difference.symbols() if isinstance(difference, Dim) else set()
+    if len(names) != 1 or not isinstance(difference, Dim):
+        return None
+    (name,) = names
     low = next((n for n in range(1, SEARCHED) if _at(difference, name, n) >= 0), None)
-    if low is None or not isinstance(difference, Dim):
+    if low is None:
         return None
     proven = bounds(difference.substitute({name: Dim(name, min=low)}))[0] >= 0
     return (name, low, None) if proven else None

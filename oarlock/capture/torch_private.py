@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import sympy
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
@@ -18,11 +21,27 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 from torch.utils._python_dispatch import _disable_current_modes
 
-from oarlock.capture.symbols import holds, linear_bound, readable, size_of
+from oarlock.capture.symbols import comparisons, exceptions, holds, linear_bound, readable, size_of
 from oarlock.ir import Dim, Size
 
 LEAST_HINT = 7
+_MATHS: dict[str, Callable[[Any, Any], Any]] = {
+    "floordiv": operator.floordiv,
+    "mod": operator.mod,
+    "min": torch.sym_min,
+    "max": torch.sym_max,
+}
+FEW = 4  # sizes that may decide otherwise when they then give the same
 Decision = tuple[Any, str]  # a condition that was taken as true, and the line that asked
+
+
+@dataclass(frozen=True)
+class Exceptional:
+    """A size for which the code decides otherwise than was recorded."""
+
+    dim: str
+    value: int
+    why: str
 
 
 class Shapes:
@@ -39,6 +58,7 @@ class Shapes:
         self.dims: dict[str, Dim] = {}
         self.hints: dict[str, int] = {}
         self.symbols: dict[sympy.Symbol, Dim] = {}
+        self.symints: dict[str, torch.SymInt] = {}
 
     def hint(self, dim: Dim, example: int = 0) -> int:
         """The size that ``dim`` is traced with, inside its range."""
@@ -62,6 +82,7 @@ class Shapes:
         for size, got in zip(shape, fake.shape):
             if isinstance(size, Dim):
                 self.symbols[got.node.expr] = size
+                self.symints.setdefault(str(size), got)
         return fake
 
     def fake_constant(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -76,17 +97,43 @@ class Shapes:
             else int(value)
         )
 
-    def refused(self) -> list[str]:
-        """What the code decided on sizes that does not hold for all of them, with its line."""
-        found = []
+    def number(self, size: Size) -> Any:
+        """A Size as an int or SymInt."""
+        if not isinstance(size, Dim):
+            return size
+        total: Any = 0
+        for monomial, factor in size.terms:
+            for atom in monomial:
+                factor = factor * self._atom(atom)
+            total = total + factor
+        return total
+
+    def _atom(self, atom: Any) -> Any:
+        if str(atom) in self.symints:
+            return self.symints[str(atom)]
+        a, b = self.number(atom.a), self.number(atom.b)
+        return _MATHS[atom.kind](a, b)
+
+    def refused(self) -> tuple[list[str], list[Exceptional]]:
+        """What the code decides otherwise for some sizes: what is refused, and what is to be tried.
+
+        A decision that is other for a few sizes only is tried there against eager.
+        """
+        problems, tries = [], []
         for condition, source in self.env.decisions:
-            if not holds(condition, self.symbols):
-                shown = readable(condition, self.symbols)
-                found.append(
-                    f"{source}: the code decides on {shown}, which does not hold for every size; "
-                    f"make the size constant, or narrow its range: Dim(name, min=..., max=...)"
-                )
-        return found
+            if holds(condition, self.symbols):
+                continue
+            why = (
+                f"{source}: the code decides on {readable(condition, self.symbols)}, which does not "
+                f"hold for every size; make the size constant, or narrow its range: "
+                f"Dim(name, min=..., max=...)"
+            )
+            found = exceptions(condition, self.symbols, FEW)
+            if found is None:
+                problems.append(why)
+            else:
+                tries += [Exceptional(found[0], value, why) for value in found[1]]
+        return problems, list(dict.fromkeys(tries))
 
     @contextmanager
     def assumptions(self) -> Iterator[list[Decision]]:
@@ -100,16 +147,34 @@ class Shapes:
     def narrowed(self, decisions: Sequence[Decision]) -> Dim | None:
         """A dim with the range that makes the first unproven decision true, if a range can."""
         for condition, _ in decisions:
-            bound = linear_bound(condition, self.symbols)
-            if bound is None or holds(condition, self.symbols):
+            if holds(condition, self.symbols):
                 continue
-            name, low, high = bound
-            old_low, old_high = self.dims[name].bounds()
-            low = old_low if low is None else max(low, old_low)
-            high = min(h for h in (high, old_high, sys.maxsize) if h is not None)
-            if low <= high:
-                return Dim(name, low, None if high == sys.maxsize else high)
+            for part in (condition, *comparisons(condition)):
+                dim = self.within(linear_bound(part, self.symbols))
+                if dim is None:
+                    continue
+                env = {dim.name: dim}
+                dims = {s: d.substitute(env) for s, d in self.symbols.items()}
+                if holds(condition, {s: d for s, d in dims.items() if isinstance(d, Dim)}):
+                    return dim
         return None
+
+    def within(self, bound: tuple[str, int | None, int | None] | None) -> Dim | None:
+        """The dim with its range cut to ``bound``, if the traced size stays in it."""
+        if bound is None:
+            return None
+        name, low, high = bound
+        old_low, old_high = self.dims[name].bounds()
+        low = old_low if low is None else max(low, old_low)
+        high = min((h for h in (high, old_high) if h is not None), default=None)
+        traced = self.hints[name]
+        if (
+            traced < low
+            or (high is not None and traced > high)
+            or (low, high) == (old_low, old_high)
+        ):
+            return None
+        return Dim(name, low, high)
 
 
 def _prime(least: int, taken: set[int]) -> int:
@@ -204,6 +269,13 @@ def outside_modes() -> Any:
 def storage_of(tensor: torch.Tensor) -> int:
     """What identifies the memory behind a tensor."""
     return tensor.untyped_storage()._cdata
+
+
+@contextmanager
+def symbolic_kernels() -> Iterator[None]:
+    """Fake kernels keep sizes symbolic in calls that they make of each other."""
+    with enable_python_dispatcher():
+        yield
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Attention(Op):
     Shapes: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], G divides H -> [B, H, T, E];
             mask broadcasts to [B, H, T, S]: added when float, where true when bool
     Attrs:  scale: None is 1/sqrt(D); causal: position t sees s <= t.
+    Note:   a row that sees nothing (all of it masked) gives zeros, as in PyTorch.
     Source: Vaswani et al., "Attention Is All You Need" (2017).
     """
 
@@ -32,6 +33,8 @@ class Attention(Op):
         Sample((Q, K, K, TensorType(f32, (3, 5))), {"scale": 0.5}),
         Sample((Q, Q, Q), {"causal": True}),
         Sample((Q, K, K, np.tril(np.ones((3, 5), bool))), {}),
+        Sample((Q, K, K, np.tril(np.ones((3, 5), bool), -1)), {}),
+        Sample((Q, K, K, np.triu(np.full((3, 5), -np.inf, np.float32), -1)), {}),
     ]
 
     def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None):
@@ -60,12 +63,6 @@ class Attention(Op):
             return self._scale(depth)
         return b.rsqrt(b.cast(b.size(dim=depth), dtype=q.dtype))
 
-    def _scale_value(self, b: Any, q: Any) -> Any:
-        depth = q.shape[-1]
-        if self.scale is not None or isinstance(depth, int):
-            return self._scale(depth)
-        return b.rsqrt(b.cast(b.size(dim=depth), dtype=q.dtype))
-
     def reference(self, q, k, v, mask=None):
         k, v = (np.repeat(x, q.shape[1] // x.shape[1], 1) for x in (k, v))
         scores = q @ np.swapaxes(k, -1, -2) * q.dtype.type(self._scale(q.shape[-1]))
@@ -73,7 +70,9 @@ class Attention(Op):
             scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
         if mask is not None:
             scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-        return (get("softmax")().reference(scores) @ v).astype(q.dtype)
+        weights = get("softmax")().reference(scores)
+        blind = scores.max(-1, keepdims=True, initial=-np.inf) == -np.inf
+        return (np.where(blind, 0, weights) @ v).astype(q.dtype)
 
     def decompose(self, b: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
         k, v = (_repeat_heads(b, x, q.shape[1]) for x in (k, v))
@@ -87,7 +86,11 @@ class Attention(Op):
             scores = b.where(seen, scores, never)
         if mask is not None:
             scores = b.where(mask, scores, never) if mask.dtype is bool_ else b.add(scores, mask)
-        return b.matmul(b.softmax(scores, axis=-1), v)
+        weights = b.softmax(scores, axis=-1)
+        if mask is not None:
+            best = b.reduce_max(scores, axes=(3,), keepdims=True)
+            weights = b.where(b.gt(best, never), weights, b.const(0, q.dtype))
+        return b.matmul(weights, v)
 
 
 def _repeat_heads(b: Any, x: Any, heads: Any) -> Any:

@@ -112,3 +112,42 @@ def test_a_table_narrows_the_range():
     assert "T is in [1, 16]" in program.meta["narrowed"][0]
     with pytest.raises(oarlock.errors.InputError, match=r"dim T is in \[1, 16\]"):
         oarlock.evaluate(program, np.zeros((1, 17, 8), "f4"))
+
+
+def test_a_decision_is_tried_at_the_few_sizes_that_decide_otherwise():
+    def causal(x):
+        causal = bool(x.shape[1] > 1)
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=causal)
+
+    same_as_eager(causal, dynamic={0: "N", 1: "T"}, sizes=[(1, 1), (3, 1), (2, 4)])
+
+
+def test_a_size_that_gives_something_else_is_refused():
+    def model(x):
+        return x * 2 if x.shape[1] == 1 else x
+
+    with pytest.raises(UnsupportedError, match=r"test_sizes.py:\d+: .*with N=3, T=1 eager gives"):
+        oarlock.capture(model, (torch.randn(1, 4, 8),), dynamic={"x": {0: "N", 1: "T"}})
+
+
+def test_slices_from_the_end():
+    same_as_eager(lambda x: x[:, -3:].sum(1), dynamic={0: "N", 1: "T"}, sizes=[(1, 2), (2, 5)])
+    same_as_eager(lambda x: x[:, :-1], dynamic={0: "N", 1: "T"}, sizes=[(1, 2), (2, 5)])
+
+
+def test_a_table_read_from_its_end_narrows_the_range():
+    table = torch.randn(16, 8)
+
+    def model(x):
+        return x + table[max(0, table.shape[0] - x.shape[1]) :]
+
+    program = same_as_eager(model, dynamic={0: "N", 1: "T"})
+    assert program.dims["T"].bounds() == (1, 16)
+
+
+def test_bounds_of_slices_that_are_tensors():
+    def model(x):
+        half = torch.tensor(min(x.shape[1], 6)) // 2
+        return x[:, half : half + 1] * half
+
+    same_as_eager(model)

@@ -113,3 +113,12 @@ def attention(
         raise NotImplementedError(f"attention of rank {q.rank}")
     operands = (q, k, v) if mask is None else (q, k, v, mask)
     return b.fit(b.attention(*operands, scale=scale, causal=causal), b.type)
+
+
+@lift("aten._grouped_mm.default")
+def grouped_mm(
+    b: Lifter, x: Value, w: Value, offs: Value | None = None, bias: Any = None, out_dtype: Any = None
+) -> Value:  # fmt: skip
+    if offs is None or bias is not None or x.rank != 2 or w.rank != 3:
+        raise NotImplementedError("a grouped product other than x[S, K], w[E, K, N], offs[E]")
+    return b.grouped_matmul(x, w, offs)

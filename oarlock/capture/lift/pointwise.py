@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oarlock.capture.lift.registry import LIFTS, Lifter, lift
-from oarlock.ir import Value, bool_, f32
+from oarlock.ir import Dim, Value, bool_, f32
 
 _FLOAT_UNARY = [
     "exp",
@@ -136,7 +136,11 @@ def masked_fill(b: Lifter, x: Value, mask: Value, value: Any) -> Value:
 
 @lift("aten.clamp.default", "aten.hardtanh.default", "aten.clip.default")
 def clamp(b: Lifter, x: Value, min: Any = None, max: Any = None) -> Value:
-    return b.clamp(b.to(x, b.type.dtype), low=min, high=max)
+    x = b.to(x, b.type.dtype)
+    if isinstance(min, (Dim, Value)) or isinstance(max, (Dim, Value)):
+        x = x if min is None else b.maximum(x, b.to(min, x.dtype))
+        return x if max is None else b.minimum(x, b.to(max, x.dtype))
+    return b.clamp(x, low=min, high=max)
 
 
 @lift("aten.relu6.default")
