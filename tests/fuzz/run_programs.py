@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import oarlock.codegen.lower  # noqa: F401  before the processes fork
 from oarlock.evaluate import evaluate
@@ -281,10 +282,11 @@ def fuzz(
 ) -> Tally:
     """Check programs ``seed`` to ``seed + count``."""
     total = Tally()
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault("OARLOCK_CFLAGS", FLAGS)
-        os.environ["OARLOCK_CACHE_DIR"] = cache
-        os.environ.setdefault("OARLOCK_CACHE_BYTES", str(256 << 20))
+    with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as environment:
+        flags = os.environ.get("OARLOCK_CFLAGS") or FLAGS
+        environment.setenv("OARLOCK_CFLAGS", flags)
+        environment.setenv("OARLOCK_CACHE_DIR", cache)
+        environment.setenv("OARLOCK_CACHE_BYTES", str(256 << 20))
         start = time.perf_counter()
         for tally in run_units(plan_units(seed, count, size, targets), jobs, with_passes):
             total.add(tally)
