@@ -250,14 +250,13 @@ class Recorder(TorchDispatchMode):
         if name in (COMPLEX if is_complex else LIFTS):
             return self.lifted(name, args, kwargs, leaves)
         if expansion(func) is not None and name not in self.expanding:
-            mark = (len(self.graph.nodes), len(self.problems), len(self.shapes.env.decisions))
+            mark = (len(self.problems), len(self.shapes.env.decisions))
             try:
                 return self.expanded(name, args, kwargs, leaves)
             except NotImplementedError:
                 if not aten_call.can_call(func):
                     raise
-            del self.graph.nodes[mark[0] :], self.problems[mark[1] :]
-            del self.shapes.env.decisions[mark[2] :]
+            del self.problems[mark[0] :], self.shapes.env.decisions[mark[1] :]
         return self.called(func, args, kwargs, leaves)
 
     def lifted(

@@ -122,7 +122,7 @@ def call_on_arrays(
     Raises: UnsupportedError without torch or for an op that is not run; InputError when it fails.
     """
     torch = _torch(target)
-    tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in arrays]
+    tensors = [torch.from_numpy(np.asarray(x, order="C")) for x in arrays]
     results = _run(torch, target, template, tensors)
     return tuple(
         x.to(torch.float32).numpy() if x.dtype is torch.bfloat16 else x.numpy() for x in results

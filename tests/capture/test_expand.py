@@ -37,3 +37,26 @@ def test_equal_to_eager(name):
 def test_an_expansion_that_contains_itself_is_called():
     program = oarlock.capture(torch.special.zeta, (Y.abs() + 2, X.abs() + 4))
     assert [n.name for n in program.graph.nodes] == ["aten_call"]
+
+
+@pytest.mark.parametrize("function", [torch.nextafter, torch.igamma])
+def test_scalars_through_pytorch(function):
+    x, y = torch.tensor(1.5), torch.tensor(2.5)
+    program = oarlock.capture(lambda x, y: function(x, y), (x, y))
+    assert oarlock.evaluate(program, x.numpy(), y.numpy()) == function(x, y).numpy()
+
+
+def test_a_cell_whose_weights_are_used_at_every_step():
+    torch.manual_seed(0)
+    cell = torch.nn.GRUCell(3, 4)
+
+    def model(x):
+        h = x.new_zeros(x.shape[0], 4)
+        for t in range(3):
+            h = cell(x[:, t], h)
+        return h
+
+    program = oarlock.capture(model, (torch.randn(1, 3, 3),), dynamic={"x": {0: "N"}})
+    x = torch.randn(2, 3, 3)
+    expected = model(x).detach().numpy()
+    np.testing.assert_allclose(oarlock.evaluate(program, x.numpy()), expected, atol=2**-20)
