@@ -32,6 +32,10 @@ from oarlock.ir.types import bool_, f32, f64
 THREAD_WORK = 1 << 18  # multiply-adds worth a thread
 LIKELY = 128  # a symbolic length
 NEVER = float("-inf")
+LOWEST = {
+    "f32": -3.4028234663852886e38,
+    "f64": -1.7976931348623157e308,
+}  # a row that sees nothing: 0
 
 
 class AttentionMaker:
@@ -283,7 +287,9 @@ class _Attention:
             highest = body.variable("highest", L.const(NEVER, self.dtype, lanes))
             with body.loop("s", L.icon(0), end, lanes) as s:
                 body.assign(highest, L.maximum(L.load(self.scores, row + s, lanes), highest))
-            most = L.splat(body.let("most", L.across("max", highest)), lanes)
+            lowest = L.const(LOWEST[self.dtype.name], self.dtype)
+            most = body.let("most", L.maximum(L.across("max", highest), lowest))
+            most = L.splat(most, lanes)
             total = body.variable("total", L.const(0, self.dtype, lanes))
             with body.loop("s", L.icon(0), end, lanes) as s:
                 shifted = L.load(self.scores, row + s, lanes) - most
@@ -294,7 +300,7 @@ class _Attention:
                 with body.loop("s", end, limit) as s:
                     body.store(self.scores, row + s, L.const(0, self.dtype))
             one = L.const(1, self.dtype)
-            body.store(self.inverse, r, one / L.across("sum", total))
+            body.store(self.inverse, r, one / L.maximum(L.across("sum", total), one))
 
     def _apply_mask(self, row: L.Expr, stop: L.Expr) -> None:
         assert self.mask is not None
