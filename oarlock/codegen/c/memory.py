@@ -271,6 +271,7 @@ def _large_rest(p: Prelude, type: L.CType, name: str) -> str:
     lines = [
         "uint64_t high = 0, low = 0;",
         "if (!(x - x == 0)) return x - x;",
+        "if (x > -0x1p-10 && x < 0x1p-10) return 0;",
         f"{p.require('turns', type)}(x, &high, &low);",
         "high = (high << 2) | (low >> 62);",
         "low <<= 2;",
@@ -293,6 +294,7 @@ def _large_quadrant(p: Prelude, type: L.CType, name: str) -> str:
     lines = [
         "uint64_t high = 0, low = 0;",
         "if (!(x - x == 0)) return 0;",
+        "if (x > -0x1p-10 && x < 0x1p-10) return 0;",
         f"{p.require('turns', type)}(x, &high, &low);",
         "const double k = (double)((high >> 62) + ((high >> 61) & 1));",
         "return x < 0 ? -k : k;",
