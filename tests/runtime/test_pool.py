@@ -22,7 +22,7 @@ DRIVER = r"""
 
 enum { N = 1000 };
 static int32_t count[N];
-static int32_t seen[64];
+static int32_t seen[64]; /* parts of each thread */
 
 static int32_t item(const ol_ctx *c, int64_t begin, int64_t end, int32_t tid) {
   (void)c;
@@ -48,17 +48,28 @@ static int32_t outer(const ol_ctx *c, int64_t begin, int64_t end, int32_t tid) {
   return OL_OK;
 }
 
-static void cover(ol_pool *pool, int64_t extent, int64_t grain, int32_t threads) {
+static void cover(ol_pool *pool, int64_t extent, int64_t grain, int32_t parts) {
   memset(count, 0, sizeof count);
   memset(seen, 0, sizeof seen);
   CHECK(ol_pool_run(pool, item, NULL, extent, grain) == OL_OK);
   int32_t used = 0;
   for (int i = 0; i < N; i++) CHECK(count[i] == (i < extent));
-  for (int i = 0; i < 64; used += seen[i++]) CHECK(seen[i] <= 1);
-  CHECK(used == threads);
+  for (int i = 0; i < 64; used += seen[i++]) CHECK(i < 1 || seen[i] <= 1);
+  CHECK(used == parts);
+}
+
+/* Workers that never get a core delay nothing. */
+static void starve(void) {
+  ol_worker workers[2];
+  memset(workers, 0, sizeof workers);
+  ol_pool pool = {3, getpid(), 1000, 0, 0, workers};
+  cover(&pool, N, 1, 3);
+  CHECK(seen[0] == 3);
+  CHECK(ol_pool_run(&pool, failing, NULL, N, 1) == OL_INDEX);
 }
 
 int main(void) {
+  starve();
   for (int round = 0; round < 3; round++) {
     int64_t spin = round == 0 ? 0 : round == 1 ? 100000 : 1000;
     for (int32_t threads = 1; threads <= 5; threads++) {

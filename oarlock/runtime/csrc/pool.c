@@ -1,7 +1,9 @@
 /* Threads that share the items of one kernel: a static partition, spin, then park.
  *
- * Every worker has a mailbox of its own, so that a kernel with few items wakes few workers.
- * A pool serves one run at a time; a second caller, and a forked child, run serially.
+ * Every worker has a mailbox of its own, so that a kernel with few items wakes few workers, and a
+ * part finds the caches of the thread that had it before.  Whoever empties the mailbox runs the
+ * part: the caller, done with its own, takes those that no worker has begun, so that a worker
+ * without a core delays nothing.  A pool serves one run at a time; a second caller, and a forked child, run serially.
  *
  * Linux.  The few functions of libc are declared here and sleeping is a raw futex, because a
  * compiler that links no libc (ziglang with -nostdlib: 0.1 s instead of 5) brings no headers. */
@@ -17,6 +19,7 @@ typedef struct {
 extern int clock_gettime(int clock, ol_time *t);
 extern long syscall(long number, ...);
 extern int getpid(void);
+extern int sched_yield(void);
 extern int posix_memalign(void **memory, size_t alignment, size_t bytes);
 extern void free(void *memory);
 extern int pthread_create(unsigned long *thread, const void *attributes, void *(*main)(void *),
@@ -34,6 +37,7 @@ extern int pthread_join(unsigned long thread, void **result);
 #define FUTEX_WAKE_PRIVATE 129
 #define MONOTONIC 1
 
+#define POLLS 64 /* between offers of the core: 1 to 3 us */
 #define LINE 128 /* bytes; two cache lines, against adjacent-line prefetch */
 
 typedef struct {
@@ -41,11 +45,12 @@ typedef struct {
   const ol_ctx *ctx;
   int64_t extent;
   int32_t parts;
+  _Atomic int32_t left;   /* parts that are not finished */
   _Atomic int32_t status; /* of the first part that failed */
 } ol_job;
 
 typedef struct {
-  _Alignas(LINE) _Atomic(ol_job *) job; /* NULL: idle */
+  _Alignas(LINE) _Atomic(ol_job *) job; /* NULL: nothing to begin */
   _Atomic int32_t parked;
   int32_t index; /* 1.. ; the caller is part 0 */
   struct ol_pool *pool;
@@ -77,6 +82,22 @@ static int64_t now_ns(void) {
   return (int64_t)t.seconds * 1000000000 + t.nanoseconds;
 }
 
+typedef struct {
+  int64_t deadline;
+  int32_t turns;
+} ol_spin;
+
+/* One turn of at most spin_ns; false when time is up.
+ * Now and then whoever shares the core goes first: it may be the thread that is waited for. */
+static int spins(ol_spin *s, int64_t spin_ns) {
+  relax();
+  if (++s->turns % POLLS) return 1;
+  sched_yield();
+  int64_t now = now_ns();
+  if (!s->deadline) s->deadline = now + spin_ns;
+  return now < s->deadline;
+}
+
 /* Sleeps while *flag is 1; may return early. */
 static void sleep_on(_Atomic int32_t *flag) { syscall(SYS_FUTEX, flag, FUTEX_WAIT_PRIVATE, 1, NULL); }
 
@@ -85,29 +106,35 @@ static void wake(_Atomic int32_t *flag) {
   if (atomic_load(flag) && atomic_exchange(flag, 0)) syscall(SYS_FUTEX, flag, FUTEX_WAKE_PRIVATE, 1);
 }
 
-static void run_part(ol_job *job, int32_t part) {
+/* The job is gone once its last part is finished. */
+static void run_part(ol_job *job, int32_t part, int32_t tid) {
   int64_t begin = job->extent / job->parts * part, rest = job->extent % job->parts;
   int64_t count = job->extent / job->parts + (part < rest);
   begin += part < rest ? part : rest;
-  int32_t status = job->fn(job->ctx, begin, begin + count, part);
+  int32_t status = job->fn(job->ctx, begin, begin + count, tid);
   if (status != OL_OK) {
     int32_t none = OL_OK;
     atomic_compare_exchange_strong(&job->status, &none, status);
   }
+  atomic_fetch_sub(&job->left, 1);
 }
 
-/* The next job: spins for spin_ns, then sleeps. */
+/* The job in the mailbox, which is empty now; NULL when another took it. */
+static ol_job *take(ol_worker *w) {
+  if (!atomic_load(&w->job)) return NULL;
+  return atomic_exchange(&w->job, NULL);
+}
+
+/* The next job, taken: spins for spin_ns, then sleeps. */
 static ol_job *await_job(ol_worker *w) {
   ol_job *job;
-  int64_t deadline = now_ns() + w->pool->spin_ns;
-  for (int32_t i = 1;; i++) {
-    if ((job = atomic_load_explicit(&w->job, memory_order_acquire))) return job;
-    relax();
-    if (i % 64 == 0 && now_ns() > deadline) break;
-  }
+  ol_spin spin = {0, 0};
+  do {
+    if ((job = take(w))) return job;
+  } while (spins(&spin, w->pool->spin_ns));
   for (;;) {
     atomic_store(&w->parked, 1);
-    if ((job = atomic_load(&w->job))) break;
+    if ((job = take(w))) break;
     sleep_on(&w->parked);
   }
   atomic_store(&w->parked, 0);
@@ -119,8 +146,7 @@ static void *worker_main(void *argument) {
   for (;;) {
     ol_job *job = await_job(w);
     if (job == &stop_job) return NULL;
-    run_part(job, w->index);
-    atomic_store(&w->job, NULL);
+    run_part(job, w->index, w->index);
     wake(&w->pool->waiting);
   }
 }
@@ -130,18 +156,14 @@ static void post(ol_worker *w, ol_job *job) {
   wake(&w->parked);
 }
 
-static void await_worker(ol_pool *pool, ol_worker *w) {
-  int64_t deadline = 0;
-  for (int32_t i = 1;; i++) {
-    if (!atomic_load_explicit(&w->job, memory_order_acquire)) return;
-    relax();
-    if (i % 64) continue;
-    if (!deadline) deadline = now_ns() + pool->spin_ns;
-    if (now_ns() > deadline) break;
-  }
+static void await_parts(ol_pool *pool, ol_job *job) {
+  ol_spin spin = {0, 0};
+  do {
+    if (!atomic_load_explicit(&job->left, memory_order_acquire)) return;
+  } while (spins(&spin, pool->spin_ns));
   for (;;) {
     atomic_store(&pool->waiting, 1);
-    if (!atomic_load(&w->job)) break;
+    if (!atomic_load(&job->left)) break;
     sleep_on(&pool->waiting);
   }
   atomic_store(&pool->waiting, 0);
@@ -157,10 +179,12 @@ int32_t ol_pool_run(ol_pool *pool, ol_item_fn fn, const ol_ctx *ctx, int64_t ext
   if (extent <= 0) return OL_OK;
   if (parts < 2 || pool->owner != getpid() || atomic_exchange(&pool->busy, 1))
     return fn(ctx, 0, extent, 0);
-  ol_job job = {fn, ctx, extent, parts, OL_OK};
+  ol_job job = {fn, ctx, extent, parts, parts, OL_OK};
   for (int32_t i = 0; i + 1 < parts; i++) post(&pool->workers[i], &job);
-  run_part(&job, 0);
-  for (int32_t i = 0; i + 1 < parts; i++) await_worker(pool, &pool->workers[i]);
+  run_part(&job, 0, 0);
+  for (int32_t i = 0; i + 1 < parts; i++)
+    if (take(&pool->workers[i])) run_part(&job, i + 1, 0);
+  await_parts(pool, &job);
   atomic_store(&pool->busy, 0);
   return atomic_load(&job.status);
 }
