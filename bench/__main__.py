@@ -20,6 +20,8 @@ from rich.table import Table
 from bench.models import CASES, Case
 from bench.peers import PEERS
 
+WIDTH = 120  # columns; a narrow terminal would break the figures
+
 
 @click.command()
 @click.option("--only", multiple=True, help="Substring of a model's name; repeatable.")
@@ -40,7 +42,7 @@ def main(
                 progress.update(task, description=f"{case.name}, {count} threads")
                 rows.append(measure(case, peers, count, rounds))
                 progress.advance(task)
-    Console().print(table(rows, peers))
+    Console(width=WIDTH).print(table(rows, peers))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
     print(out)
@@ -56,8 +58,13 @@ def measure(case: Case, peers: tuple[str, ...], threads: int, rounds: int) -> di
     row: dict[str, Any] = {"model": case.name, "threads": threads, "rounds": rounds, "setup_s": {}}
     for name in peers:
         start = time.perf_counter()
-        calls[name] = PEERS[name](model, args, threads)
-        calls[name]()
+        try:
+            call = PEERS[name](model, args, threads)
+            call()
+        except Exception as error:  # a peer's failure is a result, ours too
+            row[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
+            continue
+        calls[name] = call
         row["setup_s"][name] = time.perf_counter() - start
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -99,12 +106,16 @@ def table(rows: list[dict[str, Any]], peers: tuple[str, ...]) -> Table:
         shown.add_column(name, justify="left" if name == "model" else "right")
     for row in rows:
         ours = row.get("oarlock", {}).get("best_ms")
-        cells = [
-            f"{row[p]['best_ms']:.2f}" + (f" ({row[p]['best_ms'] / ours:.2f})" if ours else "")
-            for p in peers
-        ]
+        cells = (_cell(row[peer], ours) for peer in peers)
         shown.add_row(row["model"], str(row["threads"]), *cells)
     return shown
+
+
+def _cell(result: dict[str, Any], ours: float | None) -> str:
+    if "error" in result:
+        return "failed"
+    best = result["best_ms"]
+    return f"{best:.2f}" + (f" ({best / ours:.2f})" if ours else "")
 
 
 if __name__ == "__main__":
