@@ -37,7 +37,7 @@ extern int pthread_join(unsigned long thread, void **result);
 #define FUTEX_WAKE_PRIVATE 129
 #define MONOTONIC 1
 
-#define POLLS 64 /* between offers of the core: 1 to 3 us */
+#define POLLS 512 /* between offers of the core: about 10 us */
 #define LINE 128 /* bytes; two cache lines, against adjacent-line prefetch */
 
 typedef struct {
