@@ -3,14 +3,15 @@
 Items are (batch, head, block of queries), blocks innermost.  The keys of a head are packed once per
 thread as panels of transposed columns; a block of queries, scaled, is multiplied into a row of scores
 per query; the softmax runs over whole rows, and the values are read in place as the next product's B.
-Blocks of a causal attention stop at their last position.  Scores never go to memory as a tensor.
+Blocks of a causal attention stop at their last position.  A single query, as in decoding with a
+cache of keys, reads the keys in place instead: a dot product each.  Scores never go to memory as a tensor.
 Source: Dao et al., "FlashAttention" (2022), for the order of loops; rows here are whole, so that no
 sum is rescaled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +32,7 @@ from oarlock.ir.types import bool_, f32, f64
 
 THREAD_WORK = 1 << 18  # multiply-adds worth a thread
 LIKELY = 128  # a symbolic length
+MOST_VECTORS = 16  # of a query in registers
 NEVER = float("-inf")
 LOWEST = {
     "f32": -3.4028234663852886e38,
@@ -139,6 +141,9 @@ class _Attention:
         if self.copies_values:
             wide = -(-self.width // self.lanes) * self.lanes
             self.copied = self._scratch("values", wide * self.keys)
+        key_at = self._place(self.k, "_b", "_g", "_s", "_d")[1]
+        self.dots = self.depth % self.lanes == 0 and self.depth <= MOST_VECTORS * self.lanes
+        self.dots = self.dots and L.stride_of(key_at, "_d") == 1
         self.tile = self.body.array("tile", self.dtype, max(self.heights) * columns)
         self.inverse = self.body.array("inverse", self.dtype, max(self.heights))
         self.zeros = L.Pointer("zeros", self.dtype, "local")
@@ -167,16 +172,32 @@ class _Attention:
         head = body.let("head", L.binary("div", place, shared))
         with body.if_(L.compare("ne", self.seen, head)):
             body.assign(self.seen, head)
-            self._pack_keys()
+            self._either(None, self._pack_keys)
             if self.copies_values:
                 self._copy_values()
         limit = L.index(self.keys)
         if self.causal:
             limit = body.let("limit", L.minimum(limit, top + here))
         self._copy_queries(top, here)
-        self._score(here, limit)
+        self._either(lambda: self._score_one(limit), lambda: self._score(here, limit))
         self._softmax(top, here, limit)
         self._weigh(top, here, limit)
+
+    def _either(self, one: Callable[[], None] | None, many: Callable[[], None]) -> None:
+        """``one`` for a single query whose keys are rows of whole vectors, else ``many``."""
+        if self.queries == 1 and self.dots:
+            if one is not None:
+                one()
+        elif bounds(self.queries)[0] > 1 or not self.dots:
+            many()
+        else:
+            with self.body.if_(L.compare("ne", L.index(self.queries), 1)):
+                self.e.enter()
+                many()
+            if one is not None:
+                with self.body.else_():
+                    self.e.enter()
+                    one()
 
     def _bind(self, name: str, value: L.Expr) -> None:
         if isinstance(self.at[name], Dim):
@@ -268,6 +289,18 @@ class _Attention:
                 L.Address(self.scores, p * columns), L.index(self.pitch), L.icon(self.depth),
             )  # fmt: skip
             self._call(self.micro, here, arguments)
+
+    def _score_one(self, limit: L.Expr) -> None:
+        """``scores[0, s] = query . key[s]`` with every key read once, in place."""
+        source, at = self._place(self.k, "_b", "_g", "_s", "_d")
+        steps = range(0, self.depth, self.lanes)
+        query = [self.body.let("q", L.load(self.query, L.icon(step), self.lanes)) for step in steps]
+        with self._loop("_s", L.icon(0), limit) as s:
+            base = self.body.let("at", L.index(at, {**self.e.env, "_d": L.icon(0)}))
+            total = L.const(0, self.dtype, self.lanes)
+            for step, part in zip(steps, query):
+                total = total + part * L.load(source, base + step, self.lanes)
+            self.body.store(self.scores, s, L.across("sum", total))
 
     def _call(self, micro: M.Micro, here: L.Expr, arguments: M.Arguments) -> None:
         for helper in M.call(self.body, micro, self.heights, here, arguments):
