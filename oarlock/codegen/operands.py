@@ -30,11 +30,22 @@ def through_views(value: Value, index: Index, space: Space) -> tuple[Value, Size
 
 def memory_of(value: Value) -> Value:
     """The memory that ``through_views`` finds for any index of whole axes."""
+    return _whole(value)[1]
+
+
+def is_dense(value: Value) -> bool:
+    """Its elements lie in its memory as they would in memory of its own."""
+    index, _, at = _whole(value)
+    return at == linear(index, value.shape)
+
+
+def _whole(value: Value) -> tuple[Index, Value, Size]:
+    """An index of whole axes, the memory and the position there."""
     space = Space()
     index = tuple(
         0 if n == 1 else space.symbol(f"_v{k}", n) for k, n in enumerate(value.shape)
     )  # fmt: skip
-    return through_views(value, index, space)[0]
+    return index, *through_views(value, index, space)
 
 
 def operands_of(node: Node) -> Sequence[Value]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from oarlock.codegen.fuse import Group
-from oarlock.codegen.indexing import broadcast, linear
+from oarlock.codegen.indexing import Index, Space, broadcast, linear
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels import ConstantOf
 from oarlock.codegen.kernels.gemm_nest import GemmNest, Product
+from oarlock.codegen.operands import is_dense, memory_of, through_views
 from oarlock.codegen.target import Target
 from oarlock.ir import Dim, Size, Value
 from oarlock.ir.dim import product
@@ -43,9 +44,10 @@ class Linear:
 
 
 class MatMul:
-    """``a @ b``; the rows of a are one axis when b has no batch."""
+    """``a @ b``; the rows of a are one axis when b has no batch and a is dense in memory."""
 
     takes_epilogue = True
+    reads_views = True
 
     def accepts(self, node: Node, target: Target) -> bool:
         """Floats."""
@@ -56,26 +58,39 @@ class MatMul:
         assert group.anchor is not None
         a, b = group.anchor.inputs
         y = group.anchor.output
-        depth, columns = a.shape[-1], b.shape[-1]
+        depth, columns, heads = a.shape[-1], b.shape[-1], y.shape[:-2]
         numbers = constant(b)
-        heads = y.shape[:-2]
-        if a.shape[:-2] == heads and all(n == 1 for n in b.shape[:-2]):
-            flat = None if numbers is None else numbers.reshape(b.shape[-2:])  # type: ignore
-            p = Product(
-                y, (), y.shape[:-1], columns, depth, a, M * depth + K, b, K * columns + N, flat
-            )
+        is_shared = a.shape[:-2] == heads and all(n == 1 for n in b.shape[:-2])
+        if is_shared and is_dense(a):
+            batch, rows, left = (), y.shape[:-1], (memory_of(a), M * depth + K)
+            numbers = None if numbers is None else numbers.reshape(b.shape[-2:])
         else:
-            p = Product(
-                y, heads, (y.shape[-2],), columns, depth,
-                a, _position(a, heads, M, K), b, _position(b, heads, K, N), numbers,
-            )  # fmt: skip
-        return GemmNest(group, target, p).build()
+            batch, rows, left = heads, (y.shape[-2],), _place(a, heads, M, K)
+        right = _place(b, batch, K, N) if numbers is None else (b, _position(b, batch, K, N))
+        return GemmNest(
+            group, target, Product(y, batch, rows, columns, depth, *left, *right, numbers)
+        ).build()
+
+
+def _place(value: Value, heads: tuple[Size, ...], row: Dim, column: Dim) -> tuple[Value, Size]:
+    """The memory of a batched operand and the position of an element in it."""
+    space = Space()
+    index = tuple(
+        space.symbol(next(iter(i.symbols())), n) if isinstance(i, Dim) else i
+        for i, n in zip(_symbols(value, heads, row, column), value.shape)
+    )
+    return through_views(value, index, space)
 
 
 def _position(value: Value, heads: tuple[Size, ...], row: Dim, column: Dim) -> Size:
     """The position of an element of a batched operand."""
+    return linear(_symbols(value, heads, row, column), value.shape)
+
+
+def _symbols(value: Value, heads: tuple[Size, ...], row: Dim, column: Dim) -> Index:
+    """The index of an element: ``_b0, ..`` over the batch, 0 where it is shared."""
     symbols = tuple(0 if n == 1 else Dim(f"_b{i}", 0) for i, n in enumerate(heads))
-    return linear(broadcast((*symbols, row, column), value.shape), value.shape)
+    return broadcast((*symbols, row, column), value.shape)
 
 
 def _bias(bias: Value | None, constant: ConstantOf) -> tuple[Value | None, np.ndarray | None]:

@@ -1,0 +1,84 @@
+"""Products whose operands are views: read in place, equal to the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import oarlock.ops  # noqa: F401  fills the registry
+from oarlock.evaluate import evaluate
+from oarlock.ir import Builder, Dim, Program, TensorType, f32
+from oarlock.runtime.predictor import Predictor
+
+N = Dim("N", 1, 64)
+
+
+def transposed_b(b, n):
+    x, y = (b.input(TensorType(f32, (2, n, 37)), k) for k in "xy")
+    return b.matmul(x, b.transpose(y, perm=(0, 2, 1)))
+
+
+def transposed_a(b, n):
+    x, y = (b.input(TensorType(f32, (2, 37, n)), k) for k in "xy")
+    return b.matmul(b.transpose(x, perm=(0, 2, 1)), y)
+
+
+def transposed_a_by_weights(b, n):
+    x = b.input(TensorType(f32, (3, 37, n)), "x")
+    return b.matmul(b.transpose(x, perm=(0, 2, 1)), b.input(TensorType(f32, (37, 19)), "w"))
+
+
+def heads(b, n):
+    """Queries by keys, each a slice of one projection with its heads split."""
+    x = b.input(TensorType(f32, (2, n, 3 * 40)), "x")
+    q, k = (
+        b.reshape(
+            b.slice(x, starts=(0, 0, i * 40), stops=(2, n, i * 40 + 40), steps=(1, 1, 1)),
+            shape=(2, n, 5, 8),
+        )
+        for i in range(2)
+    )
+    return b.matmul(b.transpose(q, perm=(0, 2, 1, 3)), b.transpose(k, perm=(0, 2, 3, 1)))
+
+
+def shared_b(b, n):
+    x = b.input(TensorType(f32, (4, 3, n, 16)), "x")
+    y = b.input(TensorType(f32, (3, 21, 16)), "y")
+    return b.matmul(x, b.transpose(y, perm=(0, 2, 1)))
+
+
+def dense_rows(b, n):
+    """A reshape leaves the rows one axis."""
+    x = b.reshape(b.input(TensorType(f32, (n, 6, 5)), "x"), shape=(n, 2, 15))
+    return b.matmul(x, b.transpose(b.input(TensorType(f32, (33, 15)), "w"), perm=(1, 0)))
+
+
+def every_other_row(b, n):
+    x = b.input(TensorType(f32, (2, 9, 12)), "x")
+    y = b.input(TensorType(f32, (2, 12, n)), "y")
+    cut = b.slice(x, starts=(0, 0, 1), stops=(2, 9, 12), steps=(1, 2, 1))
+    return b.matmul(cut, b.slice(y, starts=(0, 1, 0), stops=(2, 12, n), steps=(1, 1, 1)))
+
+
+CASES = [
+    transposed_b, transposed_a, transposed_a_by_weights, heads, shared_b, dense_rows,
+    every_other_row,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("size, target", [(N, "native"), (33, "native"), (1, "avx2"), (7, "plain")])
+def test_views(case, size, target):
+    b = Builder()
+    b.graph.outputs = [b.mul(case(b, size), 0.5)]
+    program = Program(b.graph, {}, {"N": N} if size is N else {})
+    predictor = Predictor(program, target=target, threads=2)
+    assert all("matmul" in s.ops or s.ops == "const + mul" for s in predictor.report().nodes)
+    for n in (1, 2, 35) if size is N else (size,):
+        env = {"N": n}
+        rng = np.random.default_rng(n)
+        shapes = [v.type.concrete(env).shape for v in program.graph.inputs]
+        arrays = [rng.normal(size=s).astype(np.float32) for s in shapes]
+        expected = evaluate(program, *arrays)
+        most = 40 * 5.0 * 5.0  # K products of values below 5
+        np.testing.assert_allclose(predictor(*arrays), expected, rtol=0, atol=40 * most * 2**-24)
