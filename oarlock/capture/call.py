@@ -236,7 +236,10 @@ class ExampleCall:
                 hook.remove()
 
     def refuse(self, recorder: Recorder) -> list[Exceptional]:
-        """The sizes to try.  Raises: UnsupportedError with all problems."""
+        """The sizes to try.  Raises: Narrowed; UnsupportedError with all problems."""
+        found = recorder.shapes.widest() if not recorder.problems else None
+        if found is not None:
+            raise Narrowed(*found)
         decisions, exceptional = recorder.shapes.refused()
         refuse(list(dict.fromkeys([*recorder.problems, *decisions])))
         return exceptional

@@ -111,7 +111,7 @@ def differing_sizes(
     """The decisions that change the result at a size for which the code decides otherwise."""
     program = recording.program
     lowest = {name: dim.bounds()[0] for name, dim in program.dims.items()}
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     tried: dict[tuple, bool] = {}
     for exception in recording.exceptional:
         for others in (_sizes(program, OTHER_SIZES), lowest):
@@ -120,8 +120,8 @@ def differing_sizes(
             if key not in tried:
                 tried[key] = _agrees_at(recording, fn, args, kwargs, env)
             if not tried[key]:
-                found[f"{exception.why}; with {_show(env)} eager gives something else"] = None
-    return list(found)
+                found.setdefault(exception.why, f"with {_show(env)} eager gives something else")
+    return [f"{why}; {where}" for why, where in found.items()]
 
 
 def _agrees_at(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat)
@@ -144,6 +145,17 @@ def _unary(plain: Callable[..., Any], symbolic: Callable[..., Any]) -> Callable[
     return call
 
 
+def _decided(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """``plain`` with conditions on sizes, such as ``causal=T > 1``, as the truth that they have."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(bool(x) if isinstance(x, torch.SymBool) else x for x in args)
+        truths = {k: bool(x) for k, x in kwargs.items() if isinstance(x, torch.SymBool)}
+        return plain(*args, **{**kwargs, **truths})
+
+    return call
+
+
 @contextmanager
 def symbolic_python() -> Iterator[None]:
     """``max``, ``min`` and functions of ``math`` keep symbolic sizes symbolic."""
@@ -152,6 +164,11 @@ def symbolic_python() -> Iterator[None]:
         (builtins, "min", _extreme(min, torch.sym_min)),
         (math, "ceil", _unary(math.ceil, lambda x: x.__ceil__())),
         (math, "floor", _unary(math.floor, lambda x: x.__floor__())),
+        (
+            functional,
+            "scaled_dot_product_attention",
+            _decided(functional.scaled_dot_product_attention),
+        ),
     ]
     for name in _MATH:
         symbolic = getattr(torch, f"_sym_{name}", None) or getattr(torch, f"sym_{name}", None)

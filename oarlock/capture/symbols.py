@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -197,25 +198,61 @@ def linear_bound(condition: Any, dims: Dims) -> tuple[str, int | None, int | Non
 
 def exceptions(condition: Any, dims: Dims, limit: int) -> tuple[str, list[int]] | None:
     """The dim, and its few admissible values for which ``condition`` is false; None when unknown."""
-    if isinstance(condition, sympy.Ne):
-        line = _line(condition.lhs - condition.rhs, dims)
-        if line is None:
-            return None
-        name, slope, start = line
-        return (name, [-start // slope]) if start % slope == 0 else (name, [])
-    found = linear_bound(condition, dims)
+    found = _ends(condition, dims)
     if found is None:
         return None
-    name, low, high = found
-    (atom,) = {atom for dim in dims.values() for atom in dim.atoms() if atom.name == name}
-    below = range(atom.low, min(low, atom.low + limit + 1)) if low is not None else range(0)
-    above = range(0)
-    if high is not None:
-        if atom.high is None:
-            return None
-        above = range(max(high + 1, atom.low), atom.high + 1)
-    values = [*below, *above]
-    return (name, values) if len(values) <= limit else None
+    atom, test, low, high = found
+    above = [] if high is None else range(high + 1, (atom.high or 0) + 1)
+    values = [n for n in [*range(atom.low, low), *above] if not test(n)]
+    return (atom.name, values) if len(values) <= limit else None
+
+
+def true_from(condition: Any, dims: Dims) -> tuple[str, int] | None:
+    """The dim, and its least value from which on ``condition`` is true; None when unknown."""
+    found = _ends(condition, dims)
+    return None if found is None or found[3] is not None else (found[0].name, found[2])
+
+
+_TESTS: dict[type, Callable[[int, int], bool]] = {
+    sympy.Ge: operator.ge, sympy.Gt: operator.gt, sympy.Le: operator.le, sympy.Lt: operator.lt,
+    sympy.Eq: operator.eq, sympy.Ne: operator.ne,
+}  # fmt: skip
+Ends = tuple[Dim, Callable[[int], bool], int, "int | None"]
+
+
+def _ends(condition: Any, dims: Dims) -> Ends | None:
+    """The dim that decides, the test of one value, and the range in which the test is proven.
+
+    Above the range (from ``low`` to the end when ``high`` is None) the dim has an end as well.
+    """
+    if type(condition) not in _TESTS:
+        return None
+    try:
+        difference = size_of(sympy.expand(condition.lhs - condition.rhs), dims)
+    except UserError:
+        return None
+    names = difference.symbols() if isinstance(difference, Dim) else set()
+    if len(names) != 1 or not isinstance(difference, Dim):
+        return None
+    (atom,) = {a for dim in dims.values() for a in dim.atoms() if a.name in names}
+    decide = _TESTS[type(condition)]
+
+    def test(n: int) -> bool:
+        return decide(difference.evaluate({atom.name: n}), 0)
+
+    last = SEARCHED if atom.high is None else min(atom.high, SEARCHED)
+    wrong = [n for n in range(atom.low, last + 1) if not test(n)]
+    low = wrong[-1] + 1 if wrong else atom.low
+    if low <= last and _holds_within(condition, dims, Dim(atom.name, low, atom.high)):
+        return atom, test, low, None
+    if atom.high is None or atom.high > SEARCHED or not wrong:
+        return None
+    return atom, test, atom.low, wrong[0] - 1
+
+
+def _holds_within(condition: Any, dims: Dims, dim: Dim) -> bool:
+    narrow = {s: d.substitute({dim.name: dim}) for s, d in dims.items()}
+    return holds(condition, {s: d for s, d in narrow.items() if isinstance(d, Dim)})
 
 
 def _line(expr: Any, dims: Dims) -> tuple[str, int, int] | None:

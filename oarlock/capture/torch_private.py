@@ -19,9 +19,18 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
     StatelessSymbolicContext,
 )
+from torch.nn.modules import transformer
 from torch.utils._python_dispatch import _disable_current_modes
 
-from oarlock.capture.symbols import comparisons, exceptions, holds, linear_bound, readable, size_of
+from oarlock.capture.symbols import (
+    comparisons,
+    exceptions,
+    holds,
+    linear_bound,
+    readable,
+    size_of,
+    true_from,
+)
 from oarlock.ir import Dim, Size
 
 LEAST_HINT = 7
@@ -31,7 +40,7 @@ _MATHS: dict[str, Callable[[Any, Any], Any]] = {
     "min": torch.sym_min,
     "max": torch.sym_max,
 }
-FEW = 4  # sizes that may decide otherwise when they then give the same
+FEW = 12  # sizes that may decide otherwise when they then give the same
 Decision = tuple[Any, str]  # a condition that was taken as true, and the line that asked
 
 
@@ -57,6 +66,7 @@ class Shapes:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=self.env)
         self.dims: dict[str, Dim] = {}
         self.hints: dict[str, int] = {}
+        self.examples: dict[str, int] = {}
         self.symbols: dict[sympy.Symbol, Dim] = {}
         self.symints: dict[str, torch.SymInt] = {}
 
@@ -69,6 +79,7 @@ class Shapes:
                 )
                 self.hints[atom.name] = wanted if atom.high is None else min(wanted, atom.high)
                 self.dims[atom.name] = Dim(atom.name, atom.low, atom.high)
+                self.examples[atom.name] = example if dim.is_symbol else atom.low
         return dim.evaluate(self.hints)
 
     def fake_input(
@@ -134,6 +145,21 @@ class Shapes:
             else:
                 tries += [Exceptional(found[0], value, why) for value in found[1]]
         return problems, list(dict.fromkeys(tries))
+
+    def widest(self) -> tuple[Dim, str] | None:
+        """A dim with the range in which a decision is always as recorded, and the line that decides.
+
+        Only small sizes are given up, and none that the example has.
+        """
+        for condition, source in self.env.decisions:
+            if holds(condition, self.symbols) or exceptions(condition, self.symbols, FEW):
+                continue
+            found = true_from(condition, self.symbols)
+            if found is not None and found[1] <= self.examples[found[0]]:
+                dim = self.within((*found, None))
+                if dim is not None:
+                    return dim, source
+        return None
 
     @contextmanager
     def assumptions(self) -> Iterator[list[Decision]]:
@@ -278,18 +304,30 @@ def symbolic_kernels() -> Iterator[None]:
         yield
 
 
+def _is_causal(mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """Whether the caller says that the mask is causal; its values are used all the same."""
+    return is_causal is True
+
+
 @contextmanager
 def whole_composites() -> Iterator[None]:
-    """``inference_mode``, where composites arrive whole, without the fused paths of ``nn``."""
+    """``inference_mode``, where composites arrive whole, without the fused paths of ``nn``.
+
+    A cache keyed by a symbolic size finds nothing; ``nn.Transformer`` looks into no mask.
+    """
+    swaps: list[tuple[Any, str, Any]] = [
+        (torch.SymInt, "__hash__", lambda size: id(size)),
+        (transformer, "_detect_is_causal_mask", _is_causal),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    hash_of_size = torch.SymInt.__hash__
-    torch.SymInt.__hash__ = lambda size: id(
-        size
-    )  # a cache keyed by a symbolic size finds nothing, and goes on
+    for owner, name, new in swaps:
+        setattr(owner, name, new)
     try:
         with torch.inference_mode():
             yield
     finally:
-        torch.SymInt.__hash__ = hash_of_size
+        for owner, name, old in before:
+            setattr(owner, name, old)
         torch.backends.mha.set_fastpath_enabled(enabled)

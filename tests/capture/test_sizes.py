@@ -122,6 +122,31 @@ def test_a_decision_is_tried_at_the_few_sizes_that_decide_otherwise():
     same_as_eager(causal, dynamic={0: "N", 1: "T"}, sizes=[(1, 1), (3, 1), (2, 4)])
 
 
+def test_a_truth_about_a_size_as_an_argument():
+    def causal(x):
+        y = torch.nn.functional.avg_pool1d(x.transpose(1, 2), 3).transpose(1, 2)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(y, y, y, is_causal=y.shape[1] > 1)
+
+    sizes = [(1, 3), (3, 5), (2, 6), (1, 40)]
+    same_as_eager(causal, (1, 30, 8), dynamic={0: "N", 1: "T"}, sizes=sizes)
+
+
+def test_small_sizes_that_decide_otherwise_are_given_up():
+    def model(x):
+        return x if x.shape[1] // 2 > 20 else x * 2
+
+    program = oarlock.capture(model, (torch.randn(1, 44, 8),), dynamic={"x": {0: "N", 1: "T"}})
+    assert program.dims["T"].bounds() == (42, None)
+    with pytest.raises(oarlock.errors.InputError, match=r"dim T is in \[42, inf\]"):
+        oarlock.evaluate(program, np.zeros((1, 41, 8), "f4"))
+    with pytest.raises(UnsupportedError, match="the code decides on T < 50"):
+        oarlock.capture(
+            lambda x: x if x.shape[1] < 50 else x * 2,
+            (torch.randn(1, 44, 8),), dynamic={"x": {1: "T"}},
+        )  # fmt: skip
+
+
 def test_a_size_that_gives_something_else_is_refused():
     def model(x):
         return x * 2 if x.shape[1] == 1 else x
