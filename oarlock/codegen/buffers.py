@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,9 @@ from oarlock.codegen.kernel import Constant
 from oarlock.ir import Program, Size, Value
 
 ALIGNMENT = 64
-Entry = dict[str, Any]  # bytes: an int or text over the dims; first, last: the steps it lives
+Entry = dict[str, Any]
+"""bytes: an int or text over the dims; first, last: the steps it lives; over, where it is stored in
+place: the buffer whose memory it takes over"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Buffers:
     constants: list[Constant] = field(default_factory=list)
     _of: dict[Value, int] = field(default_factory=dict)  # below 0: -1 - offset into the weights
     _offsets: dict[object, int] = field(default_factory=dict)
+    _over: list[tuple[int, int, int]] = field(default_factory=list)  # see store_over
     _top: int = 0
     _count: int = 0
 
@@ -70,6 +74,28 @@ class Buffers:
         for value in values:
             if not _is_param(value):
                 self._touch(self._of[value])
+
+    def store_over(self, pairs: Iterable[tuple[Value, Value]], reads: Iterable[Value]) -> None:
+        """A kernel of now may store the first of a pair over the second, see ``inplace``; ``reads``
+        is all that it reads."""
+        read = Counter(self._of.get(v) for v in reads)
+        for written, operand in pairs:
+            here, below = self._of[written], self._of.get(operand)
+            if here in self.arena and below in self.arena and read[below] == 1:
+                self._over.append((here, below, self.clock))
+
+    def _hosts(self) -> dict[int, int]:
+        """The buffers stored in place, with the first that had their memory."""
+        hosts: dict[int, int] = {}
+        taken: set[int] = set()
+        for here, below, clock in self._over:
+            new, old = self.arena[here], self.arena[below]
+            is_born, dies = new["first"] == clock, old["last"] == clock
+            is_free = here not in hosts and below not in taken
+            if is_free and is_born and dies and new["bytes"] == old["bytes"]:
+                hosts[here] = hosts.get(below, below)
+                taken.add(below)
+        return hosts
 
     def _touch(self, buffer: int) -> None:
         if buffer in self.arena:
@@ -110,7 +136,11 @@ class Buffers:
 
     def entries(self) -> list[Entry | None]:
         """By buffer; None is the caller's."""
-        return [self.arena.get(i) for i in range(self._count)]
+        over = {i: {"over": host} for i, host in self._hosts().items()}
+        return [
+            {**self.arena[i], **over.get(i, {})} if i in self.arena else None
+            for i in range(self._count)
+        ]
 
 
 def size_text(size: Size) -> int | str:

@@ -25,7 +25,7 @@ class Kernel:
 
     ``function.pointers`` lists the buffers in the order ``reads`` then ``writes``, then constants
     and scratch; ``grain`` is the least number of items worth a thread; ``scratch_bytes`` is per
-    thread; ``slow`` says why a portable slow path was used.
+    thread; ``slow`` says why a portable slow path was used; ``in_place`` are pairs of ``inplace``.
     """
 
     name: str
@@ -38,3 +38,4 @@ class Kernel:
     grain: int = 1
     scratch_bytes: Size = 0
     slow: str | None = None
+    in_place: tuple[tuple[Value, Value], ...] = ()

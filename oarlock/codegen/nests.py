@@ -37,6 +37,7 @@ from oarlock.codegen.body import Body
 from oarlock.codegen.c.names import identifier
 from oarlock.codegen.domain import Axis, Domain, analyse, is_reduction, merge_axes
 from oarlock.codegen.emitter import Emitter, symbols_of
+from oarlock.codegen.inplace import Pair, in_nest
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.rows import Rows
 from oarlock.codegen.target import Target
@@ -75,6 +76,7 @@ def build(group: Group, target: Target) -> Kernel:
         extent=extent,
         grain=grain(nest, extent),
         scratch_bytes=nest.scratch_bytes,
+        in_place=nest.in_place,
     )
 
 
@@ -129,6 +131,7 @@ class Nest:
     scratch: list[L.Pointer] = field(default_factory=list)
     scratch_bytes: Size = 0
     axes: list[Axis] = field(default_factory=list)
+    in_place: tuple[Pair, ...] = ()
 
     def emitter(self, domain: Domain, axes: Sequence[Axis]) -> Emitter:
         """An emitter for a domain; symbols that merging removed are 0."""
@@ -143,13 +146,14 @@ class Nest:
         """One loop nest that stores every output; the parallel extent."""
         domain = analyse(self.nodes, self.outputs)
         self.axes = axes = merge_axes(domain)
+        self.in_place = in_nest(domain)
         e = self.emitter(domain, axes)
         return self.loops(e, domain, axes, lambda: self._store_all(e, domain))
 
     def _store_all(self, e: Emitter, domain: Domain) -> None:
-        for value in self.outputs:
-            index = domain.places[value]
-            e.store(value, index, e.value(value, index))
+        places = [(value, domain.places[value]) for value in self.outputs]
+        for (value, index), expr in zip(places, [e.value(*place) for place in places]):
+            e.store(value, index, expr)
 
     def loops(
         self, e: Emitter, domain: Domain, axes: Sequence[Axis], leaf: Callable[[], None]

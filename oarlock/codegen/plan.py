@@ -31,9 +31,10 @@ class Plan:
 
 @dataclass(slots=True)
 class _Request:
-    """A buffer: ``bytes`` from step ``first`` to ``last``; ``near`` are alive at the same time."""
+    """``buffers`` in one memory, one after the other: ``bytes`` from step ``first`` to ``last``;
+    ``near`` are alive at the same time."""
 
-    buffer: int
+    buffers: list[int]
     bytes: int
     first: int
     last: int
@@ -47,7 +48,8 @@ def plan(metadata: Mapping[str, Any], env: Mapping[str, int], alignment: int = A
     best = min(_attempts(requests, live), key=lambda offsets: _top(requests, offsets))
     offsets: list[int | None] = [None] * len(metadata["buffers"])
     for request, at in zip(requests, best):
-        offsets[request.buffer] = at
+        for buffer in request.buffers:
+            offsets[buffer] = at
     return Plan(tuple(offsets), _top(requests, best), live)
 
 
@@ -71,17 +73,23 @@ def _requests(
 ) -> list[_Request]:
     dims = {name: Dim(name, low, high) for name, low, high in metadata["dims"]}
     known: dict[int | str, int] = {}
-    requests = []
+    requests: dict[int, _Request] = {}
     for buffer, entry in enumerate(metadata["buffers"]):
         if entry is None:
+            continue
+        if "over" in entry:
+            host = requests[entry["over"]]
+            host.buffers.append(buffer)
+            host.last = max(host.last, entry["last"])
             continue
         size = entry["bytes"]
         if size not in known:
             exact = evaluate_size(parse_size(size, dims), env) if isinstance(size, str) else size
             known[size] = -(-exact // alignment) * alignment
-        requests.append(_Request(buffer, known[size], entry["first"], entry["last"], []))
-    _connect(requests)
-    return requests
+        requests[buffer] = _Request([buffer], known[size], entry["first"], entry["last"], [])
+    found = list(requests.values())
+    _connect(found)
+    return found
 
 
 def _connect(requests: Sequence[_Request]) -> None:

@@ -144,6 +144,7 @@ class Scheduler:
     def _launch(self, kernel: Kernel) -> Launch:
         self.buffers.define(kernel.writes)
         self.buffers.use(kernel.reads)
+        self.buffers.store_over(kernel.in_place, kernel.reads)
         self._scratch[kernel.scratch_bytes] = None
         named = [p.name for p in kernel.function.pointers if p.source == "buffer"]
         values = [*kernel.reads, *kernel.writes]

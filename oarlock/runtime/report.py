@@ -22,7 +22,8 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Sizes in bytes; ``live_bytes`` is the most that is alive at once: no arena can be smaller.
+    """Sizes in bytes; ``live_bytes`` is the most that is alive at once: no arena can be smaller;
+    ``in_place`` counts the values stored over an operand.
 
     ``arena_bytes`` and ``live_bytes`` are for ``dims``: those of the last call, else the smallest.
     """
@@ -35,6 +36,7 @@ class Report:
     engine_bytes: int
     arena_bytes: int
     live_bytes: int
+    in_place: int
     scratch_bytes: int
     nodes: tuple[StepReport, ...]
 
@@ -57,8 +59,9 @@ class Report:
         lines = [
             f"target {self.target}, {self.threads} threads, {self.compiler}",
             f"weights {self.weight_bytes:,} B, code {self.engine_bytes:,} B",
-            f"arena {self.arena_bytes:,} B (live bound {self.live_bytes:,} B)"
-            f", scratch {self.scratch_bytes:,} B a thread" + (f", at {dims}" if dims else ""),
+            f"arena {self.arena_bytes:,} B (live bound {self.live_bytes:,} B"
+            f", {self.in_place} values in place), scratch {self.scratch_bytes:,} B a thread"
+            + (f", at {dims}" if dims else ""),
             f"{len(self.nodes)} steps, {len(self.slow_paths)} on a slow path",
         ]
         return "\n".join(lines + [_row(node) for node in self.nodes])
@@ -87,6 +90,7 @@ def describe(session: Session, plan: Plan, times_ns: Sequence[int] | None = None
         engine_bytes=session.engine.engine_bytes,
         arena_bytes=plan.arena_bytes,
         live_bytes=plan.live_bytes,
+        in_place=sum("over" in (entry or ()) for entry in layout.metadata["buffers"]),
         scratch_bytes=plan.scratch_bytes,
         nodes=tuple(nodes),
     )

@@ -20,6 +20,7 @@ from oarlock.codegen.body import Body
 from oarlock.codegen.emitter import Emitter
 from oarlock.codegen.fuse import Epilogue, Group
 from oarlock.codegen.indexing import Index, broadcast
+from oarlock.codegen.inplace import in_epilogue
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels import ConstantOf
 from oarlock.codegen.kernels import micro as M
@@ -108,6 +109,7 @@ class _Attention:
         return Kernel(
             name, tuple(nodes), self.reads, tuple(self.group.writes), function,
             extent=items, grain=self._grain(), scratch_bytes=self.scratch,
+            in_place=in_epilogue(self.group),
         )  # fmt: skip
 
     def _grain(self) -> int:

@@ -17,6 +17,7 @@ from oarlock.codegen.body import Body
 from oarlock.codegen.emitter import Emitter
 from oarlock.codegen.fuse import Epilogue, Group
 from oarlock.codegen.indexing import linear, strides_of
+from oarlock.codegen.inplace import in_epilogue
 from oarlock.codegen.kernel import Constant, Kernel
 from oarlock.codegen.kernels.conv_window import Axis, Span, blocks
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
@@ -95,6 +96,7 @@ class WindowRows:
             extent,
             self._grain(),
             slow=None if self.is_last else "channels are not last",
+            in_place=in_epilogue(self.group),
         )
 
     def _grain(self) -> int:

@@ -20,6 +20,7 @@ from oarlock.codegen.domain import loads_below
 from oarlock.codegen.emitter import Emitter, output_indices
 from oarlock.codegen.fuse import Epilogue, Group
 from oarlock.codegen.indexing import Index, Space, linear
+from oarlock.codegen.inplace import in_epilogue
 from oarlock.codegen.kernel import Constant, Kernel
 from oarlock.codegen.kernels import micro as M
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
@@ -132,6 +133,7 @@ class GemmNest:
             items,
             self._grain(items),
             self.scratch,
+            in_place=in_epilogue(self.group),
         )
 
     # Sizes
