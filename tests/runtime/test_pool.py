@@ -62,14 +62,31 @@ static void cover(ol_pool *pool, int64_t extent, int64_t grain, int32_t parts) {
 static void starve(void) {
   ol_worker workers[2];
   memset(workers, 0, sizeof workers);
-  ol_pool pool = {3, getpid(), 1000, 0, 0, workers};
+  ol_pool pool = {.threads = 3, .owner = getpid(), .spin_ns = 1000, .workers = workers};
   cover(&pool, N, 1, 3);
   CHECK(seen[0] == 3);
   CHECK(ol_pool_run(&pool, failing, NULL, N, 1) == OL_INDEX);
 }
 
+/* A thread on the caller's core moves to another one, and is as free as before. */
+static void move(void) {
+  uint64_t before[MAX_CORES / 64] = {0}, after[MAX_CORES / 64] = {0};
+  CHECK(!sched_getaffinity(0, sizeof before, before));
+  int cores = 0, moved = 0;
+  for (int i = 0; i < MAX_CORES / 64; i++) cores += __builtin_popcountll(before[i]);
+  for (int i = 0; i < 1000 && !moved; i++) {
+    int core = sched_getcpu();
+    ol_pool pool = {.core = core};
+    make_way(&pool);
+    moved = sched_getcpu() != core;
+  }
+  CHECK(moved == (cores > 1));
+  CHECK(!sched_getaffinity(0, sizeof after, after) && !memcmp(before, after, sizeof before));
+}
+
 int main(void) {
   starve();
+  move();
   for (int round = 0; round < 3; round++) {
     int64_t spin = round == 0 ? 0 : round == 1 ? 100000 : 1000;
     for (int32_t threads = 1; threads <= 5; threads++) {

@@ -3,7 +3,8 @@
  * Every worker has a mailbox of its own, so that a kernel with few items wakes few workers, and a
  * part finds the caches of the thread that had it before.  Whoever empties the mailbox runs the
  * part: the caller, done with its own, takes those that no worker has begun, so that a worker
- * without a core delays nothing.  A pool serves one run at a time; a second caller, and a forked child, run serially.
+ * without a core delays nothing.
+ * A pool serves one run at a time; a second caller, and a forked child, run serially.
  *
  * Linux.  The few functions of libc are declared here and sleeping is a raw futex, because a
  * compiler that links no libc (ziglang with -nostdlib: 0.1 s instead of 5) brings no headers. */
@@ -20,6 +21,9 @@ extern int clock_gettime(int clock, ol_time *t);
 extern long syscall(long number, ...);
 extern int getpid(void);
 extern int sched_yield(void);
+extern int sched_getcpu(void);
+extern int sched_getaffinity(int thread, size_t bytes, uint64_t *cores);
+extern int sched_setaffinity(int thread, size_t bytes, const uint64_t *cores);
 extern int posix_memalign(void **memory, size_t alignment, size_t bytes);
 extern void free(void *memory);
 extern int pthread_create(unsigned long *thread, const void *attributes, void *(*main)(void *),
@@ -37,6 +41,7 @@ extern int pthread_join(unsigned long thread, void **result);
 #define FUTEX_WAKE_PRIVATE 129
 #define MONOTONIC 1
 
+#define MAX_CORES 1024 /* above these a worker stays where it is */
 #define POLLS 512 /* between offers of the core: about 10 us */
 #define LINE 128 /* bytes; two cache lines, against adjacent-line prefetch */
 
@@ -62,6 +67,7 @@ struct ol_pool {
   int owner; /* process id */
   int64_t spin_ns;
   _Atomic int32_t busy;
+  _Atomic int32_t core; /* that the caller last ran on */
   _Alignas(LINE) _Atomic int32_t waiting; /* the caller is parked */
   ol_worker *workers;
 };
@@ -125,12 +131,28 @@ static ol_job *take(ol_worker *w) {
   return atomic_exchange(&w->job, NULL);
 }
 
+/* Leaves the caller's core for any other one that is allowed.  A busy machine's scheduler may keep
+ * both there, where they would take turns. */
+static void make_way(const ol_pool *pool) {
+  uint64_t allowed[MAX_CORES / 64] = {0}, others[MAX_CORES / 64], any = 0;
+  int core = sched_getcpu();
+  if (core < 0 || core >= MAX_CORES || core != atomic_load(&pool->core)) return;
+  if (sched_getaffinity(0, sizeof allowed, allowed)) return;
+  for (int i = 0; i < MAX_CORES / 64; i++) {
+    others[i] = allowed[i] & ~(i == core / 64 ? UINT64_C(1) << core % 64 : 0);
+    any |= others[i];
+  }
+  if (any && !sched_setaffinity(0, sizeof others, others))
+    sched_setaffinity(0, sizeof allowed, allowed);
+}
+
 /* The next job, taken: spins for spin_ns, then sleeps. */
 static ol_job *await_job(ol_worker *w) {
   ol_job *job;
   ol_spin spin = {0, 0};
   do {
     if ((job = take(w))) return job;
+    if (spin.turns % POLLS == 0) make_way(w->pool);
   } while (spins(&spin, w->pool->spin_ns));
   for (;;) {
     atomic_store(&w->parked, 1);
@@ -138,6 +160,7 @@ static ol_job *await_job(ol_worker *w) {
     sleep_on(&w->parked);
   }
   atomic_store(&w->parked, 0);
+  make_way(w->pool);
   return job;
 }
 
@@ -179,6 +202,7 @@ int32_t ol_pool_run(ol_pool *pool, ol_item_fn fn, const ol_ctx *ctx, int64_t ext
   if (extent <= 0) return OL_OK;
   if (parts < 2 || pool->owner != getpid() || atomic_exchange(&pool->busy, 1))
     return fn(ctx, 0, extent, 0);
+  atomic_store_explicit(&pool->core, sched_getcpu(), memory_order_relaxed);
   ol_job job = {fn, ctx, extent, parts, parts, OL_OK};
   for (int32_t i = 0; i + 1 < parts; i++) post(&pool->workers[i], &job);
   run_part(&job, 0, 0);
@@ -218,6 +242,7 @@ ol_pool *ol_pool_create(int32_t threads, int64_t spin_ns) {
   pool->owner = getpid();
   pool->spin_ns = spin_ns;
   atomic_init(&pool->busy, 0);
+  atomic_init(&pool->core, -1);
   atomic_init(&pool->waiting, 0);
   for (int32_t i = 0; i + 1 < threads; i++, pool->threads++) {
     if (start_worker(pool, i)) return ol_pool_destroy(pool), NULL;
