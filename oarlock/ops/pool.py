@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oarlock.ir import Size, TensorType, f32
+from oarlock.ir import Size, TensorType, Value, f32, i64
 from oarlock.ir.op import Op, Sample, op
 from oarlock.ops.reduce import lowest
 
@@ -184,23 +184,42 @@ class AdaptiveAvgPool(Op):
         return x
 
 
-def _window_means(b: Any, x: Any, axis: int, out: int) -> Any:
-    """Adaptive means of one axis: sum over where(window, x, 0), windows compared at run time."""
+def _window_means(b: Any, x: Any, axis: int, out: Size) -> Any:
+    """Adaptive means of one axis: equal windows are one more axis, others are taken."""
     n = x.shape[axis]
-    i = b.iota(size=out, dtype=_i64())
-    size = b.size(dim=n)
-    start = b.floor_div(b.mul(i, size), out)
-    stop = b.floor_div(b.sub(b.mul(b.add(i, 1), size), -(out - 1)), out)
-    at = b.reshape(b.iota(size=n, dtype=_i64()), shape=(n, 1))
-    inside = b.bit_and(b.ge(at, start), b.lt(at, stop))
-    weight = b.div(b.cast(inside, dtype=x.dtype), b.cast(b.sub(stop, start), dtype=x.dtype))
-    last = x.rank - 1
-    perm = tuple(last if i == axis else axis if i == last else i for i in range(x.rank))
-    moved = b.transpose(x, perm=perm)
-    return b.transpose(b.matmul(moved, weight), perm=perm)
+    head, tail = x.shape[:axis], x.shape[axis + 1 :]
+    if n % out == 0:
+        wide = b.reshape(x, shape=(*head, out, n // out, *tail))
+        return b.mean(wide, axes=(axis + 1,), keepdims=False)
+    i, old, count = b.iota(size=out, dtype=i64), b.size(dim=n), b.size(dim=out)
+    start = b.floor_div(b.mul(i, old), count)
+    last = b.floor_div(b.sub(b.mul(b.add(i, 1), old), 1), count)
+    length = b.add(b.sub(last, start), 1)
+    total = sum_windows(b, x, axis, start, length, longest_window(n, out))
+    return b.div(total, b.reshape(b.cast(length, dtype=x.dtype), shape=(out, *[1] * len(tail))))
 
 
-def _i64() -> Any:
-    from oarlock.ir import i64
+def longest_window(n: Size, out: Size) -> Size:
+    """At least the elements of every adaptive window."""
+    if isinstance(n, int) and isinstance(out, int):
+        return max(-((-(i + 1) * n) // out) - i * n // out for i in range(out))
+    return n // out + 2
 
-    return i64
+
+def sum_windows(
+    b: Any, x: Value, axis: int, start: Value, length: Value, most: Size, weight: Any = None
+) -> Value:
+    """Sums over ``length`` elements from ``start`` along an axis, each times ``weight[out, most]``.
+
+    Nothing outside of a window is multiplied, so that infinities stay in theirs.
+    """
+    (out,), ones = start.shape, [1] * (x.rank - axis - 1)
+    k = b.iota(size=most, dtype=i64)
+    at = b.add(b.reshape(start, shape=(out, 1)), k)
+    place = b.maximum(b.minimum(at, b.size(dim=x.shape[axis] - 1)), 0)
+    inside = b.lt(k, b.reshape(length, shape=(out, 1)))
+    parts = b.take(x, place, axis=axis)
+    if weight is not None:
+        parts = b.mul(parts, b.reshape(weight, shape=(out, most, *ones)))
+    parts = b.where(b.reshape(inside, shape=(out, most, *ones)), parts, 0.0)
+    return b.reduce_sum(parts, axes=(axis + 1,))

@@ -10,6 +10,7 @@ import numpy as np
 
 from oarlock.ir import Size, TensorType, Value, f32, f64, i64, product
 from oarlock.ir.op import Op, Sample, op
+from oarlock.ops.pool import sum_windows
 from oarlock.ops.rules import axis_of, same_dtype
 
 X = TensorType(f32, (2, 3, 5, 7))
@@ -125,8 +126,10 @@ class Resize(Op):
             return x
         step = self._step(old, size, k, real)
         if self.antialias:
-            weights = _antialiased(old, size, step, self.mode).astype(real)
-            return np.moveaxis(np.moveaxis(x, axis, -1) @ weights.T, -1, axis)
+            spans = _antialiased(old, size, step, self.mode)
+            moved = np.moveaxis(x, axis, -1)
+            sums = [moved[..., i : i + w.size] @ w.astype(real) for i, w in spans]
+            return np.moveaxis(np.stack(sums, -1), -1, axis)
         at = np.arange(size).astype(real)
         at = at * step if self.align_corners else (at + real(0.5)) * step - real(0.5)
         column = [-1 if a == axis else 1 for a in range(x.ndim)]
@@ -222,26 +225,36 @@ class Resize(Op):
         return b.cast(total, dtype=x.dtype)
 
     def _build_antialiased(self, b: Any, x: Value, axis: int, k: int) -> Value:
-        """A product with the weights of every pair of an old and a new element."""
+        """Sums over the old elements in reach of each new one, weights of sum 1."""
         dtype = f64 if x.dtype is f64 else f32
         old, size = x.shape[axis], self.size[k]
         step = self._build_step(b, old, size, k, dtype)
         stretch = b.maximum(step, 1.0)
         reach = b.mul(stretch, 1.0 if self.mode == "linear" else 2.0)
         new = b.cast(b.iota(size=size, dtype=i64), dtype=dtype)
-        centre = b.mul(b.add(b.reshape(new, shape=(1, size)), 0.5), step)
-        place = b.reshape(b.cast(b.iota(size=old, dtype=i64), dtype=dtype), shape=(old, 1))
-        inside = b.bit_and(
-            b.ge(place, b.trunc(b.maximum(b.add(b.sub(centre, reach), 0.5), 0.0))),
-            b.lt(place, b.trunc(b.add(b.add(centre, reach), 0.5))),
+        centre = b.mul(b.add(new, 0.5), step)
+        low = b.trunc(b.maximum(b.add(b.sub(centre, reach), 0.5), 0.0))
+        high = b.trunc(
+            b.minimum(b.add(b.add(centre, reach), 0.5), b.cast(b.size(dim=old), dtype=dtype))
         )
-        distance = b.abs(b.div(b.add(b.sub(place, centre), 0.5), stretch))
-        weight = b.where(inside, self._build_kernel(b, distance), 0.0)
-        weight = b.div(weight, b.reduce_sum(weight, axes=(0,), keepdims=True))
-        last = x.rank - 1
-        perm = tuple(last if i == axis else axis if i == last else i for i in range(x.rank))
-        moved = b.cast(b.transpose(x, perm=perm), dtype=dtype)
-        return b.cast(b.transpose(b.matmul(moved, weight), perm=perm), dtype=x.dtype)
+        start, stop = b.cast(low, dtype=i64), b.cast(high, dtype=i64)
+        length, most = b.sub(stop, start), self._most_in_reach(old, size, k)
+        tap = b.iota(size=most, dtype=i64)
+        place = b.cast(b.add(b.reshape(start, shape=(size, 1)), tap), dtype=dtype)
+        gap = b.add(b.sub(place, b.reshape(centre, shape=(size, 1))), 0.5)
+        weight = self._build_kernel(b, b.abs(b.div(gap, stretch)))
+        weight = b.where(b.lt(tap, b.reshape(length, shape=(size, 1))), weight, 0.0)
+        weight = b.div(weight, b.reduce_sum(weight, axes=(1,), keepdims=True))
+        y = sum_windows(b, b.cast(x, dtype=dtype), axis, start, length, most, weight)
+        return b.cast(y, dtype=x.dtype)
+
+    def _most_in_reach(self, old: Size, size: Size, k: int) -> Size:
+        """At least the elements that any new one sums."""
+        if not isinstance(old, int) or not isinstance(size, int):
+            return old
+        radius = 1.0 if self.mode == "linear" else 2.0
+        step = float(self._step(old, size, k, np.float64))
+        return min(old, int(2 * radius * max(step, 1.0)) + 2)
 
     def _build_kernel(self, b: Any, distance: Value) -> Value:
         """The weight at a distance, in elements."""
@@ -259,11 +272,14 @@ def _area(x: np.ndarray, axis: int, size: int) -> np.ndarray:
     return np.concatenate([x.take(range(*s), axis).mean(axis, keepdims=True) for s in spans], axis)
 
 
-def _antialiased(old: int, size: int, step: Any, mode: str) -> np.ndarray:
-    """Weights [size, old] of a kernel widened by ``step`` where that is above 1, each row of sum 1."""
+def _antialiased(old: int, size: int, step: Any, mode: str) -> list[tuple[int, np.ndarray]]:
+    """For each new element the first old one in reach and the weights, of sum 1, from there.
+
+    The kernel is widened by ``step`` where that is above 1.
+    """
     stretch = max(step, 1.0)
     reach = stretch * (1.0 if mode == "linear" else 2.0)
-    weights = np.zeros((size, old))
+    spans = []
     for i in range(size):
         centre = step * (i + 0.5)
         low = max(int(centre - reach + 0.5), 0)
@@ -273,8 +289,8 @@ def _antialiased(old: int, size: int, step: Any, mode: str) -> np.ndarray:
             row = np.maximum(1 - d, 0)
         else:
             row = np.where(d < 1, _cubic(d, -0.5)[0], np.where(d < 2, _cubic(d - 1, -0.5)[1], 0))
-        weights[i, at] = row / row.sum()
-    return weights
+        spans.append((low, row / row.sum()))
+    return spans
 
 
 def _build_cubic(b: Any, t: Value, a: float = -0.75) -> tuple[Value, Value]:

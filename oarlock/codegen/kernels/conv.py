@@ -66,7 +66,8 @@ def _build(group: Group, target: Target, constant: ConstantOf) -> Kernel:
         bias[0] if bias else None,
         bias_numbers,
     )
-    return ConvNest(group, target, p, axes=axes_of(node, w.shape[2:]), channels=channels).build()
+    axes = axes_of(node, w.shape[2:])
+    return ConvNest(group, target, p, axes=axes, channels=channels, joined=joined).build()
 
 
 def _joined(groups: int, columns: int, target: Target) -> int:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from oarlock.codegen import loops as L
 from oarlock.codegen.indexing import strides_of
 from oarlock.codegen.kernels import micro as M
+from oarlock.codegen.kernels.conv_groups import Groups, exact_groups
 from oarlock.codegen.kernels.conv_window import Axis
 from oarlock.codegen.kernels.gemm_nest import GemmNest
-from oarlock.ir.dim import product
+from oarlock.ir.dim import evaluate_size, product
 
 BLOCK_BYTES = 3 << 17  # of copied windows, in the second level cache
 LEAST_TILES, MOST_TILES = 4, 32
@@ -24,10 +25,14 @@ LEAST_TILES, MOST_TILES = 4, 32
 
 @dataclass
 class ConvNest(GemmNest):
-    """The batch of the product is the blocks of groups: ``channels`` of x, columns of y each."""
+    """The batch of the product is the blocks of groups: ``channels`` of x, columns of y each.
+
+    A block computes ``joined`` groups with weights of 0 between them; see ``exact_groups``.
+    """
 
     axes: Sequence[Axis] = ()
     channels: int = 0
+    joined: int = 1
     place: list[L.Expr] = field(default_factory=list)
 
     @property
@@ -146,6 +151,18 @@ class ConvNest(GemmNest):
         return self.e.env["_b0"] if self.blocks_of_channels > 1 else L.icon(0)
 
     _batch_of_bias = _batch_of_b
+
+    def _repair(self, rows: L.Expr, column: L.Expr, given: M.Arguments, micro: M.Micro) -> None:
+        if self.joined == 1:
+            return
+        columns = evaluate_size(self.p.columns, {})
+        taps = int(product(axis.kernel for axis in self.axes))
+        shape = Groups(self.joined, self.channels // self.joined, columns // self.joined, taps)
+        helper = exact_groups(micro, shape)
+        self.helpers[helper.name] = helper
+        count = L.minimum(L.icon(micro.columns), L.icon(columns) - column)
+        operands = (given.a, given.a_stride, given.b, given.start, given.c, given.c_stride)
+        self.body.call(helper.name, *operands, rows, column, count)
 
     def _target(
         self, row: L.Expr, column: L.Expr, micro: M.Micro, is_clipped: bool

@@ -400,8 +400,12 @@ class GemmNest:
             )
             for helper in M.call(body, micro, self.heights, rows, arguments):
                 self.helpers[helper.name] = helper
+            self._repair(rows, column, arguments, micro)
             if c.pointer is self.tile:
                 self._finish(row, rows, column, micro, clip)
+
+    def _repair(self, rows: L.Expr, column: L.Expr, given: M.Arguments, micro: M.Micro) -> None:
+        """What must be done to a tile before its epilogue."""
 
     def _start(self, state: _State, is_clipped: bool) -> L.Address:
         """The first values of the sums."""
