@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from bench import footprint
+from bench.figures import machine, spread_of
 from bench.models import CASES, Case
 from bench.peers import PEERS
 
@@ -28,23 +27,39 @@ WIDTH = 120  # columns; a narrow terminal would break the figures
 @click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), default=list(PEERS))
 @click.option("--threads", multiple=True, type=int, default=(1, 2))
 @click.option("--rounds", default=15, show_default=True)
+@click.option(
+    "--footprint/--no-footprint", "with_footprint", default=True, show_default=True,
+    help="Compile and load times, sizes, peak memory.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench.json"))
 def main(
-    only: tuple[str, ...], peers: tuple[str, ...], threads: tuple[int, ...], rounds: int, out: Path
-) -> None:
-    """Time every model under every peer, in turn, and print ratios to Oarlock."""
+    only: tuple[str, ...], peers: tuple[str, ...], threads: tuple[int, ...], rounds: int, out: Path,
+    with_footprint: bool,
+) -> None:  # fmt: skip
+    """Time every model under every peer, in turn, and print ratios to Oarlock; then what its
+    engines take beside time."""
     cases = [c for c in CASES if not only or any(o.lower() in c.name.lower() for o in only)]
     rows: list[dict[str, Any]] = []
+    costs: list[dict[str, Any]] = []
     with Progress() as progress:
-        task = progress.add_task("bench", total=len(cases) * len(threads))
+        task = progress.add_task("bench", total=len(cases) * (len(threads) + with_footprint))
         for case in cases:
+            here = machine() | {"model": case.name}
             for count in threads:
                 progress.update(task, description=f"{case.name}, {count} threads")
-                rows.append(measure(case, peers, count, rounds))
+                rows.append(here | measure(case, peers, count, rounds))
                 progress.advance(task)
-    Console(width=WIDTH).print(table(rows, peers))
+            if with_footprint:
+                progress.update(task, description=f"{case.name}, footprint")
+                costs.append(here | measure_footprint(case))
+                progress.advance(task)
+    console = Console(width=WIDTH)
+    console.print(table(rows, peers))
+    if costs:
+        console.print(footprint.table(costs))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    document = {"machine": machine(), "rows": rows, "footprints": costs}
+    out.write_text(json.dumps(document, indent=1))
     print(out)
 
 
@@ -72,31 +87,17 @@ def measure(case: Case, peers: tuple[str, ...], threads: int, rounds: int) -> di
             start = time.perf_counter()
             call()
             times[name].append((time.perf_counter() - start) * 1e3)
-    for name, values in times.items():
-        quarters = statistics.quantiles(values, n=4)
-        row[name] = {
-            "median_ms": statistics.median(values),
-            "best_ms": min(values),
-            "spread_ms": quarters[2] - quarters[0],
-        }
-    return row
+    return row | {name: spread_of(values, "_ms") for name, values in times.items()}
 
 
-def machine() -> dict[str, Any]:
-    """What the figures hold for."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "processor": processor(), "python": platform.python_version(), "torch": torch.__version__,
-        "commit": head.stdout.strip(),
-    }  # fmt: skip
+def measure_footprint(case: Case) -> dict[str, Any]:
+    """See ``footprint``."""
+    import oarlock
 
-
-def processor() -> str:
-    """The CPU's model name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    torch.manual_seed(0)
+    model, args = case.make()
+    program = oarlock.capture(model.eval(), args, check=False)
+    return footprint.footprint(program, [x.numpy() for x in args])
 
 
 def table(rows: list[dict[str, Any]], peers: tuple[str, ...]) -> Table:
