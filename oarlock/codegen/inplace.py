@@ -7,15 +7,15 @@ Whether the operand dies, ``buffers`` knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from oarlock.codegen.domain import Domain, loads_below
+from oarlock.codegen.domain import Domain, is_reduction, loads_below
 from oarlock.codegen.emitter import output_indices
 from oarlock.codegen.indexing import Space, linear
 from oarlock.codegen.operands import operands_of
 from oarlock.ir.dim import Size
-from oarlock.ir.graph import Value
+from oarlock.ir.graph import Node, Value
 
 if TYPE_CHECKING:
     from oarlock.codegen.fuse import Group
@@ -27,6 +27,38 @@ Accesses = Iterable[tuple[Value, Size]]
 def in_nest(domain: Domain) -> tuple[Pair, ...]:
     """Pairs of a pointwise nest that loads all that a place needs before it stores there."""
     return () if domain.irregular else _same_places(domain.loads, domain.stores)
+
+
+def in_rows(
+    domain: Domain, nodes: Sequence[Node], wanted: Sequence[Value], stages: Mapping[Value, int]
+) -> tuple[Pair, ...]:
+    """Pairs of a nest with reductions whose operand no phase reads after the one that stores.
+
+    ``wanted`` values are computed over whole rows, each in the phase that ``stages`` says.
+    """
+    computed = {n for n in nodes if not is_reduction(n)}
+    last: dict[Value, int] = {}
+    for value in wanted:
+        for read in _read_below(value, computed):
+            last[read] = max(last.get(read, 0), stages[value])
+    return tuple(
+        (written, read)
+        for written, read in in_nest(domain)
+        if written in wanted and read in last and last[read] <= stages[written]
+    )
+
+
+def _read_below(value: Value, computed: Collection[Node]) -> set[Value]:
+    """What ``value`` reads that other nodes than ``computed`` give."""
+    seen = {value}
+    stack = [value]
+    while stack:
+        node = stack.pop().producer
+        if node in computed:
+            fresh = set(node.inputs) - seen
+            seen |= fresh
+            stack += fresh
+    return {v for v in seen if v.producer not in computed}
 
 
 def in_epilogue(group: Group) -> tuple[Pair, ...]:

@@ -37,7 +37,7 @@ from oarlock.codegen.body import Body
 from oarlock.codegen.c.names import identifier
 from oarlock.codegen.domain import Axis, Domain, analyse, is_reduction, merge_axes
 from oarlock.codegen.emitter import Emitter, symbols_of
-from oarlock.codegen.inplace import Pair, in_nest
+from oarlock.codegen.inplace import Pair, in_nest, in_rows
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.rows import Rows
 from oarlock.codegen.target import Target
@@ -238,7 +238,9 @@ class Nest:
 
     def rows(self) -> Size:
         """Phases over rows; the parallel extent."""
-        return Rows(self, analyse(self.nodes, self.outputs)).build()
+        rows = Rows(self, analyse(self.nodes, self.outputs))
+        self.in_place = in_rows(rows.domain, self.nodes, rows.wanted(), rows.stages)
+        return rows.build()
 
     def concat(self, node: Node) -> Size:
         """Each operand is computed where it belongs in the result."""

@@ -95,14 +95,15 @@ class Rows:
         reductions = [v for n in self.nest.nodes if is_reduction(n) for v in n.outputs]
         self.e.pin(reductions, self.nest.nodes)
         self.e.given.clear()
-        last = max((self.stages[v] for v in self._wanted()), default=0)
+        last = max((self.stages[v] for v in self.wanted()), default=0)
         for phase in range(last + 1):
             self._phase(phase, lanes)
         for value in self._row_outputs():
             index = self.domain.places[value]
             self.e.store(value, index, self.e.value(value, index))
 
-    def _wanted(self) -> list[Value]:
+    def wanted(self) -> list[Value]:
+        """Full values that a phase stores or reduces."""
         full = self._full_outputs()
         return [*full, *(n.inputs[0] for n in self.nest.nodes if is_reduction(n))]
 
@@ -137,9 +138,9 @@ class Rows:
                     self._save(value, lanes)
             for accumulator in state:
                 self._accumulate(accumulator)
-            for value in stores:
-                index = self.domain.places[value]
-                self.e.store(value, index, self.e.value(value, index))
+            places = [(value, self.domain.places[value]) for value in stores]
+            for (value, index), expr in zip(places, [self.e.value(*place) for place in places]):
+                self.e.store(value, index, expr)
 
         self._loops(width, lanes, leaf)
         for accumulator in state:
@@ -328,7 +329,7 @@ def _used_in_phases(rows: Rows) -> dict[Value, int]:
         for v in node.inputs:
             visit(v, phase)
 
-    for value in rows._wanted():
+    for value in rows.wanted():
         visit(value, rows.stages[value])
     return {
         v: min(used)

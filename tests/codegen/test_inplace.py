@@ -74,6 +74,20 @@ def chain(b, x):
     return x
 
 
+def over_a_row(b, x):
+    return own(b, b.softmax(own(b, x), axis=1))
+
+
+def over_a_column(b, x):
+    return own(b, b.softmax(own(b, x), axis=0))
+
+
+def normalised(b, x):
+    a, c = own(b, x), own(b, b.exp(x))
+    both = b.add(a, c)
+    return own(b, b.sub(both, b.mean(both, axes=(1,), keepdims=True)))
+
+
 SAFE = {
     over_one: 1,
     over_one_of_two: 1,
@@ -81,6 +95,9 @@ SAFE = {
     residual: 1,
     through_a_reshape: 1,
     chain: 4,
+    over_a_row: 1,
+    over_a_column: 1,
+    normalised: 1,
 }
 
 
@@ -99,6 +116,15 @@ def read_later(b, x):
 def read_transposed(b, x):
     a = own(b, x)
     return own(b, b.exp(b.transpose(a, perm=(1, 0))))
+
+
+def read_by_every_row(b, x):
+    a = own(b, x)
+    return own(b, b.add(b.reduce_max(a, axes=(0,), keepdims=True), b.transpose(a, perm=(1, 0))))
+
+
+def kept_as_a_row(b, x):
+    return own(b, b.reduce_max(own(b, x), axes=(1,), keepdims=True))
 
 
 def read_twice(b, x):
@@ -143,7 +169,7 @@ def output_of_the_caller(b, x):
 
 
 UNSAFE = [
-    read_later, read_transposed, read_twice, read_flipped, read_by_the_product,
+    read_by_every_row, kept_as_a_row, read_later, read_transposed, read_twice, read_flipped, read_by_the_product,
     read_by_the_kernel_through_a_view, residual_flipped, padded, other_type,
     input_of_the_caller, output_of_the_caller,
 ]  # fmt: skip
@@ -153,6 +179,23 @@ UNSAFE = [
 def test_not_in_place(make):
     program = build(make)
     assert not any("over" in e for e in entries(program))
+    assert_same(program)
+
+
+def test_a_row_is_kept_until_its_last_phase():
+    """The first result could be stored early, where the second still has to read."""
+
+    def make(b, x):
+        a = own(b, x)
+        early = b.sub(a, b.reduce_max(a, axes=(1,), keepdims=True))
+        late = b.add(a, b.reduce_sum(b.exp(early), axes=(1,), keepdims=True))
+        return own(b, early), own(b, late)
+
+    program = build(make)
+    found = schedule(program, get("cpu"))
+    rows = next(s.kernel for s in found.steps if len(s.kernel.writes) == 2)
+    (written, _), *more = rows.in_place
+    assert not more and written.producer is not None and written.producer.name == "add"
     assert_same(program)
 
 
