@@ -37,11 +37,12 @@ from oarlock.codegen.body import Body
 from oarlock.codegen.c.names import identifier
 from oarlock.codegen.domain import Axis, Domain, analyse, is_reduction, merge_axes
 from oarlock.codegen.emitter import Emitter, symbols_of
+from oarlock.codegen.indexing import PICKED
 from oarlock.codegen.inplace import Pair, in_nest, in_rows
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.rows import Rows
 from oarlock.codegen.target import Target
-from oarlock.ir.dim import Size, bounds, product
+from oarlock.ir.dim import Dim, Size, bounds, product
 from oarlock.ir.graph import Node, Value
 
 if TYPE_CHECKING:
@@ -336,13 +337,18 @@ def vector_axis(domain: Domain, axes: Sequence[Axis]) -> Axis:
 
     reduced = {a.name for a in axes if a.reduced}
 
+    def is_picked(at: Size) -> bool:
+        """Data decides the place, along which axes is not known."""
+        return isinstance(at, Dim) and any(name.startswith(PICKED) for name in at.symbols())
+
     def score(axis: Axis) -> tuple[float, int]:
         total = 0.0
-        for accesses, weight in ((domain.loads, 1.0), (domain.stores, 1.5)):
+        for accesses, weight, still in ((domain.loads, 1.0, 0.8), (domain.stores, 1.5, 0.2)):
             for _, at in accesses:
                 stride = L.stride_of(at, axis.name)
                 rare = 0.05 if reduced and not reduced & symbols_of((at,)) else 1.0
-                total += rare * (weight if stride == 1 else 0.2 * (stride == 0))
+                still_here = 0.0 if is_picked(at) else still
+                total += rare * (weight if stride == 1 else still_here * (stride == 0))
         if isinstance(axis.extent, int) and axis.extent < 4:
             total *= 0.25
         return total, axes.index(axis)

@@ -27,7 +27,7 @@ from oarlock.ir import (
     u8,
 )  # fmt: skip
 from oarlock.ir.op import REGISTRY
-from tests.codegen.harness import check, decomposed
+from tests.codegen.harness import c_text, check, decomposed, kernels_of
 
 PLAIN, WIDE = targets.get("plain"), targets.get(targets.native().name)
 N, T = Dim("N"), Dim("T", min=0)
@@ -230,3 +230,14 @@ def test_is_one_kernel(case):
     graph = decomposed(graph_of(build, *[TensorType(f32, s) for s in shapes]))
     groups = [g for g in fuse.group(graph, WIDE) if g.kind != "alias"]
     assert len(groups) == 1, [[n.name for n in g.nodes] for g in groups]
+
+
+def test_picked_rows_are_read_as_vectors():
+    """Lanes run along the rows, not along the places that are picked."""
+    b = Builder()
+    x, weight = b.input(TensorType(f32, (14, 48)), "x"), b.input(TensorType(f32, (56, 1)), "w")
+    first, second = (b.input(TensorType(i64, (56,)), name) for name in "ij")
+    b.graph.outputs = [b.add(b.mul(b.take(x, first), weight), b.take(x, second))]
+    text = c_text([k for _, k in kernels_of(b.graph, WIDE) if k is not None], WIDE, [])
+    assert "gather" not in text.split("int32_t k0", 2)[-1]
+    assert "strided" not in text.split("int32_t k0", 2)[-1]
