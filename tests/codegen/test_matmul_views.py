@@ -47,6 +47,12 @@ def shared_b(b, n):
     return b.matmul(x, b.transpose(y, perm=(0, 2, 1)))
 
 
+def batch_of_one(b, n):
+    """b has an axis that its batch does not need."""
+    x, y = (b.input(TensorType(f32, (1, n, 16)), k) for k in "xy")
+    return b.matmul(x, b.transpose(y, perm=(0, 2, 1)))
+
+
 def dense_rows(b, n):
     """A reshape leaves the rows one axis."""
     x = b.reshape(b.input(TensorType(f32, (n, 6, 5)), "x"), shape=(n, 2, 15))
@@ -61,7 +67,7 @@ def every_other_row(b, n):
 
 
 CASES = [
-    transposed_b, transposed_a, transposed_a_by_weights, heads, shared_b, dense_rows,
+    transposed_b, transposed_a, transposed_a_by_weights, heads, shared_b, dense_rows, batch_of_one,
     every_other_row,
 ]  # fmt: skip
 

@@ -90,7 +90,8 @@ def _position(value: Value, heads: tuple[Size, ...], row: Dim, column: Dim) -> S
 def _symbols(value: Value, heads: tuple[Size, ...], row: Dim, column: Dim) -> Index:
     """The index of an element: ``_b0, ..`` over the batch, 0 where it is shared."""
     symbols = tuple(0 if n == 1 else Dim(f"_b{i}", 0) for i, n in enumerate(heads))
-    return broadcast((*symbols, row, column), value.shape)
+    shared = (0,) * (value.rank - 2 - len(heads))
+    return broadcast((*shared, *symbols, row, column), value.shape)
 
 
 def _bias(bias: Value | None, constant: ConstantOf) -> tuple[Value | None, np.ndarray | None]:
