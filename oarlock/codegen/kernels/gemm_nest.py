@@ -32,6 +32,7 @@ BLOCK_BYTES = 1 << 19  # of A, in the second level cache
 LEAST_TILES, MOST_TILES = 10, 32  # in a block of rows
 ALIASING = 4096  # bytes between rows that fall into one set of the first level cache
 FEW_ROWS = 6  # that do not hurt then
+PACK_DEPTH = 128  # rows of a panel that stay in the first level cache while they are transposed
 THREAD_WORK = 1 << 19  # multiply-adds worth a thread
 LIKELY = 256  # a symbolic size
 
@@ -328,6 +329,9 @@ class GemmNest:
         to, source = self._pointer("panel"), self.pointers[p.b]
         step = L.stride_of(p.b_at, "_n")
         left = self.body.let("left", L.index(p.columns) - state.panel * self.micro.columns)
+        if step != 1 and L.stride_of(p.b_at, "_k") == 1:
+            self._pack_transposed(to, source, state, micro, left)
+            return
         with self.body.loop("k", 0, p.depth) as k:
             for j in range(micro.vectors):
                 start = state.panel * self.micro.columns + j * lanes
@@ -339,6 +343,22 @@ class GemmNest:
                     self.body.store(to, out, L.load(source, at, lanes, stride))
                 with self.body.else_():
                     self._pack_edge(to, out, source, k, start, lanes)
+
+    def _pack_transposed(
+        self, to: L.Pointer, source: L.Pointer, state: _State, micro: M.Micro, left: L.Expr
+    ) -> None:
+        """The same where k runs along memory: every column in order, ``PACK_DEPTH`` at a time."""
+        body, width, depth = self.body, micro.columns, L.index(self.p.depth)
+        here = body.let("here", L.minimum(L.icon(width), left))
+        zero = L.const(0, self.micro.dtype)
+        with body.loop("top", 0, self.p.depth, PACK_DEPTH) as top:
+            stop = body.let("stop", L.minimum(top + PACK_DEPTH, depth))
+            with body.loop("n", L.icon(0), here) as n, body.loop("k", top, stop) as k:
+                env = {**self.e.env, "_k": k, "_n": state.panel * self.micro.columns + n}
+                value = L.load(source, L.index(self.p.b_at, env))
+                body.store(to, k * width + n, value)
+            with body.loop("n", here, width) as n, body.loop("k", top, stop) as k:
+                body.store(to, k * width + n, zero)
 
     def _pack_edge(
         self,
