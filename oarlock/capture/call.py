@@ -121,15 +121,19 @@ class ExampleCall:
     def record_within(self, reach: int) -> Recording:
         """The program; starts again where the range of a dim must be narrower."""
         notes: list[str] = []
+        decided: list[str] = []
         for _ in range(NARROWINGS):
             try:
                 recording = self.record_once(reach)
             except Narrowed as found:
-                notes.append(f"{found.line}: {found.dim} is in {list(found.dim.bounds())}")
+                notes.append(str(found))
+                decided += [str(found)] if found.decided else []
                 self.narrow(found.dim)
             else:
                 if notes:
                     recording.program.meta["narrowed"] = notes
+                for note in decided:
+                    warnings.warn(f"{note}: above it, the code does something else", stacklevel=4)
                 return recording
         raise UnsupportedError("the ranges of the dims become narrower without end:", notes)
 
@@ -237,9 +241,13 @@ class ExampleCall:
 
     def refuse(self, recorder: Recorder) -> list[Exceptional]:
         """The sizes to try.  Raises: Narrowed; UnsupportedError with all problems."""
-        found = recorder.shapes.widest() if not recorder.problems else None
-        if found is not None:
-            raise Narrowed(*found)
+        if not recorder.problems:
+            found = recorder.shapes.widest()
+            limit = recorder.shapes.limit(recorder.example[0])
+            if found is not None:
+                raise Narrowed(*found)
+            if limit is not None:
+                raise Narrowed(*limit, decided=True)
         decisions, exceptional = recorder.shapes.refused()
         refuse(list(dict.fromkeys([*recorder.problems, *decisions])))
         return exceptional

@@ -35,11 +35,11 @@ _TO_PYTHON = {
 
 
 class Narrowed(Exception):
-    """Recording must start again with ``dim`` in this range."""
+    """Recording must start again with ``dim`` in this range; ``decided``: by the captured code."""
 
-    def __init__(self, dim: Dim, line: str) -> None:
-        super().__init__(f"{line}: {dim} is in {dim.bounds()}")
-        self.dim, self.line = dim, line
+    def __init__(self, dim: Dim, line: str, decided: bool = False) -> None:
+        super().__init__(f"{line}: {dim} is in {list(dim.bounds())}")
+        self.dim, self.decided = dim, decided
 
 
 class WrongType(NotImplementedError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -159,6 +159,19 @@ class Shapes:
                 dim = self.within((*found, None))
                 if dim is not None:
                     return dim, source
+        return None
+
+    def limit(self, example: Mapping[str, int]) -> tuple[Dim, str] | None:
+        """A dim without a largest size that the code decides on as below one, and the line."""
+        for condition, source in self.env.decisions:
+            if holds(condition, self.symbols):
+                continue
+            found = linear_bound(condition, self.symbols)
+            dim = self.within(found) if found is not None and found[1] is None else None
+            if dim is None or self.dims[dim.name].bounds()[1] is not None:
+                continue
+            if example.get(dim.name, 0) <= (dim.bounds()[1] or 0):
+                return dim, source
         return None
 
     @contextmanager

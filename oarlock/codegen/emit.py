@@ -91,6 +91,7 @@ class _Emission:
         self.dims = {name: i for i, name in enumerate(dims)}
         self.kernels: dict[str, _Shared] = {}  # by text
         self.helpers: dict[str, str] = {}  # text by name
+        self.checked: dict[str, L.Function] = {}  # the helper that gave the text
         self.nested: dict[str, str] = {}  # text by name, in order
 
     def texts(self, steps: Sequence[Step]) -> list[str]:
@@ -201,6 +202,9 @@ int32_t oarlock_run(char *const *buf, const char *weights, const int64_t *dims, 
         return self.kernels[text]
 
     def _check_helper(self, helper: L.Function) -> None:
+        if self.checked.get(helper.name) is helper:
+            return
+        self.checked[helper.name] = helper
         text = self.scratch.function(helper)
         if self.helpers.setdefault(helper.name, text) != text:
             raise CompilerBug(f"two helpers are called {helper.name}")

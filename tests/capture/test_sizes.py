@@ -114,6 +114,18 @@ def test_a_table_narrows_the_range():
         oarlock.evaluate(program, np.zeros((1, 17, 8), "f4"))
 
 
+def test_a_limit_in_the_code_narrows_a_range_without_end():
+    def model(x):
+        return x * 2 if x.shape[1] <= 32 else x.cumsum(1)
+
+    with pytest.warns(UserWarning, match=r"test_sizes.py:\d+: T is in \[1, 32\]: above it"):
+        program = same_as_eager(model, dynamic={0: "N", 1: "T"}, sizes=[(1, 5), (2, 32)])
+    with pytest.raises(oarlock.errors.InputError, match=r"dim T is in \[1, 32\]"):
+        oarlock.evaluate(program, np.zeros((1, 33, 8), "f4"))
+    with pytest.raises(UnsupportedError, match="does not hold for every size"):
+        same_as_eager(model, dynamic={0: "N", 1: Dim("T", max=64)})
+
+
 def test_a_decision_is_tried_at_the_few_sizes_that_decide_otherwise():
     def causal(x):
         causal = bool(x.shape[1] > 1)
