@@ -12,7 +12,7 @@ import torch
 
 from oarlock.capture.arrays import dtype_of, to_numpy
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
-from oarlock.capture.owners import named_modules, named_tensors
+from oarlock.capture.owners import Attributes, named_modules, named_tensors
 from oarlock.capture.recorder import Call, Narrowed, Recorder
 from oarlock.capture.structure import map_tensors, tree_of
 from oarlock.capture.torch_private import (
@@ -205,6 +205,7 @@ class ExampleCall:
 
     def run(self, recorder: Recorder, args: tuple, kwargs: dict[str, Any]) -> Any:
         names = named_modules(self.fn)
+        before = Attributes.of(self.fn)
 
         def enter(module: torch.nn.Module, _: Any) -> None:
             recorder.modules.append(names.get(id(module), type(module).__name__))
@@ -225,7 +226,9 @@ class ExampleCall:
                 recorder,
                 SymbolicCalls(),
             ):
-                return self.fn(*args, **kwargs)
+                result = self.fn(*args, **kwargs)
+                recorder.problems += before.lost(recorder.view, names)
+                return result
         except Narrowed:
             raise
         except Exception as error:
@@ -238,9 +241,11 @@ class ExampleCall:
         finally:
             for hook in hooks:
                 hook.remove()
+            before.restore()
 
     def refuse(self, recorder: Recorder) -> list[Exceptional]:
         """The sizes to try.  Raises: Narrowed; UnsupportedError with all problems."""
+        recorder.shapes.forget(recorder.asserted)
         if not recorder.problems:
             found = recorder.shapes.widest()
             limit = recorder.shapes.limit(recorder.example[0])

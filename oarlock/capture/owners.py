@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,3 +52,46 @@ def named_modules(fn: Any) -> dict[int, str]:
         for name, child in module.named_modules():
             names.setdefault(id(child), f"{root}.{name}" if name else root)
     return names
+
+
+@dataclass
+class Attributes:
+    """What the modules of a callable hold, put back after a recording that left its tensors there."""
+
+    held: list[tuple[torch.nn.Module, dict[str, dict[str, Any]]]]
+
+    @staticmethod
+    def of(fn: Any) -> Attributes:
+        roots = [module for _, module in modules_of(fn)]
+        modules = dict.fromkeys(m for root in roots for m in root.modules())
+        return Attributes([(m, {k: dict(v) for k, v in _tables(m).items()}) for m in modules])
+
+    def lost(self, view: Callable[[torch.Tensor], Any], names: Mapping[int, str]) -> list[str]:
+        """Buffers that were given another tensor, of another value."""
+        found = []
+        for module, before in self.held:
+            for name, old in before["_buffers"].items():
+                new = module._buffers.get(name)
+                if new is None or old is None or new is old:
+                    continue
+                if view(new).read() is not view(old).read():
+                    path = names.get(id(module), type(module).__name__)
+                    found.append(
+                        f"{path}: assigns the buffer {name!r} a new tensor; update it in place: "
+                        f"self.{name}.copy_(...)"
+                    )
+        return found
+
+    def restore(self) -> None:
+        """Put back what changed."""
+        for module, before in self.held:
+            for table, now in _tables(module).items():
+                for name, old in before[table].items():
+                    if name not in now or now[name] is not old:
+                        now[name] = old
+                for name in [n for n in now if n not in before[table]]:
+                    del now[name]
+
+
+def _tables(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
+    return {"_buffers": module._buffers, "attributes": vars(module)}

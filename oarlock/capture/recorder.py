@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import linecache
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -78,6 +80,7 @@ class Recorder(TorchDispatchMode):
         self.shared: dict[int, int] = {}
         self.weights: dict[str, torch.Tensor] = {}
         self.problems: list[str] = []
+        self.asserted: set[str] = set()  # lines that only check the inputs
         self.spoiled: set[Value] = set()
         self.modules: list[str] = []
         self.expanding: list[str] = []
@@ -358,11 +361,14 @@ class Recorder(TorchDispatchMode):
         found = [constants.always(self.graph, v, params) for v in values]
         if any(x is None for x in found):
             env, arrays = self.example
-            kind = "bool()" if "nonzero" in str(func) or "equal" in str(func) else ".item()"
-            self.problem(
-                func,
-                f"the code asks for a number with {kind} of a tensor that depends on the inputs",
-            )
+            if in_assertion():
+                self.asserted.add(self.b.origin.source)
+            else:
+                kind = "bool()" if "nonzero" in str(func) or "equal" in str(func) else ".item()"
+                self.problem(
+                    func,
+                    f"the code asks for a number with {kind} of a tensor that depends on the inputs",
+                )
             params = {k: to_numpy(t) for k, t in self.weights.items()}
             found = [constants.for_example(self.graph, v, params, env, arrays) for v in values]
         return _plain(func, found)
@@ -426,13 +432,26 @@ _SKIPPED = ("/torch/", "/oarlock/capture/", "/oarlock/ir/")
 
 def source_line() -> str:
     """``file.py:line`` of the user's code."""
+    frame = _users_frame()
+    return f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}" if frame else ""
+
+
+def _users_frame() -> FrameType | None:
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not any(part in name for part in _SKIPPED):
-            return f"{name.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+        if not any(part in frame.f_code.co_filename for part in _SKIPPED):
+            return frame
         frame = frame.f_back
-    return ""
+    return None
+
+
+def in_assertion() -> bool:
+    """The user's line is an ``assert``: what it asks for is not used further."""
+    frame = _users_frame()
+    if frame is None:
+        return False
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return line.lstrip().startswith("assert ")
 
 
 def _tensors(x: Any) -> list[torch.Tensor]:

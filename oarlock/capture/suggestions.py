@@ -10,6 +10,9 @@ _BY_NAME = {
     ("item", "_local_scalar_dense", "is_nonzero", "equal"):
         "keep it a tensor: torch.where instead of if, masks instead of loops",
     ("dropout", "bernoulli", "alpha_dropout", "feature_dropout"): "call model.eval() first",
+    ("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "normal",
+     "multinomial", "exponential", "uniform", "poisson"):
+        "draw the numbers outside of the model and pass them in",
     ("_pack_padded_sequence", "_pad_packed_sequence"):
         "packed sequences are as long as the data says; pass padded tensors and a mask",
 }  # fmt: skip

@@ -12,6 +12,7 @@ import sympy
 
 from oarlock.errors import UserError
 from oarlock.ir import Builder, Dim, DType, Size, Value, bounds, dim_max, dim_min, f64, i64
+from oarlock.ir.dim import Symbol
 
 Dims = Mapping[sympy.Symbol, Dim]
 ENUMERATED = 4096  # combinations of sizes that are tried one by one
@@ -200,7 +201,7 @@ def exceptions(condition: Any, dims: Dims, limit: int) -> tuple[str, list[int]] 
     """The dim, and its few admissible values for which ``condition`` is false; None when unknown."""
     found = _ends(condition, dims)
     if found is None:
-        return None
+        return _residues(condition, dims)
     atom, test, low, high = found
     above = [] if high is None else range(high + 1, (atom.high or 0) + 1)
     values = [n for n in [*range(atom.low, low), *above] if not test(n)]
@@ -255,6 +256,44 @@ def _holds_within(condition: Any, dims: Dims, dim: Dim) -> bool:
     return holds(condition, {s: d for s, d in narrow.items() if isinstance(d, Dim)})
 
 
+PERIOD = 64  # the longest period of a condition that is tried in every class of sizes
+
+
+def _residues(condition: Any, dims: Dims) -> tuple[str, list[int]] | None:
+    """The dim, and two sizes of every class modulo its period for which ``condition`` is false."""
+    used = [s for s in condition.free_symbols if s in dims]
+    period = _period(condition)
+    if len(used) != 1 or not 1 < period <= PERIOD or not dims[used[0]].is_symbol:
+        return None
+    dim = dims[used[0]]
+    low, high = dim.bounds()
+    tried = [n for k in (0, 2) for n in range(low + k * period, low + (k + 1) * period)]
+    tried = [n for n in tried if high is None or n <= high]
+    return dim.name, [n for n in tried if condition.xreplace({used[0]: sympy.Integer(n)}) == False]  # noqa: E712
+
+
+def _period(expr: Any) -> int:
+    """After how many sizes ``expr`` is the same again; 0 when it is never."""
+    kind = type(expr).__name__
+    if kind in ("Mod", "PythonMod") and expr.args[1].is_Integer:
+        inner = _period_within(expr.args[0])
+        return math.lcm(int(expr.args[1]), inner) if inner else 0
+    if expr.is_Symbol:
+        return 0
+    periods = [_period(arg) for arg in expr.args]
+    return math.lcm(*periods) if all(periods) else 0
+
+
+def _period_within(expr: Any) -> int:
+    """The period of a polynomial inside of a Mod, apart from that of the Mod."""
+    if expr.is_Symbol or expr.is_Integer:
+        return 1
+    if type(expr).__name__ in ("Add", "Mul"):
+        periods = [_period_within(arg) for arg in expr.args]
+        return math.lcm(*periods) if all(periods) else 0
+    return _period(expr)
+
+
 def _line(expr: Any, dims: Dims) -> tuple[str, int, int] | None:
     """``(name, slope, start)`` of ``start + slope * name``; None for another form."""
     try:
@@ -264,11 +303,16 @@ def _line(expr: Any, dims: Dims) -> tuple[str, int, int] | None:
     names = size.symbols() if isinstance(size, Dim) else set()
     if len(names) != 1:
         return None
+    assert isinstance(size, Dim)
+    if any(len(monomial) > 1 or not all(map(_is_plain, monomial)) for monomial, _ in size.terms):
+        return None
     (name,) = names
-    at = [size.evaluate({name: n}) if isinstance(size, Dim) else size for n in range(4)]
-    slope = at[1] - at[0]
-    straight = all(b - a == slope for a, b in itertools.pairwise(at))
-    return (name, slope, at[0]) if straight and slope else None
+    start, next_ = _at(size, name, 0), _at(size, name, 1)
+    return name, next_ - start, start
+
+
+def _is_plain(atom: Any) -> bool:
+    return isinstance(atom, Symbol)
 
 
 def _least(condition: Any, dims: Dims) -> tuple[str, int, None] | None:

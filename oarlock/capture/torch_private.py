@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy
 import torch
@@ -41,7 +41,27 @@ _MATHS: dict[str, Callable[[Any, Any], Any]] = {
     "max": torch.sym_max,
 }
 FEW = 12  # sizes that may decide otherwise when they then give the same
-Decision = tuple[Any, str]  # a condition that was taken as true, and the line that asked
+
+
+class Decision(NamedTuple):
+    """A condition that was taken as true, and the line that asked; ``number``: for a plain number."""
+
+    condition: Any
+    source: str
+    number: bool = False
+
+    def refusal(self, shown: str) -> str:
+        """What is wrong with it, and what to do."""
+        if not self.number:
+            return (
+                f"{self.source}: the code decides on {shown}, which does not hold for every size; "
+                f"make the size constant, or narrow its range: Dim(name, min=..., max=...)"
+            )
+        return (
+            f"{self.source}: the code decides on {shown}: it asks for the size as a plain number, "
+            f"as range(n) and int(n * 0.5) do; work on the whole axis, compute with whole numbers "
+            f"(n // 2), or make the size constant: Dim(name, min=..., max=...)"
+        )
 
 
 @dataclass(frozen=True)
@@ -125,20 +145,21 @@ class Shapes:
         a, b = self.number(atom.a), self.number(atom.b)
         return _MATHS[atom.kind](a, b)
 
+    def forget(self, sources: Collection[str]) -> None:
+        """Drop the decisions of some lines."""
+        self.env.decisions = [d for d in self.env.decisions if d.source not in sources]
+
     def refused(self) -> tuple[list[str], list[Exceptional]]:
         """What the code decides otherwise for some sizes: what is refused, and what is to be tried.
 
         A decision that is other for a few sizes only is tried there against eager.
         """
         problems, tries = [], []
-        for condition, source in self.env.decisions:
+        for decision in self.env.decisions:
+            condition = decision.condition
             if holds(condition, self.symbols):
                 continue
-            why = (
-                f"{source}: the code decides on {readable(condition, self.symbols)}, which does not "
-                f"hold for every size; make the size constant, or narrow its range: "
-                f"Dim(name, min=..., max=...)"
-            )
+            why = decision.refusal(readable(condition, self.symbols))
             found = exceptions(condition, self.symbols, FEW)
             if found is None:
                 problems.append(why)
@@ -151,7 +172,7 @@ class Shapes:
 
         Only small sizes are given up, and none that the example has.
         """
-        for condition, source in self.env.decisions:
+        for condition, source, _ in self.env.decisions:
             if holds(condition, self.symbols) or exceptions(condition, self.symbols, FEW):
                 continue
             found = true_from(condition, self.symbols)
@@ -163,7 +184,7 @@ class Shapes:
 
     def limit(self, example: Mapping[str, int]) -> tuple[Dim, str] | None:
         """A dim without a largest size that the code decides on as below one, and the line."""
-        for condition, source in self.env.decisions:
+        for condition, source, _ in self.env.decisions:
             if holds(condition, self.symbols):
                 continue
             found = linear_bound(condition, self.symbols)
@@ -185,7 +206,7 @@ class Shapes:
 
     def narrowed(self, decisions: Sequence[Decision]) -> Dim | None:
         """A dim with the range that makes the first unproven decision true, if a range can."""
-        for condition, _ in decisions:
+        for condition, *_ in decisions:
             if holds(condition, self.symbols):
                 continue
             for part in (condition, *comparisons(condition)):
@@ -248,9 +269,9 @@ class _Decisions(ShapeEnv):
         source, asker = _deciding_line()
         in_library = is_truth and asker == "C++"
         if source is None or in_library:
-            self.inner.append((condition, ""))
+            self.inner.append(Decision(condition, ""))
         elif asker != "expansion" or not _asks_whether_to_broadcast(condition):
-            self.decisions.append((condition, source))
+            self.decisions.append(Decision(condition, source, number=not is_truth))
         return result
 
 

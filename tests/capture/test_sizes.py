@@ -155,8 +155,26 @@ def test_small_sizes_that_decide_otherwise_are_given_up():
     with pytest.raises(UnsupportedError, match="the code decides on T < 50"):
         oarlock.capture(
             lambda x: x if x.shape[1] < 50 else x * 2,
-            (torch.randn(1, 44, 8),), dynamic={"x": {1: "T"}},
+            (torch.randn(1, 44, 8),), dynamic={"x": {1: Dim("T", max=99)}},
         )  # fmt: skip
+
+
+def test_a_decision_on_a_remainder_is_tried_in_every_class():
+    def padded(x):
+        more = (4 - x.shape[1] % 4) % 4
+        return torch.nn.functional.pad(x, (0, 0, 0, more)) if more > 0 else x
+
+    dynamic = {0: "N", 1: "T"}
+    same_as_eager(padded, dynamic=dynamic, sizes=[(1, 4), (3, 5), (2, 8), (1, 1)])
+    with pytest.raises(UnsupportedError, match=r"Mod.*eager gives something else"):
+        same_as_eager(lambda x: x * 2 if x.shape[1] % 4 > 0 else x, dynamic=dynamic)
+
+
+def test_a_plain_number_of_a_size_is_refused_with_advice():
+    with pytest.raises(UnsupportedError, match=r"test_sizes.py:\d+: .*as a plain number.*n // 2"):
+        oarlock.capture(
+            lambda x: x[:, : int(x.shape[1] * 0.5)], (torch.randn(1, 4),), dynamic={"x": {1: "T"}}
+        )
 
 
 def test_a_size_that_gives_something_else_is_refused():

@@ -6,6 +6,7 @@ from typing import Any
 
 from oarlock.capture.lift.registry import Lifter, lift
 from oarlock.ir import Value
+from oarlock.ir.dim import product
 
 
 @lift("aten.linear.default")
@@ -105,14 +106,28 @@ def attention(
     b: Lifter, q: Value, k: Value, v: Value, mask: Any = None, dropout: float = 0.0,
     causal: bool = False, scale: Any = None, enable_gqa: bool = False,
 ) -> Value:  # fmt: skip
-    if q.rank == 3:
-        q, k, v = (b.reshape(x, shape=(x.shape[0], 1, *x.shape[1:])) for x in (q, k, v))
-        mask = b.reshape(mask, shape=(mask.shape[0], 1, *mask.shape[1:])) if (
-            mask is not None and mask.rank == 3) else mask  # fmt: skip
-    if q.rank != 4:
-        raise NotImplementedError(f"attention of rank {q.rank}")
+    if q.rank != 4 or (k.shape[0] != q.shape[0] or k.shape[:2] != v.shape[:2]):
+        if enable_gqa:
+            raise NotImplementedError(f"attention of rank {q.rank} with shared heads")
+        q, k, v, mask = _of_rank_4(b, q, k, v, mask)
     operands = (q, k, v) if mask is None else (q, k, v, mask)
     return b.fit(b.attention(*operands, scale=scale, causal=causal), b.type)
+
+
+def _of_rank_4(
+    b: Lifter, q: Value, k: Value, v: Value, mask: Value | None
+) -> tuple[Value, Value, Value, Value | None]:
+    """Leading axes broadcast to those of the result, then [B, H] of them."""
+    lead = b.type.shape[:-2]
+    heads = lead[-1] if len(lead) > 1 else 1
+    batch = product(lead[:-1] if len(lead) > 1 else lead)
+
+    def turned(x: Value) -> Value:
+        wide = (*lead, *x.shape[-2:])
+        x = x if x.shape == wide else b.broadcast_to(x, shape=wide)
+        return b.reshape(x, shape=(batch, heads, *x.shape[-2:]))
+
+    return turned(q), turned(k), turned(v), turned(mask) if mask and mask.rank > 2 else mask
 
 
 @lift("aten._grouped_mm.default")
