@@ -25,6 +25,7 @@ def evaluate(program: Program, *inputs: Any, observe: Observer | None = None, **
     """
     arrays = match_inputs(program, inputs, named)
     env = solve_dims(program, arrays)
+    _check_branches(program.graph, env)
     outputs = evaluate_graph(program.graph, program.params, env, arrays, observe)
     hidden = {state.output for state in program.state}
     results = [x for i, x in enumerate(outputs) if i not in hidden]
@@ -160,6 +161,15 @@ def _evaluate_node(
         results = op.reference(*decoded)
     results = results if isinstance(results, tuple) else (results,)
     return [_store(node, v, x, env) for v, x in zip(node.outputs, results)]
+
+
+def _check_branches(graph: Graph, env: Mapping[str, int]) -> None:
+    """Sizes must fit every sub-graph, whether it runs or not: an engine plans memory for all of them.
+
+    Raises: InputError.
+    """
+    for node in (n for outer in graph.nodes for inner in outer.graphs for n in inner.walk()):
+        _check_limits(node, env)
 
 
 def _check_limits(node: Node, env: Mapping[str, int]) -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from oarlock.errors import UnknownName
 
+WIDE_CACHE = 1 << 19  # half of a second level cache
+
 
 @dataclass(frozen=True)
 class Target:
     """A machine for the code generator.
 
     ``vector_bytes`` is the width of a vector register, 0 for scalar C99; ``registers`` how many
-    there are; ``flags`` go to a gcc or clang driver, ``zig_cpu`` is the name for ``zig cc -mcpu``.
+    there are; ``cache_bytes`` the part of the second level cache, or of a small memory, that a
+    kernel may fill with a block of its operand; ``flags`` go to a gcc or clang driver, ``zig_cpu`` is the name for ``zig cc -mcpu``.
     """
 
     name: str
@@ -25,10 +28,16 @@ class Target:
     fma: bool = True
     flags: tuple[str, ...] = ()
     zig_cpu: str = "native"
+    cache_bytes: int = WIDE_CACHE
 
     def lanes(self, element_bytes: int) -> int:
         """Elements in a register; 1 for scalar targets."""
         return max(1, self.vector_bytes // element_bytes)
+
+    def tiles_per_block(self, tile_bytes: int, least: int, most: int) -> int:
+        """How many tiles of rows fill the cache; ``least`` where that is a wide one."""
+        wanted = self.cache_bytes // max(1, tile_bytes)
+        return min(max(wanted, least * self.cache_bytes // WIDE_CACHE, 1), most)
 
 
 TARGETS: dict[str, Target] = {

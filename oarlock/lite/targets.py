@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oarlock.codegen import target as machines
 from oarlock.codegen.target import Target
@@ -14,6 +14,8 @@ C99 = (
     "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-ffunction-sections",
     "-fdata-sections",
 )  # fmt: skip
+
+SMALL_MEMORY, SMALL_CACHE = 4 << 10, 32 << 10  # bytes of scratch that copied windows may take
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def get(name: str) -> LiteTarget:
         code = machines.native()
         return LiteTarget(name, code, host, code.zig_cpu, code.flags)
     if name == "c99":
-        return LiteTarget(name, machines.get("plain"), host, "baseline")
+        code = replace(machines.get("plain"), cache_bytes=SMALL_MEMORY)
+        return LiteTarget(name, code, host, "baseline")
     if name == "aarch64-linux":
-        return LiteTarget(name, machines.get("neon"), "aarch64-linux-musl", "generic")
+        code = replace(machines.get("neon"), cache_bytes=SMALL_CACHE)
+        return LiteTarget(name, code, "aarch64-linux-musl", "generic")
     raise UnknownName(f"no target {name!r}; expected one of {', '.join(names())}")

@@ -48,6 +48,24 @@ def test_equal_layers_share_a_function(tmp_path):
     np.testing.assert_allclose(got, evaluate(dense(), x), rtol=1e-5, atol=1e-5)
 
 
+def test_scratch_of_a_convolution_is_small(tmp_path):
+    from oarlock.lite.targets import SMALL_MEMORY
+
+    b, rng = Builder(), np.random.default_rng(0)
+    x = b.input(TensorType(f32, (1, 16, 40, 40)), "x")
+    weights = rng.uniform(-1, 1, (32, 16, 3, 3)).astype(np.float32)
+    w = b.param("w", TensorType(f32, weights.shape))
+    y = b.conv(x, w, padding=((1, 1), (1, 1)))
+    b.graph.outputs = [b.reduce_max(y, axes=(2, 3))]
+    program = Program(b.graph, {"w": weights})
+    package, binary = built(program, tmp_path, "c99")
+    moved, result = x.type.size * 4, y.type.size * 4
+    assert package.arena_bytes <= moved + result + 2 * SMALL_MEMORY
+    data = rng.uniform(-1, 1, x.shape).astype(np.float32)
+    (got,) = run(package, binary, [data])
+    np.testing.assert_allclose(got, evaluate(program, data), rtol=1e-5, atol=144 * 2.0**-22)
+
+
 def test_the_same_program_gives_the_same_files(tmp_path):
     folders = [build(dense(), "c99", tmp_path / k / "net").folder for k in "ab"]
     texts = [{p.name: p.read_text() for p in folder.iterdir()} for folder in folders]

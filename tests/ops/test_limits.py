@@ -8,7 +8,7 @@ import pytest
 import oarlock.ops  # noqa: F401  fills the registry
 from oarlock.errors import InputError, TypeMismatch
 from oarlock.evaluate import evaluate
-from oarlock.ir import Builder, Dim, Program, TensorType, f32
+from oarlock.ir import Builder, Dim, Graph, Program, TensorType, bool_, f32
 from oarlock.ir.op import REGISTRY, Op
 from oarlock.runtime.predictor import Predictor
 from tests.samples import results_of
@@ -43,6 +43,27 @@ def test_refused_at_run_time(op, small, why):
 def test_refused_when_known(op, small, why):
     with pytest.raises(TypeMismatch):
         program_of(op, small)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_refused_in_a_branch_whether_it_runs_or_not(taken):
+    sides = []
+    for start in (4, 0):
+        side = Builder(Graph())
+        x = side.input(TensorType(f32, (N,)), "x")
+        y = side.slice(x, starts=(start,), stops=(start + 1,), steps=(1,)) if start else None
+        zero = side.const((0.0,), f32)
+        side.graph.outputs = [zero if y is None else y]
+        sides.append(side.graph)
+    b = Builder()
+    predicate, x = b.input(TensorType(bool_, ()), "p"), b.input(TensorType(f32, (N,)), "x")
+    b.graph.outputs = [b.if_(predicate, x, graphs=sides)]
+    program = Program(b.graph)
+    for run in (lambda *a: evaluate(program, *a), Predictor(program)):
+        with pytest.raises(InputError, match="slice: expected 5 <= N, with N=3"):
+            run(np.array(taken), np.zeros(3, np.float32))
+        (got,) = results_of(run(np.array(taken), np.arange(5, dtype=np.float32)))
+        assert got == (4 if taken else 0)
 
 
 def test_a_negative_size_is_refused():

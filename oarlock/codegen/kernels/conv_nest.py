@@ -19,7 +19,7 @@ from oarlock.codegen.kernels.conv_window import Axis
 from oarlock.codegen.kernels.gemm_nest import GemmNest
 from oarlock.ir.dim import evaluate_size, product
 
-BLOCK_BYTES = 3 << 17  # of copied windows, in the second level cache
+WINDOWS = 3, 4  # part of the cache that copied windows fill
 LEAST_TILES, MOST_TILES = 4, 32
 
 
@@ -41,9 +41,9 @@ class ConvNest(GemmNest):
         return int(product(self.p.batch))
 
     def _tiles_per_block(self) -> int:
-        row = self.p.depth * self.micro.dtype.bytes
-        wanted = BLOCK_BYTES // max(1, row) // self.micro.rows
-        return min(max(wanted, LEAST_TILES), MOST_TILES)
+        part, whole = WINDOWS
+        tile = self.p.depth * self.micro.dtype.bytes * self.micro.rows
+        return self.target.tiles_per_block(-(-tile * whole // part), LEAST_TILES, MOST_TILES)
 
     def _symbols(self) -> None:
         super()._symbols()

@@ -28,7 +28,6 @@ from oarlock.codegen.target import Target
 from oarlock.ir.dim import Dim, Size, bounds, dim_min, evaluate_size, product, substitute_size
 from oarlock.ir.graph import Value
 
-BLOCK_BYTES = 1 << 19  # of A, in the second level cache
 LEAST_TILES, MOST_TILES = 10, 32  # in a block of rows
 ALIASING = 4096  # bytes between rows that fall into one set of the first level cache
 FEW_ROWS = 6  # that do not hurt then
@@ -140,9 +139,8 @@ class GemmNest:
     # Sizes
 
     def _tiles_per_block(self) -> int:
-        row = _likely(self.p.depth) * self.micro.dtype.bytes
-        wanted = BLOCK_BYTES // max(1, row) // self.micro.rows
-        return min(max(wanted, LEAST_TILES), MOST_TILES)
+        tile = _likely(self.p.depth) * self.micro.dtype.bytes * self.micro.rows
+        return self.target.tiles_per_block(tile, LEAST_TILES, MOST_TILES)
 
     def _grain(self, items: Size) -> int:
         p = self.p
@@ -212,7 +210,9 @@ class GemmNest:
         return aliases and not few
 
     def _copy_stride(self) -> Size:
-        """Elements between copied rows: a vector more than a multiple of vectors."""
+        """Elements between copied rows: a vector more than a multiple of vectors, if there are any."""
+        if self.micro.lanes == 1:
+            return self.p.depth
         lanes = max(16, self.micro.lanes)
         return -(-self.p.depth // lanes) * lanes + lanes
 
