@@ -51,7 +51,9 @@ def exceptions() -> str:
 
 def command_line() -> str:
     """The help of every verb."""
-    from oarlock.cli.main import VERBS
+    from oarlock.cli.main import VERBS, group
+
+    parent = click.Context(group, info_name="oarlock", **group.context_settings)
 
     parts = [f"# Command line\n\n{NOTE} Exit codes: 0 done; 1 the input is wrong or a tool failed;"]
     parts.append(
@@ -59,7 +61,7 @@ def command_line() -> str:
     )
     for verb in VERBS:
         command = importlib.import_module(f"oarlock.cli.{verb}").command
-        context = click.Context(command, info_name=f"oarlock {verb}", max_content_width=88)
+        context = click.Context(command, parent, info_name=verb, terminal_width=78)
         parts.append(f"## {verb}\n\n```\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
