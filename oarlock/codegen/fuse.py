@@ -245,10 +245,10 @@ class _Fuser:
 
     def _is_read_outside(self, value: Value, inside: set[Node]) -> bool:
         for user, _ in self.uses[value]:
-            if user in inside:
-                continue
             if not self._is_free(user):
-                return True
+                if user not in inside:
+                    return True
+                continue
             if any(self._is_read_outside(v, inside) for v in user.outputs):
                 return True
         return False

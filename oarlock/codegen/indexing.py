@@ -45,6 +45,9 @@ class Space:
         rest = at - whole * n
         if rest == 0 or self.is_below(rest, n):
             return whole, rest
+        multiple = sum(t // n for t in terms(rest) if isinstance(t, int) and isinstance(n, int))
+        if multiple and self.is_below(rest - multiple * n, n):
+            return whole + multiple, rest - multiple * n
         if isinstance(rest, Dim):
             self._request_splits(rest, n)
             self.divides |= not any(name.startswith(PICKED) for name in rest.symbols())
@@ -71,7 +74,9 @@ class Space:
             stride, extent = L.stride_of(rest, name), self.extents[name]
             if stride is None or stride == 0 or n % stride != 0 or name.startswith(PICKED):
                 continue
-            inner = n // stride
+            inner = n // (-stride if isinstance(stride, int) and stride < 0 else stride)
+            if bounds(inner)[0] < 1:
+                continue
             if inner not in (1, extent) and extent % inner == 0:
                 self.splits.append((name, inner))
 

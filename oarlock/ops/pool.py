@@ -61,7 +61,7 @@ class Pool(Op):
         pads = [(0, 0), (0, 0), *((p[0], e) for p, e in zip(self.padding, ends))]
         x = np.pad(x, pads, constant_values=fill)
         return [
-            x[(..., *(slice(d * k, d * k + (o - 1) * st + 1, st)
+            x[(..., *(slice(d * k, d * k + max((o - 1) * st + 1, 0), st)
                       for d, k, o, st in zip(dilation, at, sizes, self.stride)))]
             for at in cartesian(*map(range, self.kernel))
         ]  # fmt: skip
