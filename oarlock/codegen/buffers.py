@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -113,7 +114,8 @@ class Buffers:
     def packed(self, constant: Constant) -> int:
         """The offset of a kernel's constant, shared with equal ones."""
         array = np.ascontiguousarray(constant.array)
-        return self._place((array.dtype.str, array.shape, hash(array.tobytes())), constant)
+        digest = hashlib.sha256(array.reshape(-1).view(np.uint8)).digest()
+        return self._place((array.dtype.str, array.shape, digest), constant)
 
     def _place(self, key: object, constant: Constant) -> int:
         if key not in self._offsets:
