@@ -84,8 +84,27 @@ def solve_dims(program: Program, arrays: Sequence[np.ndarray]) -> dict[str, int]
                 env[size.name] = got
     for name, value, array in zip(names, program.graph.inputs, arrays):
         for axis, (size, got) in enumerate(zip(value.shape, array.shape)):
+            unknown = size.symbols() - env.keys() if isinstance(size, Dim) else set()
+            if len(unknown) == 1:
+                (symbol,) = unknown
+                found = solve_linear(size, symbol, env, got)
+                if found is None:
+                    raise InputError(f"input {name!r}: axis {axis} is {got}, expected {size}", name)
+                _check_range(program.dims.get(symbol, Dim(symbol)), found, name, axis)
+                env[symbol] = found
+    for name, value, array in zip(names, program.graph.inputs, arrays):
+        for axis, (size, got) in enumerate(zip(value.shape, array.shape)):
             _check_size(size, got, env, name, axis, value.type)
     return env
+
+
+def solve_linear(size: Dim, name: str, env: Mapping[str, int], got: int) -> int | None:
+    """The value of ``name`` that makes ``size`` equal ``got``, or None."""
+    at_0, at_1 = (size.substitute({**env, name: n}) for n in (0, 1))
+    if isinstance(at_0, Dim) or isinstance(at_1, Dim) or at_0 == at_1:
+        return None
+    value = (got - at_0) // (at_1 - at_0)
+    return value if value >= 0 and size.substitute({**env, name: value}) == got else None
 
 
 def _check_range(dim: Dim, got: int, name: str, axis: int) -> None:

@@ -23,6 +23,7 @@ from oarlock.capture.torch_private import (
     whole_composites,
 )
 from oarlock.errors import UnsupportedError, UserError
+from oarlock.evaluate import solve_linear
 from oarlock.ir import Dim, Program, Signature, Size, State, TensorType
 
 REACHES = (1, 2, 0)  # sizes traced, as a multiple of the example's
@@ -191,8 +192,9 @@ class ExampleCall:
         found: dict[str, int] = {}
         for path, tensor in zip(paths, originals):
             for size, got in zip(self.shapes[path], tensor.shape):
-                if isinstance(size, Dim) and size.is_symbol:
-                    found.setdefault(size.name, got)
+                names = size.symbols() - found.keys() if isinstance(size, Dim) else ()
+                for name in names if len(names) == 1 else ():
+                    found[name] = solve_linear(size, name, found, got) or 0
         return found
 
     def fake(self, recorder: Recorder, path: str, tensor: torch.Tensor) -> torch.Tensor:

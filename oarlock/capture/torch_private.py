@@ -31,6 +31,7 @@ from oarlock.capture.symbols import (
     size_of,
     true_from,
 )
+from oarlock.evaluate import solve_linear
 from oarlock.ir import Dim, Size
 
 LEAST_HINT = 7
@@ -40,6 +41,7 @@ _MATHS: dict[str, Callable[[Any, Any], Any]] = {
     "min": torch.sym_min,
     "max": torch.sym_max,
 }
+LARGEST = 250  # parts of an expression: beyond, deciding on it takes minutes
 FEW = 12  # sizes that may decide otherwise when they then give the same
 
 
@@ -53,9 +55,12 @@ class Decision(NamedTuple):
     def refusal(self, shown: str) -> str:
         """What is wrong with it, and what to do."""
         if not self.number:
+            parts = sympy.preorder_traversal(self.condition)
+            is_multiple = any(type(part).__name__ == "Mod" for part in parts)
             return (
                 f"{self.source}: the code decides on {shown}, which does not hold for every size; "
-                f"make the size constant, or narrow its range: Dim(name, min=..., max=...)"
+                f"make the size constant, {'a multiple, such as 32 * Dim(name), ' * is_multiple}"
+                f"or narrow its range: Dim(name, min=..., max=...)"
             )
         return (
             f"{self.source}: the code decides on {shown}: it asks for the size as a plain number, "
@@ -99,7 +104,7 @@ class Shapes:
                 )
                 self.hints[atom.name] = wanted if atom.high is None else min(wanted, atom.high)
                 self.dims[atom.name] = Dim(atom.name, atom.low, atom.high)
-                self.examples[atom.name] = example if dim.is_symbol else atom.low
+                self.examples[atom.name] = solve_linear(dim, atom.name, {}, example) or atom.low
         return dim.evaluate(self.hints)
 
     def fake_input(
@@ -258,6 +263,8 @@ class _Decisions(ShapeEnv):
         self.inner: list[Decision] = []
 
     def evaluate_expr(self, orig_expr: Any, *args: Any, **kwargs: Any) -> Any:
+        if sum(1 for _ in sympy.preorder_traversal(orig_expr)) > LARGEST:
+            raise NotImplementedError("sizes whose expressions grow from layer to layer")
         result = super().evaluate_expr(orig_expr, *args, **kwargs)
         if getattr(orig_expr, "is_number", False) or orig_expr in (sympy.true, sympy.false):
             return result

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from oarlock.errors import InputError
+from oarlock.evaluate import solve_linear
 from oarlock.ir.dim import Dim, Size, evaluate_size
 from oarlock.ir.parser import parse_size
 from oarlock.ir.signature import Signature
@@ -121,7 +122,7 @@ class Layout:
             unknown = size.symbols() - env.keys() if isinstance(size, Dim) else set()
             if len(unknown) == 1:
                 (name,) = unknown
-                value = _solve_linear(size, name, env, got)
+                value = solve_linear(size, name, env, got)
                 if value is None:
                     raise _wrong(port, f"axis {axis} of a size {size}", (got,))
                 env[name] = self._in_range(name, value, port, axis)
@@ -143,15 +144,6 @@ class Layout:
                 port.name,
             )
         return got
-
-
-def _solve_linear(size: Dim, name: str, env: Mapping[str, int], got: int) -> int | None:
-    """The value of ``name`` that makes ``size`` equal ``got``, or None."""
-    at_0, at_1 = (size.substitute({**env, name: n}) for n in (0, 1))
-    if isinstance(at_0, Dim) or isinstance(at_1, Dim) or at_0 == at_1:
-        return None
-    value = (got - at_0) // (at_1 - at_0)
-    return value if value >= 0 and size.substitute({**env, name: value}) == got else None
 
 
 def _check(port: Port, axis: int, size: Size, got: int, env: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import oarlock  # noqa: E402
-from oarlock.errors import UnsupportedError  # noqa: E402
+from oarlock.errors import InputError, UnsupportedError  # noqa: E402
 from oarlock.ir import Dim  # noqa: E402
 
 N, T = Dim("N", max=64), Dim("T", min=2, max=64)
@@ -134,6 +134,27 @@ def test_a_decision_is_tried_at_the_few_sizes_that_decide_otherwise():
     same_as_eager(causal, dynamic={0: "N", 1: "T"}, sizes=[(1, 1), (3, 1), (2, 4)])
 
 
+def padded_by_parity(x):
+    """The padding of TensorFlow: at either side, by what the size leaves over."""
+    for _ in range(3):
+        over = x.shape[2] % 2
+        x = torch.nn.functional.pad(x, (1, 1, over, 1 - over))
+        x = torch.nn.functional.avg_pool2d(x, 3, 2) if over == 0 else x[:, :, ::2, ::2]
+    return x
+
+
+def test_decisions_on_parity_hold_for_multiples():
+    x = torch.randn(1, 2, 64, 64)
+    program = oarlock.capture(
+        padded_by_parity, (x,), dynamic={"x": {0: "N", 2: 64 * Dim("H"), 3: 64 * Dim("W")}}
+    )
+    x = torch.randn(3, 2, 128, 192)
+    got = oarlock.evaluate(program, x.numpy())
+    np.testing.assert_allclose(got, padded_by_parity(x).numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(UnsupportedError, match=r"decides on .*a multiple, such as 32 \* Dim"):
+        oarlock.capture(padded_by_parity, (x,), dynamic={"x": {0: "N", 2: "H", 3: "W"}})
+
+
 def test_a_truth_about_a_size_as_an_argument():
     def causal(x):
         y = torch.nn.functional.avg_pool1d(x.transpose(1, 2), 3).transpose(1, 2)
@@ -206,3 +227,16 @@ def test_bounds_of_slices_that_are_tensors():
         return x[:, half : half + 1] * half
 
     same_as_eager(model)
+
+
+def test_a_dim_that_comes_in_multiples_alone():
+    def model(x):
+        return x.reshape(x.shape[0], x.shape[1] // 4, 4).sum(-1)
+
+    x = torch.randn(1, 8)
+    program = oarlock.capture(model, (x,), dynamic={"x": {0: "N", 1: 4 * Dim("K")}})
+    for shape in ((1, 8), (3, 20)):
+        x = torch.randn(shape)
+        assert torch.allclose(torch.from_numpy(oarlock.evaluate(program, x.numpy())), model(x))
+    with pytest.raises(InputError, match="axis 1 is 9"):
+        oarlock.evaluate(program, torch.randn(1, 9).numpy())
