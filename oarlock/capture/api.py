@@ -11,6 +11,7 @@ import torch
 from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.call import ExampleCall, refuse
 from oarlock.capture.check import check_against_eager, differing_sizes
+from oarlock.capture.owners import Attributes
 from oarlock.errors import UserError
 from oarlock.ir import Dim, DType, Program, bounds, f32
 from oarlock.ir.verify import verify
@@ -66,9 +67,13 @@ def capture(
         raise UserError(f"capture: expected a module or function, got {type(model_or_fn).__name__}")
     args = (args,) if isinstance(args, (torch.Tensor, InputSpec)) else tuple(args)
     call = ExampleCall.of(model_or_fn, args, dict(kwargs or {}), dynamic or {})
-    recording = call.record()
-    verify(recording.program)
-    refuse(differing_sizes(recording, model_or_fn, call.args, call.kwargs))
-    if check is not False:
-        check_against_eager(recording, model_or_fn, call.args, call.kwargs, check or ())
+    before = Attributes.of(model_or_fn)
+    try:
+        recording = call.record()
+        verify(recording.program)
+        refuse(differing_sizes(recording, model_or_fn, call.args, call.kwargs))
+        if check is not False:
+            check_against_eager(recording, model_or_fn, call.args, call.kwargs, check or ())
+    finally:
+        before.restore()
     return recording.program

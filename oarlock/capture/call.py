@@ -229,7 +229,9 @@ class ExampleCall:
                 SymbolicCalls(),
             ):
                 result = self.fn(*args, **kwargs)
-                recorder.problems += before.lost(recorder.view, names)
+                recorder.problems += before.lost(
+                    recorder.view, names, lambda x: id(x) in recorder.fakes
+                )
                 return result
         except Narrowed:
             raise

@@ -102,6 +102,14 @@ def _recurrent(
     return x.new_empty([*x.shape[:-1], width]), state.new_empty(state.shape)
 
 
+def _normalised(
+    x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any
+) -> torch.Tensor:
+    if training or mean is None:
+        return torch.ops.aten.batch_norm.default(x, weight, bias, mean, var, training, *rest)
+    return x.new_empty(x.shape)  # as its fake kernel does after seconds of symbolic strides
+
+
 RESIZES = (
     "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
     "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d",
@@ -111,6 +119,7 @@ RESIZES = (
 FAKES: dict[str, Callable[..., Any]] = {
     "aten.pad.default": _padded,
     "aten.constant_pad_nd.default": _padded,
+    "aten.batch_norm.default": _normalised,
     "aten.complex.default": _paired,
     "aten.polar.default": _paired,
     **{f"aten.{name}.input": _recurrent for name in ("gru", "rnn_tanh", "rnn_relu")},

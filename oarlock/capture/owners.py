@@ -56,30 +56,43 @@ def named_modules(fn: Any) -> dict[int, str]:
 
 @dataclass
 class Attributes:
-    """What the modules of a callable hold, put back after a recording that left its tensors there."""
+    """What the modules of a callable hold, put back after a run that left its tensors there.
+
+    Lists and dicts in their attributes get back what they had.
+    """
 
     held: list[tuple[torch.nn.Module, dict[str, dict[str, Any]]]]
+    contents: list[tuple[Any, Any]]
 
     @staticmethod
     def of(fn: Any) -> Attributes:
         roots = [module for _, module in modules_of(fn)]
         modules = dict.fromkeys(m for root in roots for m in root.modules())
-        return Attributes([(m, {k: dict(v) for k, v in _tables(m).items()}) for m in modules])
+        held = [(m, {k: dict(v) for k, v in _tables(m).items()}) for m in modules]
+        kept = [x for m in modules for x in vars(m).values() if type(x) in (dict, list)]
+        return Attributes(held, [(x, x.copy()) for x in kept])
 
-    def lost(self, view: Callable[[torch.Tensor], Any], names: Mapping[int, str]) -> list[str]:
-        """Buffers that were given another tensor, of another value."""
+    def lost(
+        self,
+        view: Callable[[torch.Tensor], Any],
+        names: Mapping[int, str],
+        is_read: Callable[[torch.Tensor], bool],
+    ) -> list[str]:
+        """Buffers, and other tensors that were read, that were given another tensor."""
         found = []
         for module, before in self.held:
-            for name, old in before["_buffers"].items():
-                new = module._buffers.get(name)
-                if new is None or old is None or new is old:
-                    continue
-                if view(new).read() is not view(old).read():
-                    path = names.get(id(module), type(module).__name__)
-                    found.append(
-                        f"{path}: assigns the buffer {name!r} a new tensor; update it in place: "
-                        f"self.{name}.copy_(...)"
-                    )
+            path = names.get(id(module), type(module).__name__)
+            for table, now in _tables(module).items():
+                for name, old in before[table].items():
+                    new, kind = now.get(name), "buffer" if table == "_buffers" else "tensor"
+                    both = isinstance(new, torch.Tensor) and isinstance(old, torch.Tensor)
+                    if not both or new is old or not (kind == "buffer" or is_read(old)):
+                        continue
+                    if view(new).read() is not view(old).read():
+                        found.append(
+                            f"{path}: assigns the {kind} {name!r} a new tensor, which the next "
+                            f"call reads; update it in place: self.{name}.copy_(...)"
+                        )
         return found
 
     def restore(self) -> None:
@@ -91,6 +104,9 @@ class Attributes:
                         now[name] = old
                 for name in [n for n in now if n not in before[table]]:
                     del now[name]
+        for container, before in self.contents:
+            container.clear()
+            (container.update if isinstance(container, dict) else container.extend)(before)
 
 
 def _tables(module: torch.nn.Module) -> dict[str, dict[str, Any]]:

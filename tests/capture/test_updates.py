@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import oarlock  # noqa: E402
+from oarlock.errors import UnsupportedError  # noqa: E402
 
 
 def fill_a_column(x):
@@ -236,3 +237,38 @@ def test_decisions_on_data_are_refused(model):
         oarlock.errors.UnsupportedError, match=r"test_updates.py:\d+.*keep it a tensor"
     ):
         oarlock.capture(model, (torch.ones(3),))
+
+
+class Keeps(nn.Module):
+    """Keeps a table that grows, a log, and, if asked, a state that the next call reads."""
+
+    def __init__(self, state: str = ""):
+        super().__init__()
+        self.state, self.table, self.log, self.names = state, None, [], {}
+        self.hidden = torch.zeros(4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        if self.table is None or len(self.table) < x.shape[1]:
+            self.table = torch.arange(x.shape[1]).float()[:, None]
+        self.log.append(x)
+        self.names["last"] = self.last = x * 2 + self.table[: x.shape[1]]
+        if self.state:
+            setattr(self, self.state, getattr(self, self.state) + x.mean((0, 1)))
+        return self.last + self.hidden
+
+
+def test_what_a_model_keeps_in_its_attributes_is_left_alone():
+    model = Keeps()
+    program = oarlock.capture(model, (torch.randn(1, 5, 4),), dynamic={"x": {0: "N", 1: "T"}})
+    assert model.table is None and not model.log and not model.names and not hasattr(model, "last")
+    x = torch.randn(3, 7, 4)
+    np.testing.assert_allclose(oarlock.evaluate(program, x.numpy()), model(x).numpy(), rtol=1e-6)
+    oarlock.capture(model, (x[:1],), dynamic={"x": {0: "N"}})
+    assert len(model.table) == 7 and len(model.log) == 1
+
+
+@pytest.mark.parametrize("state", ["hidden", "mean"])
+def test_a_state_that_is_replaced_is_refused(state):
+    with pytest.raises(UnsupportedError, match=f"{state}' a new tensor.*self.{state}.copy_"):
+        oarlock.capture(Keeps(state), (torch.randn(1, 5, 4),))
