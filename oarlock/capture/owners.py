@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from oarlock.capture.torch_private import is_fake
 
 
 def modules_of(fn: Any) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -54,11 +58,15 @@ def named_modules(fn: Any) -> dict[int, str]:
     return names
 
 
+_CONTAINERS = (dict, list, set, OrderedDict)  # hooks, which a model may install itself, are ordered
+
+
 @dataclass
 class Attributes:
     """What the modules of a callable hold, put back after a run that left its tensors there.
 
-    Lists and dicts in their attributes get back what they had.
+    Lists, sets and dicts in their attributes, hooks among them, get back what they had; a cached
+    function forgets what it made of stand-ins.
     """
 
     held: list[tuple[torch.nn.Module, dict[str, dict[str, Any]]]]
@@ -69,7 +77,7 @@ class Attributes:
         roots = [module for _, module in modules_of(fn)]
         modules = dict.fromkeys(m for root in roots for m in root.modules())
         held = [(m, {k: dict(v) for k, v in _tables(m).items()}) for m in modules]
-        kept = [x for m in modules for x in vars(m).values() if type(x) in (dict, list)]
+        kept = [x for m in modules for x in vars(m).values() if type(x) in _CONTAINERS]
         return Attributes(held, [(x, x.copy()) for x in kept])
 
     def lost(
@@ -106,8 +114,24 @@ class Attributes:
                     del now[name]
         for container, before in self.contents:
             container.clear()
-            (container.update if isinstance(container, dict) else container.extend)(before)
+            (container.extend if isinstance(container, list) else container.update)(before)
+        _forget_stand_ins()
 
 
 def _tables(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
     return {"_buffers": module._buffers, "attributes": vars(module)}
+
+
+def _forget_stand_ins() -> None:
+    """Empty every ``functools.lru_cache`` that keeps a fake tensor of a recording."""
+    kind = functools._lru_cache_wrapper
+    for cache in gc.get_referrers(kind):
+        if type(cache) is kind and cache.cache_info().currsize and _holds_fake(cache):
+            cache.cache_clear()
+
+
+def _holds_fake(cache: Any) -> bool:
+    kept = gc.get_referents(cache)  # keys and results; those of a cache without end in a dict
+    kept += [x for item in kept if type(item) is dict for x in item.values()]
+    kept += [x for item in kept if type(item) in (tuple, list) for x in item]
+    return any(isinstance(x, torch.Tensor) and is_fake(x) for x in kept)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -272,3 +274,31 @@ def test_what_a_model_keeps_in_its_attributes_is_left_alone():
 def test_a_state_that_is_replaced_is_refused(state):
     with pytest.raises(UnsupportedError, match=f"{state}' a new tensor.*self.{state}.copy_"):
         oarlock.capture(Keeps(state), (torch.randn(1, 5, 4),))
+
+
+class Hooked(nn.Module):
+    """Installs a hook of its own once, and keeps tables by sizes in a cache, as transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.is_hooked = nn.Linear(4, 4), False
+
+    def forward(self, x):
+        if not self.is_hooked:
+            self.fc.register_forward_hook(lambda module, args, out: out + 1)
+            self.is_hooked = True
+        return self.fc(x) + steps(4)[0]
+
+
+@functools.lru_cache(maxsize=8)
+def steps(n):
+    return torch.arange(n) / n, n
+
+
+def test_hooks_and_caches_are_left_alone():
+    model = Hooked()
+    program = oarlock.capture(model, (torch.randn(1, 4),), dynamic={"x": {0: "N"}})
+    assert not model.is_hooked and not model.fc._forward_hooks
+    x = torch.randn(3, 4)
+    expected = model(x).detach().numpy()
+    np.testing.assert_allclose(oarlock.evaluate(program, x.numpy()), expected, rtol=1e-5, atol=1e-6)
