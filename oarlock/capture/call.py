@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from oarlock.capture.arrays import dtype_of, to_numpy
@@ -27,6 +28,7 @@ from oarlock.evaluate import solve_linear
 from oarlock.ir import Dim, Program, Signature, Size, State, TensorType
 
 REACHES = (1, 2, 0)  # sizes traced, as a multiple of the example's
+TWINS = 4  # lines whose decisions on sizes are tried the other way
 NARROWINGS = 16  # restarts to narrow the range of a dim
 
 
@@ -38,6 +40,16 @@ class Recording:
     calls: list[Call]
     states: dict[str, torch.Tensor]
     exceptional: list[Exceptional]
+    undecided: set[str] = field(default_factory=set)
+
+    def is_same(self, twin: Recording) -> bool:
+        """The same program, for which nothing more was decided."""
+        mine, other = self.program, twin.program
+        return (
+            str(mine) == str(other)
+            and all(np.array_equal(x, other.params[key]) for key, x in mine.params.items())
+            and twin.undecided <= self.undecided
+        )
 
 
 @dataclass
@@ -146,8 +158,9 @@ class ExampleCall:
             for path, shape in self.shapes.items()
         }
 
-    def record_once(self, reach: int) -> Recording:
-        shapes = Shapes(reach)
+    def record_once(self, reach: int, flipped: str = "") -> Recording:
+        """The program; with the truth that the line ``flipped`` takes as it is for other sizes."""
+        shapes = Shapes(reach, flipped)
         recorder = Recorder(shapes, named_tensors(self.fn))
         paths: list[str] = []
         originals: list[torch.Tensor] = []
@@ -174,18 +187,34 @@ class ExampleCall:
             f"result {i} is complex; return torch.view_as_real(x)"
             for i, x in enumerate(outputs) if x.is_complex()
         ]  # fmt: skip
-        exceptional = self.refuse(recorder)
+        if recorder.problems:
+            self.refuse(recorder)
         recorder.b.origin = type(recorder.b.origin)()
         recorder.graph.outputs = [recorder.value(x) for x in outputs]
         states = recorder.states()
         recorder.graph.outputs += states.values()
         state = tuple(State(name, len(outputs) + i) for i, name in enumerate(states))
-        self.warn_of_updates(recorder, paths, fakes)
         signature = Signature(tuple(arg_trees), tuple(kwarg_trees), tree, tuple(paths))
         params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
         program = Program(recorder.graph, params, dict(shapes.dims), state, signature)
         written = {name: recorder.weights[name] for name in states}
-        return Recording(program, recorder.calls, written, exceptional)
+        recording = Recording(program, recorder.calls, written, [], shapes.undecided())
+        if not flipped:
+            shapes.forget([*recorder.asserted, *self.without_effect(recording, shapes)])
+            recording.exceptional = self.refuse(recorder)
+            self.warn_of_updates(recorder, paths, fakes)
+        return recording
+
+    def without_effect(self, recording: Recording, shapes: Shapes) -> Iterator[str]:
+        """Lines that decide on sizes, where deciding otherwise records the same program."""
+        lines = shapes.untried()
+        for line in lines if len(lines) <= TWINS else ():
+            try:
+                twin = self.record_once(shapes.reach, flipped=line)
+            except (UnsupportedError, Narrowed):
+                continue
+            if recording.is_same(twin):
+                yield line
 
     def sizes(self, originals: list[torch.Tensor], paths: list[str]) -> dict[str, int]:
         """The dims of the example."""
@@ -249,7 +278,6 @@ class ExampleCall:
 
     def refuse(self, recorder: Recorder) -> list[Exceptional]:
         """The sizes to try.  Raises: Narrowed; UnsupportedError with all problems."""
-        recorder.shapes.forget(recorder.asserted)
         if not recorder.problems:
             found = recorder.shapes.widest()
             limit = recorder.shapes.limit(recorder.example[0])

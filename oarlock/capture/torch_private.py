@@ -82,12 +82,13 @@ class Shapes:
     """A fake tensor mode whose symbols are Oarlock's dims.
 
     Dynamic sizes are traced with distinct primes above ``reach`` times the sizes of the example:
-    large enough for the model, and 1 is an ordinary size.
+    large enough for the model, and 1 is an ordinary size.  What
+    the line ``flipped`` decides on gets the other truth.
     """
 
-    def __init__(self, reach: int = 1) -> None:
+    def __init__(self, reach: int = 1, flipped: str = "") -> None:
         self.reach = reach
-        self.env = _Decisions(specialize_zero_one=False, duck_shape=False)
+        self.env = _Decisions(flipped, specialize_zero_one=False, duck_shape=False)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=self.env)
         self.dims: dict[str, Dim] = {}
         self.hints: dict[str, int] = {}
@@ -149,6 +150,21 @@ class Shapes:
             return self.symints[str(atom)]
         a, b = self.number(atom.a), self.number(atom.b)
         return _MATHS[atom.kind](a, b)
+
+    def undecided(self) -> set[str]:
+        """Conditions that do not hold for every size."""
+        conditions = [d.condition for d in self.env.decisions]
+        return {readable(c, self.symbols) for c in conditions if not holds(c, self.symbols)}
+
+    def untried(self) -> list[str]:
+        """Lines that take a truth which is other for more sizes than can be tried."""
+        lines = dict.fromkeys(
+            source
+            for condition, source, _ in self.env.decisions
+            if not holds(condition, self.symbols)
+            and exceptions(condition, self.symbols, FEW) is None
+        )
+        return [x for x in lines if not any(d.number for d in self.env.decisions if d.source == x)]
 
     def forget(self, sources: Collection[str]) -> None:
         """Drop the decisions of some lines."""
@@ -257,8 +273,10 @@ class _Decisions(ShapeEnv):
     what is computed; where the result's type shows that they did, the range is narrowed.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, flipped: str, **options: Any) -> None:
         super().__init__(**options)
+        self.flipped = flipped
+        self.turned: set[Any] = set()  # what that line asked for; others get the same truth
         self.decisions: list[Decision] = []
         self.inner: list[Decision] = []
 
@@ -279,7 +297,9 @@ class _Decisions(ShapeEnv):
             self.inner.append(Decision(condition, ""))
         elif asker != "expansion" or not _asks_whether_to_broadcast(condition):
             self.decisions.append(Decision(condition, source, number=not is_truth))
-        return result
+        if is_truth and source == self.flipped:
+            self.turned.add(orig_expr)
+        return not result if orig_expr in self.turned else result
 
 
 def _asks_whether_to_broadcast(condition: Any) -> bool:

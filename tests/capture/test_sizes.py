@@ -240,3 +240,29 @@ def test_a_dim_that_comes_in_multiples_alone():
         assert torch.allclose(torch.from_numpy(oarlock.evaluate(program, x.numpy())), model(x))
     with pytest.raises(InputError, match="axis 1 is 9"):
         oarlock.evaluate(program, torch.randn(1, 9).numpy())
+
+
+def test_a_decision_without_effect():
+    def encoder(x, is_causal=False):
+        y = torch.nn.functional.avg_pool2d(x, 4).flatten(2).transpose(1, 2)
+        is_causal = y.shape[1] > 1 and is_causal
+        return torch.nn.functional.scaled_dot_product_attention(y, y, y, is_causal=is_causal)
+
+    x = torch.randn(1, 8, 8, 8)
+    dynamic = {"x": {0: "N", 2: "H", 3: "W"}}
+    program = oarlock.capture(encoder, (x,), dynamic=dynamic)
+    for height, width in ((4, 4), (5, 7), (4, 12), (16, 20)):
+        x = torch.randn(3, 8, height, width)
+        got = oarlock.evaluate(program, x.numpy())
+        np.testing.assert_allclose(got, encoder(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_decision_with_an_effect_on_few_values_is_refused():
+    tables = torch.randn(40), torch.randn(40)
+
+    def model(x):
+        table = tables[0] if x.shape[1] * x.shape[2] > 90 else tables[1]
+        return x.sum() + table
+
+    with pytest.raises(UnsupportedError, match=r"test_sizes.py:\d+: the code decides on .* > 90"):
+        oarlock.capture(model, (torch.randn(1, 8, 8),), dynamic={"x": {1: "H", 2: "W"}})
