@@ -263,6 +263,8 @@ class Emitter:
         self, epilogue: Epilogue, acc: L.Expr, index: Index
     ) -> list[tuple[Value, Index, L.Expr]]:
         """Every output of an epilogue at ``index`` of the anchor's output, which is ``acc``."""
+        if epilogue.nodes:
+            acc = self.body.let("acc", scalars.rounded(acc, epilogue.anchor.dtype))
         self.given[epilogue.anchor] = lambda _: acc
         self.inline |= set(epilogue.nodes)
         places = output_indices(epilogue.anchor, epilogue.nodes, index, self.space)

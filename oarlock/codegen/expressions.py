@@ -534,7 +534,7 @@ def _atom(atom: object, env: Mapping[str, Expr]) -> Expr:
         return binary(kind, a, b)
     if bounds(atom.a)[0] >= 0 and bounds(atom.b)[0] > 0:  # type: ignore[attr-defined]
         return binary({"floordiv": "div", "mod": "mod"}[kind], a, b)
-    return Call({"floordiv": "floor_div", "mod": "remainder"}[kind], (a, b), INDEX)
+    return call({"floordiv": "floor_div", "mod": "remainder"}[kind], a, b)
 
 
 def stride_of(size: Size, name: str) -> Size | None:

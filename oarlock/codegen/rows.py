@@ -169,8 +169,6 @@ class Rows:
 
     def _start(self, node: Node, lanes: int, width: int) -> _Accumulator:
         dtype = L.compute_dtype(node.inputs[0].dtype if _is_arg(node) else node.output.dtype)
-        if dtype.is_bool:
-            dtype = i32
         first = _identity(node.name, dtype)
         scalar = self.body.variable(node.name, L.splat(first, lanes))
         vector = self.body.variable(f"{node.name}_v", L.splat(first, width)) if width > 1 else None
@@ -276,8 +274,10 @@ _ACROSS = {
 
 def _identity(name: str, dtype: DType) -> L.Expr:
     if name in ("reduce_sum", "reduce_prod"):
-        return L.const(0 if name == "reduce_sum" else 1, dtype)
+        return L.const(0 if name == "reduce_sum" else 1, i32 if dtype.is_bool else dtype)
     is_max = name in ("reduce_max", "argmax")
+    if dtype.is_bool:
+        return L.const(0 if is_max else 1, i32)
     if dtype.is_float:
         return L.const(float("-inf") if is_max else float("inf"), dtype)
     bits = 8 * dtype.bytes

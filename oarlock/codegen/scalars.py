@@ -157,7 +157,7 @@ def pointwise(node: Node, args: Sequence[L.Expr]) -> L.Expr:
     if node.name == "cast":
         return convert(args[0], dtype)
     result = RULES[node.name](*_unified(args))
-    return _rounded(result, dtype)
+    return rounded(result, dtype)
 
 
 def _unified(args: Sequence[L.Expr]) -> list[L.Expr]:
@@ -170,5 +170,6 @@ def convert(a: L.Expr, dtype: DType) -> L.Expr:
     return L.cast(a, dtype)
 
 
-def _rounded(a: L.Expr, dtype: DType) -> L.Expr:
+def rounded(a: L.Expr, dtype: DType) -> L.Expr:
+    """What a store and a load would give."""
     return L.cast(a, dtype) if L.compute_dtype(dtype) is not dtype else a

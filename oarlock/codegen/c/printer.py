@@ -193,7 +193,7 @@ class Printer:
         if s.values:
             values = ", ".join(literal(v, s.pointer.dtype) for v in s.values)
             return f"static const {name} = {{{values}}}"
-        return f"{name} {self.prelude.aligned() or '= {0}'}"
+        return " ".join(filter(None, (name, self.prelude.aligned(), "= {0}")))
 
     def _store(self, s: L.Store | L.StoreStrided) -> str:
         p, lanes = s.pointer, s.value.lanes
