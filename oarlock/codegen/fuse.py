@@ -243,13 +243,16 @@ class _Fuser:
                     found.append(v)
         return found
 
-    def _is_read_outside(self, value: Value, inside: set[Node]) -> bool:
+    def _is_read_outside(self, value: Value, inside: set[Node], is_stored: bool = False) -> bool:
+        """``is_stored``: a view that the group stores lies between, which kernels read instead;
+        loops read through all views."""
         for user, _ in self.uses[value]:
             if not self._is_free(user):
-                if user not in inside:
+                if user not in inside and (is_loop_node(user) or not is_stored):
                     return True
                 continue
-            if any(self._is_read_outside(v, inside) for v in user.outputs):
+            below = user in inside or (is_stored and user.name == "reshape")
+            if any(self._is_read_outside(v, inside, below) for v in user.outputs):
                 return True
         return False
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import oarlock.ops  # noqa: F401  fills the registry
+from oarlock.codegen.lower import schedule
+from oarlock.codegen.target import get
 from oarlock.evaluate import evaluate
 from oarlock.ir import Builder, Dim, Program, TensorType, bool_, f32, f64
 from oarlock.runtime.predictor import Predictor
@@ -113,3 +115,13 @@ def test_views_are_read_and_written_in_place():
     arrays = arrays_of(program)
     assert_equal(program, arrays, threads=2)
     assert len(Predictor(program).report().kernels) == 1
+
+
+def test_one_order_of_heads_is_stored():
+    """A kernel behind a view that is stored does not read what lies before the view."""
+    b = Builder()
+    q, w = b.input(TensorType(f32, (1, 4, 16, 8)), "q"), b.input(TensorType(f32, (8, 32)), "w")
+    seen = b.transpose(b.attention(q, q, q), perm=(0, 2, 1, 3))
+    b.graph.outputs = [b.linear(b.reshape(seen, shape=(1, 16, 32)), w)]
+    first, *_ = schedule(Program(b.graph), get("cpu")).steps
+    assert [v.shape for v in first.kernel.writes] == [(1, 16, 4, 8)]
