@@ -110,6 +110,23 @@ def _normalised(
     return x.new_empty(x.shape)  # as its fake kernel does after seconds of symbolic strides
 
 
+def _pooled(
+    x: torch.Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
+    ceil: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """``max_pool1d`` as a pool of a plane of one row."""
+
+    def pair(n: Any, other: int) -> list[Any]:
+        return [other, n[0] if isinstance(n, (list, tuple)) else n]
+
+    window = pair(kernel, 1)
+    step = window if stride in ((), [], None) else pair(stride, 1)
+    plane = torch.ops.aten.max_pool2d_with_indices.default(
+        x.unsqueeze(-2), window, step, pair(padding, 0), pair(dilation, 1), ceil
+    )
+    return plane[0].squeeze(-2)
+
+
 RESIZES = (
     "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
     "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d",
@@ -126,6 +143,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     **_transforms(),
     **{f"aten.{name}.vec": _resized for name in RESIZES},
     "aten._grouped_mm.default": _grouped,
+    "aten.max_pool1d.default": _pooled,
 }
 
 

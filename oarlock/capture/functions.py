@@ -156,6 +156,24 @@ def _decided(plain: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+_POOLS = {"max_pool": torch.amax, "avg_pool": torch.mean}
+
+
+def _pool(plain: Callable[..., Any], reduce: Callable[..., Any], rank: int) -> Callable[..., Any]:
+    """``plain``, or ``reduce`` over whole axes where the window is as large as they are."""
+
+    def call(x: torch.Tensor, kernel_size: Any, *rest: Any, **options: Any) -> Any:
+        if not _has_symbol(kernel_size):
+            return plain(x, kernel_size, *rest, **options)
+        window = kernel_size if isinstance(kernel_size, (list, tuple)) else [kernel_size] * rank
+        moved = [v for v in (*rest, *options.values()) if v]
+        if moved or any(n != size for n, size in zip(window, x.shape[-rank:])):
+            raise NotImplementedError("a window computed from sizes, other than a whole axis")
+        return reduce(x, tuple(range(-rank, 0)), keepdim=True)
+
+    return call
+
+
 @contextmanager
 def symbolic_python() -> Iterator[None]:
     """``max``, ``min`` and functions of ``math`` keep symbolic sizes symbolic."""
@@ -170,6 +188,10 @@ def symbolic_python() -> Iterator[None]:
             _decided(functional.scaled_dot_product_attention),
         ),
     ]
+    for family, reduce in _POOLS.items():
+        for rank in (1, 2, 3):
+            name = f"{family}{rank}d"
+            swaps.append((functional, name, _pool(getattr(functional, name), reduce, rank)))
     for name in _MATH:
         symbolic = getattr(torch, f"_sym_{name}", None) or getattr(torch, f"sym_{name}", None)
         if symbolic is not None:

@@ -27,6 +27,7 @@ from oarlock.capture.symbols import value_of
 from oarlock.capture.torch_private import Shapes, is_fake, outside_modes, storage_of
 from oarlock.errors import OarlockError, TypeMismatch
 from oarlock.ir import Dim, DType, Graph, Origin, TensorType, Value
+from oarlock.ir.dim import without_mod
 
 INLINE = 8  # a constant of at most so many elements is written into the program text
 _PLAIN = ("prim", "profiler")
@@ -275,7 +276,8 @@ class Recorder(TorchDispatchMode):
             self.b.out, self.b.common = out, common
             marked = mark(operands, args) if is_complex else operands
             result = (COMPLEX if is_complex else LIFTS)[name](self.b, *marked, **options)
-            return [result] if isinstance(result, Value) else list(result)
+            values = [result] if isinstance(result, Value) else list(result)
+            return [self.same_sizes(v, type) for v, type in zip(values, out)]
 
         values = build(operands)
         for value, type in zip(values, out):
@@ -285,6 +287,14 @@ class Recorder(TorchDispatchMode):
             self.result(x, v, i, args, operands, build)
             for i, (x, v) in enumerate(zip(leaves, values))
         ]
+
+    def same_sizes(self, value: Value, type: TensorType) -> Value:
+        """``value`` with the sizes of ``type``, where they differ in how multiples are written."""
+        if value.shape == type.shape or value.rank != len(type.shape):
+            return value
+        if any(without_mod(a) != without_mod(b) for a, b in zip(value.shape, type.shape)):
+            return value
+        return self.b.reshape(value, shape=type.shape)
 
     def result(
         self, tensor: torch.Tensor, value: Value, index: int, args: tuple, operands: list[Any],

@@ -12,7 +12,7 @@ import sympy
 
 from oarlock.errors import UserError
 from oarlock.ir import Builder, Dim, DType, Size, Value, bounds, dim_max, dim_min, f64, i64
-from oarlock.ir.dim import Symbol
+from oarlock.ir.dim import Symbol, in_multiples
 
 Dims = Mapping[sympy.Symbol, Dim]
 ENUMERATED = 4096  # combinations of sizes that are tried one by one
@@ -53,7 +53,7 @@ def size_of(expr: Any, dims: Dims) -> Size:
     total = parts[0]
     for part in parts[1:]:
         total = _SIZES[kind](total, part)
-    return total
+    return in_multiples(total)
 
 
 def value_of(b: Builder, expr: Any, dims: Dims) -> Value:
@@ -205,7 +205,7 @@ def exceptions(condition: Any, dims: Dims, limit: int) -> tuple[str, list[int]] 
     atom, test, low, high = found
     above = [] if high is None else range(high + 1, (atom.high or 0) + 1)
     values = [n for n in [*range(atom.low, low), *above] if not test(n)]
-    return (atom.name, values) if len(values) <= limit else None
+    return (atom.name, values) if len(values) <= limit else _residues(condition, dims)
 
 
 def true_from(condition: Any, dims: Dims) -> tuple[str, int] | None:
@@ -214,18 +214,25 @@ def true_from(condition: Any, dims: Dims) -> tuple[str, int] | None:
     return None if found is None or found[3] is not None else (found[0].name, found[2])
 
 
+def true_until(condition: Any, dims: Dims) -> tuple[str, int] | None:
+    """The dim, and its largest value until which ``condition`` is true; None when unknown."""
+    found = _test(condition, dims)
+    if found is None:
+        return None
+    atom, test = found
+    wrong = next((n for n in range(atom.low, atom.low + SEARCHED) if not test(n)), atom.low)
+    return (atom.name, wrong - 1) if wrong > atom.low else None
+
+
 _TESTS: dict[type, Callable[[int, int], bool]] = {
     sympy.Ge: operator.ge, sympy.Gt: operator.gt, sympy.Le: operator.le, sympy.Lt: operator.lt,
     sympy.Eq: operator.eq, sympy.Ne: operator.ne,
 }  # fmt: skip
-Ends = tuple[Dim, Callable[[int], bool], int, "int | None"]
+Ends = tuple[Symbol, Callable[[int], bool], int, "int | None"]
 
 
-def _ends(condition: Any, dims: Dims) -> Ends | None:
-    """The dim that decides, the test of one value, and the range in which the test is proven.
-
-    Above the range (from ``low`` to the end when ``high`` is None) the dim has an end as well.
-    """
+def _test(condition: Any, dims: Dims) -> tuple[Symbol, Callable[[int], bool]] | None:
+    """The only dim that decides, and the test of one value of it."""
     if type(condition) not in _TESTS:
         return None
     try:
@@ -237,10 +244,18 @@ def _ends(condition: Any, dims: Dims) -> Ends | None:
         return None
     (atom,) = {a for dim in dims.values() for a in dim.atoms() if a.name in names}
     decide = _TESTS[type(condition)]
+    return atom, lambda n: decide(difference.evaluate({atom.name: n}), 0)
 
-    def test(n: int) -> bool:
-        return decide(difference.evaluate({atom.name: n}), 0)
 
+def _ends(condition: Any, dims: Dims) -> Ends | None:
+    """The dim that decides, the test of one value, and the range in which the test is proven.
+
+    Above the range (from ``low`` to the end when ``high`` is None) the dim has an end as well.
+    """
+    found = _test(condition, dims)
+    if found is None:
+        return None
+    atom, test = found
     last = SEARCHED if atom.high is None else min(atom.high, SEARCHED)
     wrong = [n for n in range(atom.low, last + 1) if not test(n)]
     low = wrong[-1] + 1 if wrong else atom.low

@@ -30,6 +30,7 @@ from oarlock.capture.symbols import (
     readable,
     size_of,
     true_from,
+    true_until,
 )
 from oarlock.evaluate import solve_linear
 from oarlock.ir import Dim, Size
@@ -41,7 +42,7 @@ _MATHS: dict[str, Callable[[Any, Any], Any]] = {
     "min": torch.sym_min,
     "max": torch.sym_max,
 }
-LARGEST = 250  # parts of an expression: beyond, deciding on it takes minutes
+LARGEST = 1000  # parts of an expression: beyond, deciding on it takes minutes
 FEW = 12  # sizes that may decide otherwise when they then give the same
 
 
@@ -206,10 +207,10 @@ class Shapes:
     def limit(self, example: Mapping[str, int]) -> tuple[Dim, str] | None:
         """A dim without a largest size that the code decides on as below one, and the line."""
         for condition, source, _ in self.env.decisions:
-            if holds(condition, self.symbols):
+            if holds(condition, self.symbols) or exceptions(condition, self.symbols, FEW):
                 continue
-            found = linear_bound(condition, self.symbols)
-            dim = self.within(found) if found is not None and found[1] is None else None
+            found = true_until(condition, self.symbols)
+            dim = self.within((found[0], None, found[1])) if found is not None else None
             if dim is None or self.dims[dim.name].bounds()[1] is not None:
                 continue
             if example.get(dim.name, 0) <= (dim.bounds()[1] or 0):

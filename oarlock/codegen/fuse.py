@@ -161,7 +161,8 @@ class _Fuser:
 
     def _earlier(self, node: Node) -> set[Group]:
         """Groups that must run before ``node``; views that lie in memory count as producers."""
-        direct = [v.producer for v in node.inputs if v.producer in self.group_of]
+        read = (*node.inputs, *operands_of(node))
+        direct = [v.producer for v in read if v.producer in self.group_of]
         found: set[Group] = set()
         for g in (*self._producers(node), *(self.group_of[p] for p in direct)):
             found |= {g} | self.before[g]

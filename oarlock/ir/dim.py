@@ -310,6 +310,9 @@ def _floordiv(a: Size, b: Size) -> Size:
         return quotient
     if quotient != 0:
         return quotient + _floordiv(rest, b)
+    exact, left = _split(without_mod(a), without_mod(b)) if _has_mod(a) or _has_mod(b) else (0, a)
+    if left == 0:
+        return exact
     shift, inner = _shifted_atom(a)
     if isinstance(inner, Call) and inner.kind == "floordiv" and _positive(b) and _positive(inner.b):
         return _floordiv(inner.a + inner.b * shift, inner.b * b)
@@ -324,6 +327,47 @@ def _mod(a: Size, b: Size) -> Size:
     if rest == 0 or _within(rest, b):
         return rest
     return _make({(Call("mod", rest, b),): 1})
+
+
+def _has_mod(a: Size) -> bool:
+    return isinstance(a, Dim) and " % " in a._text
+
+
+def without_mod(a: Size) -> Size:
+    """``a`` with ``x - k * (x // k)`` for every ``x % k``: padded and cut sizes as multiples of k."""
+    if not isinstance(a, Dim) or not _has_mod(a):
+        return a
+    total: Size = 0
+    for monomial, c in a.terms:
+        term: Size = c
+        for atom in monomial:
+            term = term * _atom_without_mod(atom)
+        total = total + term
+    return total
+
+
+def _atom_without_mod(atom: Atom) -> Size:
+    if isinstance(atom, Symbol):
+        return _make({(atom,): 1})
+    a, b = without_mod(atom.a), without_mod(atom.b)
+    if atom.kind == "mod" and _positive(b):
+        return a - b * _rounded_down(a, b)
+    if atom.kind == "floordiv" and _positive(b):
+        return _rounded_down(a, b)
+    return _APPLY[atom.kind](a, b)
+
+
+def _rounded_down(a: Size, b: Size) -> Size:
+    """``a // b`` for a positive b, by what is not negative."""
+    high = bounds(a)[1]
+    return -((b - 1 - a) // b) if high is not None and high <= 0 else a // b
+
+
+def in_multiples(a: Size) -> Size:
+    """``a`` without remainders where that makes it shorter: ``T - T % 4`` is ``4 * (T // 4)``."""
+    shorter = without_mod(a)
+    is_shorter = not isinstance(shorter, Dim) or len(shorter.terms) < len(list(_terms(a)))
+    return shorter if is_shorter else a
 
 
 def _shifted_atom(a: Size) -> tuple[int, Atom | None]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+import torch.nn.functional as F  # noqa: E402
 
 import oarlock  # noqa: E402
 from oarlock.errors import InputError, UnsupportedError  # noqa: E402
@@ -27,7 +28,30 @@ def same_as_eager(model, shape=(1, 4, 8), dynamic=None, sizes=((1, 5), (3, 9), (
     return program
 
 
+def chunks(x):
+    """Padded to chunks of 4, each of which loses its mean, and cut again."""
+    n, t, c = x.shape
+    parts = F.pad(x, (0, 0, 0, -t % 4)).reshape(n, -1, 4, c)
+    parts = parts - parts.mean(2, keepdim=True)
+    whole = parts.reshape(n, parts.shape[1] * 4, c) + F.pad(x, (0, 0, 0, -t % 4))
+    return whole[:, :t]
+
+
+def written(x):
+    y = torch.zeros_like(x)
+    y[:, 0] = x[:, -1]
+    y[:, 1:] = 2
+    return y
+
+
 MATHS = {
+    "chunks of four": chunks,
+    "rows written": written,
+    "histogram": lambda x: torch.histc(x, bins=4, min=-1, max=1),
+    "pool of a whole axis": lambda x: F.max_pool1d(x, x.shape[-1]) + F.avg_pool1d(x, x.size(2)),
+    "pool of all steps": lambda x: F.max_pool1d(x.transpose(1, 2), x.shape[1]).squeeze(2),
+    "pool of pairs": lambda x: F.max_pool1d(F.pad(x.transpose(1, 2), (0, 3)), 2),
+
     "half": lambda x: x[:, : x.shape[1] // 2],
     "minus one": lambda x: x.reshape(-1, x.shape[-1]),
     "flatten": lambda x: x.reshape(x.shape[0], -1),
@@ -189,6 +213,14 @@ def test_a_decision_on_a_remainder_is_tried_in_every_class():
     same_as_eager(padded, dynamic=dynamic, sizes=[(1, 4), (3, 5), (2, 8), (1, 1)])
     with pytest.raises(UnsupportedError, match=r"Mod.*eager gives something else"):
         same_as_eager(lambda x: x * 2 if x.shape[1] % 4 > 0 else x, dynamic=dynamic)
+
+
+def test_a_limit_on_a_padded_size_narrows_too():
+    def model(x):
+        return x * 2 if x.shape[1] - x.shape[1] % 4 + 4 <= 32 else x
+
+    with pytest.warns(UserWarning, match=r"T is in \[1, 31\]"):
+        same_as_eager(model, dynamic={0: "N", 1: "T"}, sizes=[(1, 4), (2, 31)])
 
 
 def test_a_plain_number_of_a_size_is_refused_with_advice():

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from oarlock.errors import UserError
 from oarlock.ir import Dim, dim_max, dim_min
-from oarlock.ir.dim import bounds, evaluate_size
+from oarlock.ir.dim import bounds, evaluate_size, in_multiples
 from oarlock.ir.parser import parse_size
 
-N, S = Dim("N", 1, 64), Dim("S")
+N, S, T = Dim("N", 1, 64), Dim("S"), Dim("T")
 DIMS = {"N": N, "S": S}
 
 
@@ -112,3 +112,20 @@ def test_nested_divisions_become_one():
     for value in range(1, 40):
         got = evaluate_size(((h + 5) // 3 - 2) // 4, {"H": value})
         assert got == ((value + 5) // 3 - 2) // 4
+
+
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [
+        (T - T % 4, "4*(T//4)"),
+        (T + -T % 4, "4*((T+3)//4)"),
+        (T - T % 4 + 4, "4*(T//4)+4"),
+        (T % 4, "(T % 4)"),
+        ((T + -T % 4) // 4, "((T+3)//4)"),
+        ((T - T % 4 + 4) // ((T - T % 4) // 4 + 1), "4"),
+    ],
+)
+def test_padded_and_cut_sizes_are_multiples(size, written):
+    assert str(in_multiples(size)) == written
+    for n in range(1, 20):
+        assert evaluate_size(in_multiples(size), {"T": n}) == evaluate_size(size, {"T": n})

@@ -23,19 +23,28 @@ Sizes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Draw:
-    """A random input: normal floats, or integers below ``high`` (bool when 2 and ``mask``)."""
+    """A random input: normal floats, or integers from ``start`` to below ``high``.
+
+    ``mask`` gives truths; ``padded`` ones whose last row ends in two zeros; ``low`` uniform floats.
+    """
 
     shape: tuple[int | str, ...]
     high: int = 0
+    start: int = 0
     mask: bool = False
+    padded: bool = False
     low: float | None = None
 
     def __call__(self, sizes: Sizes, generator: torch.Generator) -> torch.Tensor:
         shape = [sizes[s] if isinstance(s, str) else s for s in self.shape]
         if self.mask:
             return torch.randint(0, 2, shape, generator=generator).bool()
+        if self.padded:
+            ones = torch.ones(shape, dtype=torch.long)
+            ones[-1, shape[-1] - 2 :] = 0
+            return ones
         if self.high:
-            return torch.randint(0, self.high, shape, generator=generator)
+            return torch.randint(self.start, self.high, shape, generator=generator)
         if self.low is not None:
             return torch.rand(shape, generator=generator) + self.low
         return torch.randn(shape, generator=generator)
@@ -58,15 +67,20 @@ class Model:
     constants: tuple[tuple[str, Any], ...] = ()
 
 
-def check(model: Model) -> None:
-    """Capture ``model``, and compare its Predictor with eager at all its sizes."""
+def check(model: Model, *, checked: bool = False) -> None:
+    """Capture ``model``, and compare its Predictor with eager at all its sizes.
+
+    ``checked``: capture does its own comparison too.
+    """
     torch.manual_seed(0)
     module = model.make().eval()
     generator = torch.Generator().manual_seed(1)
     cases = [{n: d(s, generator) for n, d in model.inputs.items()} for s in model.sizes]
     dynamic = {n: d.dynamic for n, d in model.inputs.items() if d.dynamic}
     constants = dict(model.constants)
-    program = oarlock.capture(module, (), {**cases[0], **constants}, dynamic=dynamic, check=False)
+    program = oarlock.capture(
+        module, (), {**cases[0], **constants}, dynamic=dynamic, check=None if checked else False
+    )
     predictor = oarlock.Predictor(program, threads=1)
     wide = copy.deepcopy(module).double()
     for case, sizes in zip(cases, model.sizes):
@@ -96,9 +110,11 @@ def _leaves(x: Any) -> list:
     if isinstance(x, (torch.Tensor, np.ndarray, np.generic)):
         return [x]
     if isinstance(x, Mapping):
-        return [leaf for item in x.values() for leaf in _leaves(item)]
+        return [leaf for item in dict.values(x) for leaf in _leaves(item)]
     if isinstance(x, (tuple, list)):
         return [leaf for item in x for leaf in _leaves(item)]
+    if hasattr(x, "__dict__") and not isinstance(x, type):
+        return [leaf for item in vars(x).values() for leaf in _leaves(item)]
     return []
 
 
@@ -111,9 +127,8 @@ def _compare(got: np.ndarray, eager: torch.Tensor, exact: Any, where: str) -> No
     finite = np.isfinite(want)
     np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=where)
     scale = float(np.abs(want[finite]).max(initial=0))
-    own = (
-        0.0 if exact is None else float((eager.double() - exact.double()).abs().nan_to_num().max())
-    )
+    distance = [] if exact is None else np.abs(np.nan_to_num(eager.double() - exact.double()))
+    own = float(np.max(distance, initial=0))
     few = 16 if exact is not None else 512  # without float64, a guess at a deep model's roundings
     bound = OURS * own + few * EPS.get(eager.dtype, 2.0**-52) * scale
     error = float(np.abs(got[finite].astype(np.float64) - want[finite]).max(initial=0))

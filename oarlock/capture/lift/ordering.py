@@ -148,3 +148,21 @@ def _extreme(name: str, record: str, arg: str) -> None:
 
 _extreme("max", "reduce_max", "argmax")
 _extreme("min", "reduce_min", "argmin")
+
+
+@lift("aten.histc.default")
+def histc(b: Lifter, x: Value, bins: int = 100, min: Any = 0, max: Any = 0) -> Value:
+    """How many elements fall into each of ``bins`` parts of [min, max], of which the last is closed."""
+    if not isinstance(min, (int, float)) or not isinstance(max, (int, float)) or not min < max:
+        raise NotImplementedError("a histogram over a range that the data decides; give min < max")
+    wide = b.type.dtype
+    x = b.reshape(x, shape=(1, x.type.size))
+    inside = b.bit_and(b.ge(x, b.to(min, x.dtype)), b.le(x, b.to(max, x.dtype)))
+    place = b.div(
+        b.mul(b.sub(b.to(x, wide), b.const(min, wide)), b.const(bins, wide)),
+        b.const(max - min, wide),
+    )
+    place = b.minimum(b.trunc(place), b.const(bins - 1, wide))
+    parts = b.reshape(b.to(b.iota(size=bins, dtype=i64), wide), shape=(bins, 1))
+    hits = b.bit_and(b.eq(place, parts), inside)
+    return b.reduce_sum(b.to(hits, wide), axes=(1,))

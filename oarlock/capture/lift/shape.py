@@ -171,3 +171,10 @@ def ones(b: Lifter, *rest: Any, **options: Any) -> Value:
 @lift("aten.scalar_tensor.default")
 def scalar_tensor(b: Lifter, value: Any, **options: Any) -> Value:
     return b.to(value, b.type.dtype)
+
+
+@lift("aten.copy.default")
+def copy(b: Lifter, x: Value, source: Value, non_blocking: bool = False) -> Value:
+    """What ``x.copy_(source)`` leaves in x."""
+    source = b.to(source, b.type.dtype)
+    return source if source.shape == b.type.shape else b.broadcast_to(source, shape=b.type.shape)
