@@ -7,6 +7,7 @@ from typing import Any
 
 from oarlock.capture.lift.registry import Lifter, lift
 from oarlock.ir import Value
+from oarlock.ops.shape import full_slice
 
 
 def _layers(
@@ -63,3 +64,21 @@ def rnn_relu(
     _refuse_dropout(dropout, train)
     args = (x, [state], params, has_biases, layers, bidirectional, batch_first)
     return _layers(b, "rnn", *args, nonlinearity="relu")
+
+
+@lift("aten.gru_cell.default")
+def gru_cell(
+    b: Lifter, x: Value, h: Value, w_ih: Value, w_hh: Value, b_ih: Any = None, b_hh: Any = None
+) -> Value:
+    """One step: ``z * h + (1 - z) * n`` with the gates r, z, n in this order."""
+    ours, theirs = (_gates(b, *operands) for operands in ((x, w_ih, b_ih), (h, w_hh, b_hh)))
+    r, z = (b.sigmoid(b.add(ours[i], theirs[i])) for i in range(2))
+    n = b.tanh(b.add(ours[2], b.mul(r, theirs[2])))
+    return b.add(b.mul(b.sub(h, n), z), n)
+
+
+def _gates(b: Lifter, x: Value, w: Value, bias: Value | None) -> list[Value]:
+    y = b.linear(x, w) if bias is None else b.linear(x, w, bias)
+    size = w.shape[0] // 3
+    cuts = [full_slice(y.type, y.rank - 1, i * size, (i + 1) * size) for i in range(3)]
+    return [b.slice(y, **cut) for cut in cuts]
