@@ -187,7 +187,7 @@ class ExampleCall:
             f"result {i} is complex; return torch.view_as_real(x)"
             for i, x in enumerate(outputs) if x.is_complex()
         ]  # fmt: skip
-        if recorder.problems:
+        if recorder.problems or shapes.is_fixed():
             self.refuse(recorder)
         recorder.b.origin = type(recorder.b.origin)()
         recorder.graph.outputs = [recorder.value(x) for x in outputs]

@@ -196,7 +196,8 @@ class Recorder(TorchDispatchMode):
             narrow = self.shapes.narrowed(assumed) if wrong else None
             if narrow is not None:
                 raise Narrowed(narrow, self.b.origin.source) from None
-            self.problem(func, str(error))
+            if not wrong or not self.shapes.is_fixed():
+                self.problem(func, str(error))
             self.spoil(out)
         return out
 

@@ -167,6 +167,10 @@ class Shapes:
         )
         return [x for x in lines if not any(d.number for d in self.env.decisions if d.source == x)]
 
+    def is_fixed(self) -> bool:
+        """The code has asked for a size as a plain number, which torch then puts into every shape."""
+        return any(d.number and not holds(d.condition, self.symbols) for d in self.env.decisions)
+
     def forget(self, sources: Collection[str]) -> None:
         """Drop the decisions of some lines."""
         self.env.decisions = [d for d in self.env.decisions if d.source not in sources]

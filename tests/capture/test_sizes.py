@@ -230,6 +230,15 @@ def test_a_plain_number_of_a_size_is_refused_with_advice():
         )
 
 
+def test_a_loop_over_a_size_is_one_problem():
+    with pytest.raises(UnsupportedError, match="as a plain number") as error:
+        oarlock.capture(
+            lambda x: sum(x[:, i] * x.shape[1] for i in range(x.shape[1])) + x[:, 0],
+            (torch.randn(1, 4),), dynamic={"x": {0: "N", 1: "T"}},
+        )  # fmt: skip
+    assert len(error.value.problems) == 1
+
+
 def test_a_size_that_gives_something_else_is_refused():
     def model(x):
         return x * 2 if x.shape[1] == 1 else x

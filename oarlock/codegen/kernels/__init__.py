@@ -41,6 +41,7 @@ def makers() -> Mapping[str, Maker]:
     from oarlock.codegen.kernels.attention import AttentionMaker
     from oarlock.codegen.kernels.conv import Conv
     from oarlock.codegen.kernels.gemm import Linear, MatMul
+    from oarlock.codegen.kernels.gemm_groups import GroupedMatMul
     from oarlock.codegen.kernels.index import Put, Scatter
     from oarlock.codegen.kernels.pool import PoolMaker
     from oarlock.codegen.kernels.random import Random
@@ -57,6 +58,7 @@ def makers() -> Mapping[str, Maker]:
         "cumprod": Scan(),
         "cumsum": Scan(),
         **dict.fromkeys(("gru_scan", "lstm_scan", "rnn_scan"), ScanMaker()),
+        "grouped_matmul": GroupedMatMul(),
         "linear": Linear(),
         "matmul": MatMul(),
         "max_pool": PoolMaker(),

@@ -70,7 +70,7 @@ class Product:
 
 
 @dataclass
-class _State:
+class State:
     """Names inside the loop over items."""
 
     block: L.Expr
@@ -229,7 +229,7 @@ class GemmNest:
         first, last = body.let("first", first), body.let("last", last)
         start = body.let("top", self._row_of(first))
         a, stride = self._left(rest, start, last)
-        state = _State(start, panel, batch, a, stride)
+        state = State(start, panel, batch, a, stride)
         self._columns(state, first, last)
 
     def _bind_batch(self, rest: L.Expr) -> list[L.Expr]:
@@ -306,7 +306,7 @@ class GemmNest:
                 stride = L.index(step) if step is not None else None
                 self.body.store(copy, to + k, L.load(source, place, width, stride))
 
-    def _right(self, state: _State, micro: M.Micro) -> L.Address:
+    def _right(self, state: State, micro: M.Micro) -> L.Address:
         """A panel of B, packed here unless it was at build time."""
         p = self.p
         if p.packed is not None:
@@ -323,7 +323,7 @@ class GemmNest:
         matrix = self.p.b.shape[-2] * self.p.b.shape[-1]
         return L.binary("div", self._at(self.p.b_at), L.index(matrix))
 
-    def _pack_panel(self, state: _State, micro: M.Micro) -> None:
+    def _pack_panel(self, state: State, micro: M.Micro) -> None:
         """Columns of B into scratch; those beyond the last are 0."""
         p, lanes = self.p, micro.lanes
         to, source = self._pointer("panel"), self.pointers[p.b]
@@ -345,7 +345,7 @@ class GemmNest:
                     self._pack_edge(to, out, source, k, start, lanes)
 
     def _pack_transposed(
-        self, to: L.Pointer, source: L.Pointer, state: _State, micro: M.Micro, left: L.Expr
+        self, to: L.Pointer, source: L.Pointer, state: State, micro: M.Micro, left: L.Expr
     ) -> None:
         """The same where k runs along memory: every column in order, ``PACK_DEPTH`` at a time."""
         body, width, depth = self.body, micro.columns, L.index(self.p.depth)
@@ -380,7 +380,7 @@ class GemmNest:
 
     # Columns and tiles
 
-    def _columns(self, state: _State, first: L.Expr, last: L.Expr) -> None:
+    def _columns(self, state: State, first: L.Expr, last: L.Expr) -> None:
         """The tiles of an item; the last panel is narrower."""
         n, width = self.p.columns, self.micro.columns
         if not isinstance(n, int):
@@ -399,7 +399,7 @@ class GemmNest:
 
     def _tiles(
         self,
-        state: _State,
+        state: State,
         micro: M.Micro,
         first: L.Expr,
         last: L.Expr,
@@ -427,7 +427,7 @@ class GemmNest:
     def _repair(self, rows: L.Expr, column: L.Expr, given: M.Arguments, micro: M.Micro) -> None:
         """What must be done to a tile before its epilogue."""
 
-    def _start(self, state: _State, is_clipped: bool) -> L.Address:
+    def _start(self, state: State, is_clipped: bool) -> L.Address:
         """The first values of the sums."""
         p, width = self.p, self.micro.columns
         if p.bias is None:
