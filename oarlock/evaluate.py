@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oarlock.errors import CompilerBug, InputError
-from oarlock.ir.dim import Dim, Size, evaluate_size
+from oarlock.ir.dim import Dim, Size, evaluate_size, solve_linear
 from oarlock.ir.graph import Graph, Node, Program, Value
 from oarlock.ir.signature import rebuild
 from oarlock.ir.types import TensorType, decode, encode
@@ -96,15 +96,6 @@ def solve_dims(program: Program, arrays: Sequence[np.ndarray]) -> dict[str, int]
         for axis, (size, got) in enumerate(zip(value.shape, array.shape)):
             _check_size(size, got, env, name, axis, value.type)
     return env
-
-
-def solve_linear(size: Dim, name: str, env: Mapping[str, int], got: int) -> int | None:
-    """The value of ``name`` that makes ``size`` equal ``got``, or None."""
-    at_0, at_1 = (size.substitute({**env, name: n}) for n in (0, 1))
-    if isinstance(at_0, Dim) or isinstance(at_1, Dim) or at_0 == at_1:
-        return None
-    value = (got - at_0) // (at_1 - at_0)
-    return value if value >= 0 and size.substitute({**env, name: value}) == got else None
 
 
 def _check_range(dim: Dim, got: int, name: str, axis: int) -> None:

@@ -24,8 +24,8 @@ from oarlock.capture.torch_private import (
     whole_composites,
 )
 from oarlock.errors import UnsupportedError, UserError
-from oarlock.evaluate import solve_linear
 from oarlock.ir import Dim, Program, Signature, Size, State, TensorType
+from oarlock.ir.dim import solve_linear
 
 REACHES = (1, 2, 0)  # sizes traced, as a multiple of the example's
 TWINS = 4  # lines whose decisions on sizes are tried the other way

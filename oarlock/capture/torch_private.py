@@ -32,8 +32,8 @@ from oarlock.capture.symbols import (
     true_from,
     true_until,
 )
-from oarlock.evaluate import solve_linear
 from oarlock.ir import Dim, Size
+from oarlock.ir.dim import solve_linear
 
 LEAST_HINT = 7
 _MATHS: dict[str, Callable[[Any, Any], Any]] = {

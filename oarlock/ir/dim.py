@@ -521,3 +521,12 @@ def product(sizes: Iterable[Size]) -> Size:
     for size in sizes:
         total = total * size
     return total
+
+
+def solve_linear(size: Dim, name: str, env: Mapping[str, int], got: int) -> int | None:
+    """The value of ``name`` that makes ``size`` equal ``got``, or None."""
+    at_0, at_1 = (size.substitute({**env, name: n}) for n in (0, 1))
+    if isinstance(at_0, Dim) or isinstance(at_1, Dim) or at_0 == at_1:
+        return None
+    value = (got - at_0) // (at_1 - at_0)
+    return value if value >= 0 and size.substitute({**env, name: value}) == got else None

@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from oarlock.errors import InputError
-from oarlock.evaluate import solve_linear
-from oarlock.ir.dim import Dim, Size, evaluate_size
+from oarlock.ir.dim import Dim, Size, evaluate_size, solve_linear
 from oarlock.ir.parser import parse_size
 from oarlock.ir.signature import Signature
 from oarlock.ir.types import DType, TensorType
