@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from oarlock.codegen.kernel import Constant
-from oarlock.ir import Program, Size, Value
+from oarlock.ir import Program, Size, Value, bounds, dim_max
 
 ALIGNMENT = 64
+VECTOR_BYTES = 128  # the most that one load reads; what may be empty has as many
 Entry = dict[str, Any]
 """bytes: an int or text over the dims; first, last: the steps it lives; over, where it is stored in
 place: the buffer whose memory it takes over"""
@@ -63,6 +64,8 @@ class Buffers:
                 continue
             self._of[value] = self._count
             size = value.type.bytes
+            if not isinstance(size, int) and bounds(size)[0] < 1:
+                size = dim_max(size, VECTOR_BYTES)
             self.arena[self._count] = {
                 "bytes": size if isinstance(size, int) else str(size),
                 "first": self.clock,

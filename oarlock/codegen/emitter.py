@@ -49,6 +49,7 @@ from oarlock.ir.types import decode, i32, i64
 if TYPE_CHECKING:
     from oarlock.codegen.fuse import Epilogue
 
+MOVES = frozenset(("pad", "concat"))
 OUT_OF_RANGE = 1  # ol status
 Given = Callable[[Index], "L.Expr | None"]  # None: not held at this index
 
@@ -196,20 +197,28 @@ class Emitter:
     def load(self, value: Value, index: Index, shape: Sequence[Size] | None = None) -> L.Expr:
         """``value[index]`` from memory, read as if it had ``shape``."""
         at = linear(index, value.shape if shape is None else shape)
+        full = self._fullness(value)
         return self._once(
-            (value, "load", at), lambda: self.load_at(self.pointers[value], at), value, index
+            (value, "load", at), lambda: self.load_at(self.pointers[value], at, full), value, index
         )
 
-    def load_at(self, pointer: L.Pointer, at: Size) -> L.Expr:
-        """``pointer[at]``: adjacent, strided, splat or gathered along the vector symbol."""
+    def _fullness(self, value: Value) -> Size:
+        """0 when ``value`` turns out empty, and is read where nothing is chosen from it; else 1."""
+        if bounds(value.type.size)[0] > 0 or all(n.name not in MOVES for n in self.inline):
+            return 1
+        return dim_min(value.type.size, 1)
+
+    def load_at(self, pointer: L.Pointer, at: Size, full: Size = 1) -> L.Expr:
+        """``pointer[at * full]``: adjacent, strided, splat or gathered along the vector symbol."""
         stride = self.stride(at)
         if stride == 0 or self.lanes == 1:
-            return L.load(pointer, self.index(at))
+            return L.load(pointer, self.index(at * full))
         if stride is None:
-            position = self.positions(at)
+            position = self.positions(at) * L.index(full)
             type = L.CType(L.compute_dtype(pointer.dtype), self.lanes)
             return L.Gather(pointer, position, type)
-        return L.load(pointer, self.index(at), self.lanes, self.index(stride))
+        step = stride if stride == 1 else stride * full
+        return L.load(pointer, self.index(at * full), self.lanes, self.index(step))
 
     def store(self, value: Value, index: Index, expr: L.Expr) -> None:
         """``value[index] = expr`` in memory."""
@@ -336,6 +345,8 @@ def _pad(e: Emitter, node: Node, index: Index) -> L.Expr:
         if low[k] == 0 and node.op.high[k] == 0:  # type: ignore[attr-defined]
             place.append(at)
             continue
+        if source.shape[k] == 0:
+            return L.const(node.op.value, source.dtype)  # type: ignore[attr-defined]
         inside += _within(e, at, source.shape[k])
         place.append(e.clamped(at, source.shape[k]))
     padding = L.const(node.op.value, source.dtype)  # type: ignore[attr-defined]
@@ -373,6 +384,8 @@ def _concat(e: Emitter, node: Node, index: Index) -> L.Expr:
         starts.append(starts[-1] + v.shape[axis])
     result: L.Expr | None = None
     for v, start in reversed(list(zip(node.inputs, starts))):
+        if v.shape[axis] == 0:
+            continue
         at = e.clamped(index[axis] - start, v.shape[axis])
         part = e.value(v, (*index[:axis], at, *index[axis + 1 :]))
         if result is None:
@@ -380,8 +393,7 @@ def _concat(e: Emitter, node: Node, index: Index) -> L.Expr:
         else:
             limit = L.index(start + v.shape[axis])
             result = L.select(L.compare("lt", e.positions(index[axis]), limit), part, result)
-    assert result is not None
-    return result
+    return L.const(0, node.output.dtype) if result is None else result
 
 
 def _take(e: Emitter, node: Node, index: Index) -> L.Expr:

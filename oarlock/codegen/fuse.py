@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from oarlock.codegen import scalars
 from oarlock.codegen.domain import CannotShare, Domain, analyse, is_reduction
-from oarlock.codegen.emitter import PICKS, output_indices, symbols_of
+from oarlock.codegen.emitter import MOVES, PICKS, output_indices, symbols_of
 from oarlock.codegen.indexing import BACKWARD, FORWARD, Space, linear
 from oarlock.codegen.loops import stride_of
 from oarlock.codegen.operands import operands_of
@@ -23,7 +23,6 @@ from oarlock.ir.dim import bounds, product
 from oarlock.ir.graph import Graph, Node, Value
 
 LEAVES = frozenset(("const", "iota", "size"))
-MOVES = frozenset(("pad", "concat"))
 MAX_NODES = 96  # of a loop group
 MAX_OPERANDS = 24  # buffers of a loop group
 MAX_SIBLINGS = 4  # groups tried that read the same tensor

@@ -159,6 +159,9 @@ def aligned_empty(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
+NOTHING = np.zeros(256, np.uint8)  # where empty arrays are read
+
+
 _DATA = object.__basicsize__  # PyArrayObject begins with the object header, then the data pointer
 
 

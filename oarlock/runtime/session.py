@@ -133,7 +133,7 @@ class Session:
         """Point the input buffers at the arrays; what must stay alive during the run."""
         pointers, address = plan.pointers, arrays.address
         for x, (buffer, size) in zip(inputs, self._inputs):
-            at = address(x)
+            at = address(x if x.nbytes else arrays.NOTHING)
             if at % size:
                 x = x.copy()
                 at = address(x)
@@ -149,7 +149,7 @@ class Session:
         results = []
         for i, (buffer, shape, dtype) in enumerate(plan.outputs):
             result = given[i] if given and i in given else np.empty(shape, dtype)
-            pointers[buffer] = address(result)
+            pointers[buffer] = address(result if result.nbytes else arrays.NOTHING)
             results.append(result)
         return results
 
