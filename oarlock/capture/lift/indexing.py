@@ -63,16 +63,20 @@ class _Places:
         self.before = first if adjacent else 0
 
     def _flat(self, given: list[tuple[int, Value]]) -> Value:
-        b, flat, size = self.b, None, 1
+        """One place per element; beyond the last when an index leaves its own axis."""
+        b, flat, size, outside = self.b, None, 1, None
         for axis, i in reversed(given):
             i = b.to(i, i64)
             if len(given) > 1:
-                i = b.where(b.lt(i, 0), b.add(i, b.to(self.x.shape[axis], i64)), i)
+                n = b.to(self.x.shape[axis], i64)
+                i = b.where(b.lt(i, 0), b.add(i, n), i)
+                left = b.bit_or(b.lt(i, 0), b.ge(i, n))
+                outside = left if outside is None else b.bit_or(outside, left)
             term = i if flat is None else b.mul(i, b.to(size, i64))
             flat = term if flat is None else b.add(flat, term)
             size = size * self.x.shape[axis]
         assert flat is not None
-        return flat
+        return flat if outside is None else b.where(outside, b.to(size, i64), flat)
 
     @property
     def rest(self) -> tuple[Size, ...]:
