@@ -1,0 +1,1 @@
+"""Python source to code whose control flow a tracer can record."""

@@ -1,0 +1,76 @@
+"""What converted code hands to a tracer: the variables that a branch or a loop body may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Undefined:
+    """The value of a variable that is not bound (yet); ``set`` unbinds the variable that gets it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Undefined({self.name!r})"
+
+    def __bool__(self) -> bool:
+        raise UnboundLocalError(f"cannot access local variable {self.name!r}: it has no value here")
+
+
+@dataclass(frozen=True)
+class State:
+    """Variables that a block assigns and that are read afterwards, or before it assigns them.
+
+    Args: names: of the variables; get: the tuple of their values, ``Undefined(name)`` where
+        unbound; set: assigns such a tuple; where: file and line of the statement.
+    """
+
+    names: tuple[str, ...]
+    get: Callable[[], tuple[Any, ...]]
+    set: Callable[[tuple[Any, ...]], None]
+    where: tuple[str, int]
+
+    def with_cell(self, name: str, cell: list[Any]) -> State:
+        """This state and one more variable, kept in ``cell[0]``."""
+
+        def get() -> tuple[Any, ...]:
+            return (*self.get(), cell[0])
+
+        def put(values: tuple[Any, ...]) -> None:
+            self.set(values[:-1])
+            cell[0] = values[-1]
+
+        return State((*self.names, name), get, put, self.where)
+
+
+class RunTimeSequence(Protocol):
+    """A sequence whose length is known at run time: loops, ``len``, ``zip`` go through these."""
+
+    def run_time_length(self) -> Any:
+        """A symbolic number."""
+        ...
+
+    def run_time_item(self, index: Any) -> Any:
+        """The item at a plain or symbolic index that is within the length."""
+        ...
+
+
+class Text(str):
+    """A text with symbolic values inside, such as the message of an error.
+
+    ``parts`` are literal texts and ``(value, conversion, spec)``; the str itself is a stand-in.
+    """
+
+    parts: tuple[Any, ...]
+
+    @staticmethod
+    def of(parts: tuple[Any, ...]) -> Text:
+        shown = (p if isinstance(p, str) else f"<{type(p[0]).__name__}>" for p in parts)
+        text = Text("".join(shown))
+        text.parts = parts
+        return text
