@@ -154,7 +154,7 @@ class ConvTranspose(Op):
         x = np.moveaxis(x, -1, 1) if self.layout == "NHWC" else x
         room = [o + p[0] + p[1] for o, p in zip(out, self.padding)]
         y = np.zeros((x.shape[0], w.shape[1] * g, *room), x.dtype)
-        grouped = x.reshape(x.shape[0], g, -1, *x.shape[2:])
+        grouped = x.reshape(x.shape[0], g, x.shape[1] // g, *x.shape[2:])
         weights = w.reshape(g, -1, *w.shape[1:])
         for offset in cartesian(*map(range, w.shape[2:])):
             part = np.einsum("ngi...,gio->ngo...", grouped, weights[(..., *offset)])
@@ -162,7 +162,9 @@ class ConvTranspose(Op):
                 slice(d * k, d * k + (s - 1) * st + 1, st)
                 for d, k, s, st in zip(self.dilation, offset, x.shape[2:], self.stride)
             ]
-            y[(slice(None), slice(None), *at)] += part.reshape(x.shape[0], -1, *x.shape[2:])
+            y[(slice(None), slice(None), *at)] += part.reshape(
+                x.shape[0], w.shape[1] * g, *x.shape[2:]
+            )
         y = y[(..., *(slice(p[0], p[0] + o) for p, o in zip(self.padding, out)))]
         y = y if bias is None else y + bias.reshape(1, -1, *([1] * n))
         return np.moveaxis(y, 1, -1) if self.layout == "NHWC" else y
