@@ -11,6 +11,7 @@
     |   +-- UnsupportedError something that cannot be captured, exported or compiled; all of it
     |   +-- DivergenceError  two executions that should agree do not
     |   +-- InputError       an input of a predictor, executor or evaluator is wrong
+    |   +-- ModelError       the model's own assertion failed, or its own code raised
     |   +-- UnknownName      no op, pass, knob or target of this name
     |   +-- BuildError       a target cannot take this program
     +-- CompilerBug          we must fix it; carries the IR around the fault
@@ -64,6 +65,14 @@ class InputError(UserError):
     def __init__(self, message: str, input: str | None = None) -> None:
         self.input = input
         super().__init__(message)
+
+
+class ModelError(UserError):
+    """What the captured code raises: ``kind`` is the class of its exception, ``reason`` its text."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind, self.reason = kind, reason
+        super().__init__(f"{kind}: {reason}" if reason else kind)
 
 
 class UnknownName(UserError):

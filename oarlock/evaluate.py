@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from oarlock.errors import CompilerBug, InputError
+from oarlock.ir import scope
 from oarlock.ir.dim import Dim, Size, evaluate_size, solve_linear
 from oarlock.ir.graph import Graph, Node, Program, Value
 from oarlock.ir.signature import rebuild
@@ -26,7 +27,7 @@ def evaluate(program: Program, *inputs: Any, observe: Observer | None = None, **
     arrays = match_inputs(program, inputs, named)
     env = solve_dims(program, arrays)
     _check_branches(program.graph, env)
-    outputs = evaluate_graph(program.graph, program.params, env, arrays, observe)
+    outputs = _run(program.graph, program.params, env, arrays, observe)
     hidden = {state.output for state in program.state}
     results = [x for i, x in enumerate(outputs) if i not in hidden]
     return rebuild(program.signature.result, results, lambda text: size_of_text(text, program, env))
@@ -135,6 +136,18 @@ def evaluate_graph(
     observe: Observer | None = None,
 ) -> list[np.ndarray]:
     """Run one graph; arrays in and out are storage arrays."""
+    return _run(graph, params, dict(env), arrays, observe)
+
+
+def _run(
+    graph: Graph,
+    params: Mapping[str, np.ndarray],
+    env: dict[str, int],
+    arrays: Sequence[np.ndarray],
+    observe: Observer | None,
+) -> list[np.ndarray]:
+    """Run one graph; the symbols that it binds are added to ``env``."""
+    bind_shapes(graph.inputs, arrays, env)
     known: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays))
     last_use = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
     keep = set(graph.outputs)
@@ -149,11 +162,28 @@ def evaluate_graph(
     return [known[v] for v in graph.outputs]
 
 
+def bind_shapes(values: Sequence[Value], arrays: Sequence[np.ndarray], env: dict[str, int]) -> None:
+    """Give symbols that have no value yet the sizes of the arrays.  Raises: InputError."""
+    for value, array in zip(values, arrays):
+        for size, got in zip(value.shape, array.shape):
+            if isinstance(size, Dim) and size.is_symbol and size.name not in env:
+                bind_symbol(size, got, env)
+
+
+def bind_symbol(size: Dim, got: int, env: dict[str, int]) -> None:
+    """Give one symbol its value.  Raises: InputError when it is out of its range."""
+    low, high = size.bounds()
+    if got < low or (high is not None and got > high):
+        top = "inf" if high is None else high
+        raise InputError(f"size {size} is {got}; expected in [{low}, {top}]")
+    env[size.name] = got
+
+
 def _evaluate_node(
     node: Node,
     arrays: Sequence[np.ndarray],
     params: Mapping[str, np.ndarray],
-    env: Mapping[str, int],
+    env: dict[str, int],
     observe: Observer | None,
 ) -> list[np.ndarray]:
     if node.name == "param":
@@ -164,13 +194,28 @@ def _evaluate_node(
         def run(graph: Graph, *args: np.ndarray) -> list[np.ndarray]:
             return evaluate_graph(graph, params, env, args, observe)
 
-        return list(op.reference_graphs(run, node.graphs, *arrays))
+        results = list(op.reference_graphs(run, node.graphs, *arrays))
+        bind_shapes(node.outputs, results, env)
+        return results
     _check_limits(node, env)
     with np.errstate(all="ignore"):
         decoded = [decode(x, v.dtype) for x, v in zip(arrays, node.inputs)]
         results = op.reference(*decoded)
     results = results if isinstance(results, tuple) else (results,)
+    bind_results(node, arrays, results, env)
     return [_store(node, v, x, env) for v, x in zip(node.outputs, results)]
+
+
+def bind_results(
+    node: Node, arrays: Sequence[np.ndarray], results: Sequence[Any], env: dict[str, int]
+) -> None:
+    """Give the symbols that ``node`` binds their values.  Raises: InputError."""
+    if not node.op.binds:
+        return
+    dims = {str(size): size for size in node.op.attributes.values() if isinstance(size, Dim)}
+    for name, value in node.op.bound(arrays).items():
+        bind_symbol(dims[name], value, env)
+    bind_shapes(node.outputs, [np.asarray(x) for x in results], env)
 
 
 def _check_branches(graph: Graph, env: Mapping[str, int]) -> None:
@@ -179,7 +224,8 @@ def _check_branches(graph: Graph, env: Mapping[str, int]) -> None:
     Raises: InputError.
     """
     for node in (n for outer in graph.nodes for inner in outer.graphs for n in inner.walk()):
-        _check_limits(node, env)
+        if scope.uses(node) <= env.keys():
+            _check_limits(node, env)
 
 
 def _check_limits(node: Node, env: Mapping[str, int]) -> None:
@@ -188,7 +234,7 @@ def _check_limits(node: Node, env: Mapping[str, int]) -> None:
         if evaluate_size(spare, env) < 0:
             raise InputError(f"{node.name}: expected {why}, with {_values(env)}")
     for size in (s for v in node.outputs for s in v.shape if isinstance(s, Dim)):
-        if size.evaluate(env) < 0:
+        if not node.op.binds and size.evaluate(env) < 0:
             raise InputError(f"{node.name}: a size of {size} is negative, with {_values(env)}")
 
 

@@ -47,6 +47,7 @@ class Op:
     reduction: ClassVar[bool] = False
     is_composite: ClassVar[bool] = False
     has_graphs: ClassVar[bool] = False
+    effect: ClassVar[bool] = False  # kept although nothing reads it
     samples: ClassVar[Sequence[Sample]] = ()
 
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
@@ -76,6 +77,20 @@ class Op:
     def decompose(self, b: Any, *values: Any) -> Any:
         """The same in more primitive ops, built with ``b``."""
         raise NotImplementedError(f"{self.name} is a primitive")
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """Names of the symbols that a node of this op gives their value."""
+        return ()
+
+    @property
+    def binds_inside(self) -> tuple[str, ...]:
+        """Names of the symbols that the inputs of its sub-graphs give their value."""
+        return ()
+
+    def bound(self, arrays: Sequence[np.ndarray]) -> Mapping[str, int]:
+        """Values of the symbols that the shapes of the results do not show."""
+        return {}
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -113,7 +128,9 @@ class Op:
                 raise self.fail(types, f"expected {why}")
 
     def bind(self, env: Mapping[str, int]) -> Op:
-        """The op with ints for the Dims of its attributes."""
+        """The op with ints for the Dims of its attributes; an op that binds symbols as it is."""
+        if self.binds or self.binds_inside:
+            return self
         return self._map(lambda d: evaluate_size(d, env))
 
     def substitute(self, env: Mapping[str, Size]) -> Op:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oarlock.errors import InvalidProgram, ParseError, TypeMismatch
+from oarlock.ir import scope
 from oarlock.ir.graph import Graph, Node, Program, Value
 from oarlock.ir.types import TensorType
 
@@ -58,7 +59,9 @@ def _type_problems(node: Node, here: str) -> list[str]:
 
 def _symbol_problems(program: Program) -> list[str]:
     used = program.graph.symbols()
-    return [f"dim {name} has no range in the program" for name in used if name not in program.dims]
+    missing = [name for name in used if name not in program.dims]
+    found = [f"dim {name} has no range in the program" for name in missing]
+    return found + scope.problems(program)
 
 
 def _state_problems(program: Program) -> list[str]:

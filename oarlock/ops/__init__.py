@@ -21,4 +21,5 @@ from oarlock.ops import (
     rnn,
     scan,
     shape,
+    sizes,
 )

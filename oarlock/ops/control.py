@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from oarlock.ir import Graph, TensorType, bool_, f32
+from oarlock.ir import Graph, Size, TensorType, bool_, f32
 from oarlock.ir.op import Op, op
 from oarlock.ops.aten import call_on_arrays
 
@@ -50,8 +50,10 @@ class If(Control):
     """``then(*args)`` when the predicate is true, else ``else(*args)``; one of them runs.
 
     Shapes:  predicate bool[], *args  ->  what both graphs give
+    Attrs:   sizes: (of then, of else, symbol) for sizes that the graphs give differently.
     """
 
+    sizes: tuple[tuple[Size, Size, Size], ...] = ()
     parts = ("then", "else")
 
     def infer_graphs(self, types: Types, graphs: Sequence[Graph]) -> tuple[TensorType, ...]:
@@ -59,12 +61,26 @@ class If(Control):
             raise self.fail(types, "expected a bool[] predicate first")
         self.check_graphs(types, graphs, types[1:])
         then, other = map(_outputs, graphs)
-        if then != other:
+        joined = [self._joined(a, b) for a, b in zip(then, other)]
+        if len(then) != len(other) or None in joined:
             raise self.fail(
                 types,
                 f"then gives {_show(then)}, else gives {_show(other)}; give both one type",
             )
-        return then
+        return tuple(t for t in joined if t is not None)
+
+    def _joined(self, a: TensorType, b: TensorType) -> TensorType | None:
+        """The type of a result; None when there is none."""
+        table: dict[tuple[Size, Size], Size] = {(x, y): symbol for x, y, symbol in self.sizes}
+        if a.dtype is not b.dtype or a.rank != b.rank:
+            return None
+        pairs = list(zip(a.shape, b.shape))
+        sizes = [table.get((x, y), x if x == y else None) for x, y in pairs]
+        return None if None in sizes else a.with_shape(tuple(s for s in sizes if s is not None))
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(symbol) for _, _, symbol in self.sizes))
 
     def reference_graphs(
         self, run: Run, graphs: Sequence[Graph], *arrays: np.ndarray
@@ -77,20 +93,41 @@ class While(Control):
     """``while cond(*args): args = body(*args)``; the result is the last args.
 
     Shapes:  *args  ->  *args; cond gives bool[], body the types of args
+    Attrs:   sizes: (symbol of the graphs' inputs, symbol of the results) for sizes that change.
     """
 
+    sizes: tuple[tuple[Size, Size], ...] = ()
     parts = ("cond", "body")
 
     def infer_graphs(self, types: Types, graphs: Sequence[Graph]) -> tuple[TensorType, ...]:
-        self.check_graphs(types, graphs, types)
+        inside = [v.type for v in graphs[0].inputs] if self.sizes and graphs else types
+        self.check_graphs(types, graphs, inside)
+        self._check_fits(types, inside, types, "expected args")
         cond, body = map(_outputs, graphs)
         if cond != (TensorType(bool_),):
             raise self.fail(types, f"graph cond: expected output (bool[]), got {_show(cond)}")
-        if body != tuple(types):
-            raise self.fail(
-                types, f"graph body: expected outputs {_show(types)}, got {_show(body)}"
-            )
-        return body
+        self._check_fits(types, inside, body, "graph body: expected outputs")
+        results = {str(symbol): result for symbol, result in self.sizes}
+        return tuple(t.substitute(results) for t in inside) if results else body
+
+    def _check_fits(self, types: Types, inside: Types, given: Types, what: str) -> None:
+        """Raises: TypeMismatch unless the changing symbols make ``inside`` equal to ``given``."""
+        names, env = self.binds_inside, {}
+        shapes = [p for a, b in zip(inside, given) for p in zip(a.shape, b.shape)]
+        for size, got in shapes:
+            if str(size) in names:
+                env.setdefault(str(size), got)
+        expected = tuple(t.substitute(env) for t in inside) if names else tuple(inside)
+        if expected != tuple(given) or len(env) < len(names):
+            raise self.fail(types, f"{what} {_show(expected)}, got {_show(given)}")
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        return tuple(str(result) for _, result in self.sizes)
+
+    @property
+    def binds_inside(self) -> tuple[str, ...]:
+        return tuple(str(symbol) for symbol, _ in self.sizes)
 
     def reference_graphs(
         self, run: Run, graphs: Sequence[Graph], *arrays: np.ndarray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oarlock.ir import Node, Size, Value, bool_, bounds, i64
+from oarlock.ir import Node, Size, Value, bool_, bounds, i64, scope
 from oarlock.passes.rewrite import Patch, Rules, inline
 
 RULES = Rules()
@@ -70,7 +70,7 @@ def _decide(is_true: bool, is_false: bool) -> bool | None:
 def if_known(b: Patch, node: Node, predicate: Value, *arguments: Value) -> Any:
     """``if_(true, *args)`` -> ``then(*args)``"""
     known = b.scalar(predicate)
-    if known is None:
+    if known is None or node.op.sizes:
         return None
     return inline(b, node.graphs[0 if known else 1], arguments)
 
@@ -78,4 +78,18 @@ def if_known(b: Patch, node: Node, predicate: Value, *arguments: Value) -> Any:
 @rule("call")
 def call_inlined(b: Patch, node: Node, *arguments: Value) -> Any:
     """``call(*args)`` -> ``graph(*args)``"""
+    if any(scope.bindings(node.graphs[0])):
+        return None
     return inline(b, node.graphs[0], arguments)
+
+
+@rule("assert_")
+def assert_known(b: Patch, node: Node, condition: Value, *values: Value) -> Any:
+    """``assert_(true)`` -> ``true``"""
+    return condition if b.scalar(condition) else None
+
+
+@rule("refine")
+def refine_known(b: Patch, node: Node, x: Value) -> Any:
+    """``refine(x)`` -> ``x`` of the same shape"""
+    return x if x.shape == node.op.shape else None

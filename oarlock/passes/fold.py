@@ -10,6 +10,7 @@ from oarlock.errors import UnsupportedError
 from oarlock.evaluate import evaluate_graph
 from oarlock.ir import Graph, Node, Program, TensorType, Value, decode
 from oarlock.ir.op import Op
+from oarlock.ir.scope import symbols_in
 from oarlock.passes.rewrite import Patch, Rules, rewrite
 from oarlock.passes.stage import stage
 
@@ -28,10 +29,15 @@ def fold(program: Program) -> Program:
 @RULES.rule("*")
 def fold_node(b: Patch, node: Node, *inputs: Value) -> Any:
     """``op(constants)`` -> its value, a const of one element or a new param."""
-    if node.name in IMPURE or node.graphs or not all(map(b.is_constant, inputs)):
+    if node.name in IMPURE or node.graphs or node.op.effect or not all(map(b.is_constant, inputs)):
         return None
     types = [v.type for v in node.outputs]
-    if has_symbols(node.op) or any(t.symbols() for t in types) or not _is_worth_it(node):
+    if (
+        node.op.binds
+        or has_symbols(node.op)
+        or any(t.symbols() for t in types)
+        or not _is_worth_it(node)
+    ):
         return None
     try:
         arrays = _evaluate(b, node)
@@ -42,15 +48,7 @@ def fold_node(b: Patch, node: Node, *inputs: Value) -> Any:
 
 def has_symbols(op: Op) -> bool:
     """An attribute holds a symbolic size."""
-    return bool(_symbols(tuple(op.attributes.values())))
-
-
-def _symbols(value: Any) -> set[str]:
-    if isinstance(value, TensorType):
-        return value.symbols()
-    if isinstance(value, tuple):
-        return set().union(*map(_symbols, value), set())
-    return value.symbols() if hasattr(value, "symbols") else set()
+    return bool(symbols_in(tuple(op.attributes.values())))
 
 
 def _is_worth_it(node: Node) -> bool:

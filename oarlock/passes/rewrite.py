@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from oarlock.errors import CompilerBug
-from oarlock.ir import Builder, Graph, Node, Origin, Program, TensorType, Value, decode
+from oarlock.ir import Builder, Graph, Node, Origin, Program, TensorType, Value, decode, scope
 
 Rule = Callable[..., "Value | Sequence[Value] | None"]
 ROUNDS = 64
@@ -258,13 +258,17 @@ def _apply(b: Patch, rules: Rules, node: Node) -> Sequence[Value] | None:
 
 
 def prune(graph: Graph) -> Graph:
-    """Without the nodes that no output needs."""
+    """Without the nodes that no output needs: by their values, their symbols or their effect."""
     live: set[Value] = set(graph.outputs)
+    binds = any(node.op.binds for node in graph.nodes)
+    symbols = scope.types_use(graph.outputs) if binds else set()
     nodes: list[Node] = []
     for node in reversed(graph.nodes):
-        if not live.isdisjoint(node.outputs):
+        wanted = not live.isdisjoint(node.outputs) or not symbols.isdisjoint(node.op.binds)
+        if wanted or scope.has_effect(node):
             nodes.append(node)
             live.update(node.inputs)
+            symbols |= scope.uses(node) if binds else set()
     return Graph(graph.inputs, nodes[::-1], graph.outputs)
 
 

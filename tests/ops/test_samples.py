@@ -27,6 +27,7 @@ from tests.samples import (
 UNSAMPLED = {
     "param": "reads the weights of a program",
     "aten_call": "runs through PyTorch",
+    **dict.fromkeys(("nonzero", "bind_size", "refine", "assert_"), "see test_sizes.py"),
     **{name: "see test_control.py" for name, record in REGISTRY.items() if record.has_graphs},
 }
 
