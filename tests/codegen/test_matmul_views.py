@@ -71,10 +71,37 @@ def every_other_row(b, n):
     return b.matmul(cut, b.slice(y, starts=(0, 1, 0), stops=(2, 12, n), steps=(1, 1, 1)))
 
 
+def deep(b, n):
+    """K goes by chunks."""
+    x, y = b.input(TensorType(f32, (n, 600)), "x"), b.input(TensorType(f32, (600, 43)), "y")
+    return b.matmul(x, y)
+
+
+def deep_rows_apart(b, n):
+    """Rows of a power of two bytes; k along memory in both."""
+    x, y = b.input(TensorType(f32, (n, 1024)), "x"), b.input(TensorType(f32, (70, 1024)), "y")
+    return b.matmul(x, b.transpose(y, perm=(1, 0)))
+
+
+def deep_columns(b, n):
+    x, y = b.input(TensorType(f32, (2, 530, n)), "x"), b.input(TensorType(f32, (530, 130)), "y")
+    return b.matmul(b.transpose(x, perm=(0, 2, 1)), y)
+
+
 CASES = [
-    transposed_b, deep_transposed_b, transposed_a, transposed_a_by_weights, heads, shared_b, dense_rows, batch_of_one,
+    deep, deep_rows_apart, deep_columns, transposed_b, deep_transposed_b, transposed_a, transposed_a_by_weights, heads, shared_b, dense_rows, batch_of_one,
     every_other_row,
 ]  # fmt: skip
+
+
+def test_sums_in_the_result():
+    b = Builder()
+    x, y = b.input(TensorType(f32, (33, 1030)), "x"), b.input(TensorType(f32, (1030, 96)), "y")
+    b.graph.outputs = [b.matmul(x, y)]
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(-4, 5, v.shape).astype(np.float32) for v in (x, y)]
+    predictor = Predictor(Program(b.graph), threads=2)
+    np.testing.assert_array_equal(predictor(*arrays), arrays[0] @ arrays[1])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -114,6 +114,16 @@ def _iota(p: Prelude, type: L.CType, name: str) -> str:
     return _define(vector, me, "void", f"return ({vector}){{{items}}};")
 
 
+def _zip(p: Prelude, type: L.CType, name: str) -> str:
+    """Lanes of two vectors in turns: of their lower or upper halves."""
+    vector, me = p.vector(type), function_name(name, type)
+    start = 0 if name == "zip_low" else type.lanes // 2
+    lanes = [i + k * type.lanes for i in range(start, start + type.lanes // 2) for k in (0, 1)]
+    order = ", ".join(map(str, lanes))
+    body = f"return __builtin_shufflevector(x, y, {order});"
+    return _define(vector, me, f"{vector} x, {vector} y", body)
+
+
 def _select(p: Prelude, type: L.CType, name: str) -> str:
     vector, me = p.vector(type), function_name(name, type)
     mask = p.vector(L.CType(L.MASK_OF[type.dtype.bytes], type.lanes))
@@ -332,6 +342,8 @@ _TEXTS: dict[str, TextBuilder] = {
     "sqrt": _sqrt,
     "c_div": _c_div,
     "turns": _turns,
+    "zip_high": _zip,
+    "zip_low": _zip,
     "large_rest": _large_rest,
     "large_quadrant": _large_quadrant,
 }

@@ -16,7 +16,7 @@ from oarlock.codegen.indexing import strides_of
 from oarlock.codegen.kernels import micro as M
 from oarlock.codegen.kernels.conv_groups import Groups, exact_groups
 from oarlock.codegen.kernels.conv_window import Axis
-from oarlock.codegen.kernels.gemm_nest import GemmNest
+from oarlock.codegen.kernels.gemm_nest import GemmNest, State
 from oarlock.ir.dim import evaluate_size, product
 
 WINDOWS = 3, 4  # part of the cache that copied windows fill
@@ -34,6 +34,14 @@ class ConvNest(GemmNest):
     channels: int = 0
     joined: int = 1
     place: list[L.Expr] = field(default_factory=list)
+
+    @property
+    def is_turned(self) -> bool:
+        return False
+
+    @property
+    def is_cut(self) -> bool:
+        return False
 
     @property
     def blocks_of_channels(self) -> int:
@@ -165,9 +173,9 @@ class ConvNest(GemmNest):
         self.body.call(helper.name, *operands, rows, column, count)
 
     def _target(
-        self, row: L.Expr, column: L.Expr, micro: M.Micro, is_clipped: bool
+        self, state: State, row: L.Expr, column: L.Expr, micro: M.Micro
     ) -> tuple[L.Address, L.Expr]:
-        address, stride = super()._target(row, column, micro, is_clipped)
+        address, stride = super()._target(state, row, column, micro)
         if self.blocks_of_channels == 1 or address.pointer is self.tile:
             return address, stride
         width = L.index(self.p.output.shape[-1])

@@ -60,6 +60,14 @@ class _GroupedNest(GemmNest):
         self.heights = tuple(range(self.micro.rows, 0, -1))
         self.top = self.stop = L.icon(0)
 
+    @property
+    def is_turned(self) -> bool:
+        return False
+
+    @property
+    def is_cut(self) -> bool:
+        return False
+
     def _copies_a(self) -> bool:
         return False
 

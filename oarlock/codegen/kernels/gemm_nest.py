@@ -2,14 +2,16 @@
 
 Items are (batch, block of rows, panel of columns), panels innermost: a block of A stays in the second
 level cache while the panels of B pass through it; within an item, tiles of rows pass by one panel.
-Rows are cut into tiles of nearly equal height, so that no tile is much smaller than the others, and
-K is never cut: at one row of B per 14 rows of A, a core asks the caches for a few bytes per cycle.
+Rows are cut into tiles of nearly equal height, so that no tile is much smaller than the others.
+K is not cut when B was packed at build time: at one row of B per 14 rows of A, a core asks the caches
+for a few bytes per cycle.  A deep B that is packed at run time goes by chunks of K, for a few panels
+at once, whose sums lie in the output or in scratch from one chunk to the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +25,7 @@ from oarlock.codegen.indexing import Index, Space, linear
 from oarlock.codegen.inplace import in_epilogue
 from oarlock.codegen.kernel import Constant, Kernel
 from oarlock.codegen.kernels import micro as M
+from oarlock.codegen.kernels.panels import Panels
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
 from oarlock.codegen.target import Target
 from oarlock.ir.dim import Dim, Size, bounds, dim_min, evaluate_size, product, substitute_size
@@ -31,7 +34,11 @@ from oarlock.ir.graph import Value
 LEAST_TILES, MOST_TILES = 10, 32  # in a block of rows
 ALIASING = 4096  # bytes between rows that fall into one set of the first level cache
 FEW_ROWS = 6  # that do not hurt then
-PACK_DEPTH = 128  # rows of a panel that stay in the first level cache while they are transposed
+CHUNK = 256  # of K: a panel fills the first level cache
+DEEP = 2 * CHUNK  # K that is cut
+SPAN = 4  # panels of an item when K is cut
+SHARES = 4  # items that threads should find then
+WIDE = 6, 4  # rows and vectors of a tile whose rows of A evict each other
 THREAD_WORK = 1 << 19  # multiply-adds worth a thread
 LIKELY = 256  # a symbolic size
 
@@ -78,6 +85,7 @@ class State:
     batch: list[L.Expr]
     a: L.Address
     a_stride: L.Expr
+    begin: L.Expr | None = None
 
 
 @dataclass
@@ -94,7 +102,7 @@ class GemmNest:
     def __post_init__(self) -> None:
         p = self.p
         weights = p.a.dtype if p.packed is not None else L.compute_dtype(p.a.dtype)
-        self.micro = M.tile(self.target, p.a.dtype, weights)
+        self.micro = self._choose_micro(weights)
         epilogue = self.group.epilogue
         self.epilogue = epilogue or Epilogue(p.output, (), (p.output,), ())
         self.reads = tuple(dict.fromkeys([*p.reads(), *self.epilogue.inputs]))
@@ -106,12 +114,54 @@ class GemmNest:
         self.blocks: Size = -(-self.tiles // self._tiles_per_block())
         self.panels: Size = -(-p.columns // self.micro.columns)
         self.heights = M.heights(p.height, self.micro.rows)
+        self.span = self._span()
+        self.stage = "all"
+
+    def _choose_micro(self, weights: L.DType) -> M.Micro:
+        micro = M.tile(self.target, self.p.a.dtype, weights)
+        if self.is_turned:
+            return replace(micro, turned=True)
+        if self.is_cut and self._aliases() and micro.rows > WIDE[0] and micro.vectors < WIDE[1]:
+            return replace(micro, rows=WIDE[0], vectors=WIDE[1])
+        return micro
+
+    @property
+    def is_turned(self) -> bool:
+        """A is read in place, the rows of a column adjacent."""
+        p = self.p
+        step, stride = L.stride_of(p.a_at, "_k"), L.stride_of(p.a_at, "_m")
+        is_same = p.a.dtype is L.compute_dtype(p.a.dtype)
+        return is_same and stride == 1 and step is not None and step != 1 and p.height != 1
+
+    @property
+    def is_cut(self) -> bool:
+        """K goes by chunks."""
+        p = self.p
+        is_deep = p.packed is None and isinstance(p.depth, int) and p.depth > DEEP
+        in_place = p.a.dtype is L.compute_dtype(p.a.dtype) and (
+            self.is_turned or L.stride_of(p.a_at, "_k") == 1
+        )
+        return is_deep and in_place and L.stride_of(p.a_at, "_m") is not None
+
+    @property
+    def chunk(self) -> int:
+        """Values of k at once."""
+        assert isinstance(self.p.depth, int), "K is cut"
+        count = -(-self.p.depth // CHUNK)
+        return -(-self.p.depth // count // 16) * 16
+
+    def _span(self) -> int:
+        """Panels of an item."""
+        if not self.is_cut or not isinstance(self.panels, int):
+            return 1
+        shares = -(-SHARES // max(1, bounds(self.blocks * product(self.p.batch))[0]))
+        return max(1, min(SPAN, self.panels // shares))
 
     def build(self) -> Kernel:
         """The kernel."""
         self._symbols()
         self._prepare()
-        items = product((*self.p.batch, self.blocks, self.panels))
+        items = product((*self.p.batch, self.blocks, -(-self.panels // self.span)))
         self.seen = self.body.variable("seen", L.icon(-1)) if self._copies_a() else None
         with self.body.loop("item", L.BEGIN, L.END) as item:
             self._item(item)
@@ -139,7 +189,8 @@ class GemmNest:
     # Sizes
 
     def _tiles_per_block(self) -> int:
-        tile = _likely(self.p.depth) * self.micro.dtype.bytes * self.micro.rows
+        depth = self.chunk if self.is_cut else _likely(self.p.depth)
+        tile = depth * self.micro.dtype.bytes * self.micro.rows
         return self.target.tiles_per_block(tile, LEAST_TILES, MOST_TILES)
 
     def _grain(self, items: Size) -> int:
@@ -169,7 +220,9 @@ class GemmNest:
         if p.packed is not None:
             self._constant("packed", M.pack(p.packed, self.micro), p.b.dtype)
         else:
-            self._scratch("panel", self.micro.columns * p.depth)
+            self._scratch("panel", self.micro.columns * (self.chunk if self.is_cut else p.depth))
+        if self.is_cut:
+            self._scratch("sums", self._block_rows() * self.micro.columns * self.span)
         if p.bias_numbers is not None:
             width = evaluate_size(self.panels, {}) * self.micro.columns
             row = np.zeros((*p.bias_numbers.shape[:-1], width), self.micro.dtype.numpy)
@@ -203,11 +256,17 @@ class GemmNest:
         """A is copied: it is narrow, its rows are not adjacent elements, or they evict each other."""
         p = self.p
         step, stride = L.stride_of(p.a_at, "_k"), L.stride_of(p.a_at, "_m")
+        if self.micro.turned:
+            return False
         if p.a.dtype is not self.micro.dtype or step != 1 or stride is None:
             return True
         few = isinstance(p.height, int) and p.height <= FEW_ROWS
-        aliases = isinstance(stride, int) and stride * p.a.dtype.bytes % ALIASING == 0
-        return aliases and not few
+        return self._aliases() and not few and not self.is_cut
+
+    def _aliases(self) -> bool:
+        """Rows of A fall into one set of the first level cache."""
+        stride = L.stride_of(self.p.a_at, "_m")
+        return isinstance(stride, int) and stride * self.p.a.dtype.bytes % ALIASING == 0
 
     def _copy_stride(self) -> Size:
         """Elements between copied rows: a vector more than a multiple of vectors, if there are any."""
@@ -220,7 +279,7 @@ class GemmNest:
 
     def _item(self, item: L.Expr) -> None:
         body = self.body
-        panels, blocks = L.index(self.panels), L.index(self.blocks)
+        panels, blocks = L.index(-(-self.panels // self.span)), L.index(self.blocks)
         panel = body.let("panel_at", L.binary("mod", item, panels))
         rest = body.let("place", L.binary("div", item, panels))
         block = body.let("block", L.binary("mod", rest, blocks) if self.p.batch else rest)
@@ -230,7 +289,29 @@ class GemmNest:
         start = body.let("top", self._row_of(first))
         a, stride = self._left(rest, start, last)
         state = State(start, panel, batch, a, stride)
-        self._columns(state, first, last)
+        if self.is_cut:
+            self._chunks(state, first, last)
+        else:
+            self._columns(state, first, last)
+
+    def _chunks(self, state: State, first: L.Expr, last: L.Expr) -> None:
+        """A few panels: their first values, the chunks of K, the epilogue."""
+        body = self.body
+        begin = body.let("first_panel", state.panel * self.span)
+        end = body.let("last_panel", L.minimum(begin + self.span, L.index(self.panels)))
+
+        def every(stage: str) -> None:
+            self.stage = stage
+            with body.loop("panel_at", begin, end) as panel:
+                here = replace(state, panel=panel, begin=begin)
+                self._columns(here, first, last)
+
+        every("fill")
+        with body.loop("k0", 0, self.p.depth, self.chunk) as k0:
+            count = L.minimum(L.icon(self.chunk), L.index(self.p.depth) - k0)
+            self.k = k0, body.let("count", count)
+            every("add")
+        every("finish")
 
     def _bind_batch(self, rest: L.Expr) -> list[L.Expr]:
         found = []
@@ -264,7 +345,7 @@ class GemmNest:
     def _left(self, place: L.Expr, top: L.Expr, last: L.Expr) -> tuple[L.Address, L.Expr]:
         """Row 0 of A, and the stride between rows; copied once per block."""
         p, source = self.p, self.pointers[self.p.a]
-        stride = L.stride_of(p.a_at, "_m")
+        stride = L.stride_of(p.a_at, "_k" if self.micro.turned else "_m")
         if self.seen is None:
             assert stride is not None
             return L.Address(source, self._at(p.a_at)), L.index(stride)
@@ -324,59 +405,13 @@ class GemmNest:
         return L.binary("div", self._at(self.p.b_at), L.index(matrix))
 
     def _pack_panel(self, state: State, micro: M.Micro) -> None:
-        """Columns of B into scratch; those beyond the last are 0."""
-        p, lanes = self.p, micro.lanes
-        to, source = self._pointer("panel"), self.pointers[p.b]
-        step = L.stride_of(p.b_at, "_n")
-        left = self.body.let("left", L.index(p.columns) - state.panel * self.micro.columns)
-        if step != 1 and L.stride_of(p.b_at, "_k") == 1:
-            self._pack_transposed(to, source, state, micro, left)
-            return
-        with self.body.loop("k", 0, p.depth) as k:
-            for j in range(micro.vectors):
-                start = state.panel * self.micro.columns + j * lanes
-                env = {**self.e.env, "_k": k, "_n": start}
-                at, out = L.index(p.b_at, env), k * micro.columns + j * lanes
-                with self.body.if_(left >= L.icon((j + 1) * lanes)):
-                    stride = L.index(step) if step is not None else L.icon(0)
-                    assert step is not None, "columns of b are evenly apart"
-                    self.body.store(to, out, L.load(source, at, lanes, stride))
-                with self.body.else_():
-                    self._pack_edge(to, out, source, k, start, lanes)
-
-    def _pack_transposed(
-        self, to: L.Pointer, source: L.Pointer, state: State, micro: M.Micro, left: L.Expr
-    ) -> None:
-        """The same where k runs along memory: every column in order, ``PACK_DEPTH`` at a time."""
-        body, width, depth = self.body, micro.columns, L.index(self.p.depth)
-        here = body.let("here", L.minimum(L.icon(width), left))
-        zero = L.const(0, self.micro.dtype)
-        with body.loop("top", 0, self.p.depth, PACK_DEPTH) as top:
-            stop = body.let("stop", L.minimum(top + PACK_DEPTH, depth))
-            with body.loop("n", L.icon(0), here) as n, body.loop("k", top, stop) as k:
-                env = {**self.e.env, "_k": k, "_n": state.panel * self.micro.columns + n}
-                value = L.load(source, L.index(self.p.b_at, env))
-                body.store(to, k * width + n, value)
-            with body.loop("n", here, width) as n, body.loop("k", top, stop) as k:
-                body.store(to, k * width + n, zero)
-
-    def _pack_edge(
-        self,
-        to: L.Pointer,
-        out: L.Expr,
-        source: L.Pointer,
-        k: L.Expr,
-        start: L.Expr,
-        lanes: int,
-    ) -> None:
-        """Element by element, 0 beyond the last column."""
-        zero = L.const(0, self.micro.dtype)
-        with self.body.loop("i", 0, lanes) as i:
-            self.body.store(to, out + i, zero)
-        stop = L.minimum(L.icon(lanes), L.index(self.p.columns) - start)
-        with self.body.loop("i", L.icon(0), stop) as i:
-            at = L.index(self.p.b_at, {**self.e.env, "_k": k, "_n": start + i})
-            self.body.store(to, out + i, L.load(source, at))
+        """Columns of B into scratch."""
+        p = self.p
+        panels = Panels(self.body, self.helpers, self.pointers[p.b], p.b_at, p.columns)
+        first, count = self.k if self.is_cut else (L.icon(0), L.index(p.depth))
+        column = self.body.let("at", state.panel * self.micro.columns)
+        to = L.Address(self._pointer("panel"), L.icon(0))
+        panels.pack(to, micro, self.e.env, column, first, count, self.clipped)
 
     # Columns and tiles
 
@@ -406,23 +441,49 @@ class GemmNest:
         clip: Size | None = None,
     ) -> None:
         """``clip``: the panel may reach beyond this many columns."""
+        self.clipped = clip is not None
+        if self.stage == "fill":
+            self._fill(state, micro, first, last)
+            return
         body = self.body
-        b = self._right(state, micro)
-        start = self._start(state, clip is not None)
         column = body.let("column", state.panel * self.micro.columns)
+        if self.stage != "finish":
+            b = self._right(state, micro)
+        start = self._start(state, self.clipped) if self.stage == "all" else None
         with body.loop("t", first, last) as t:
             row = body.let("row", self._row_of(t))
             rows = body.let("rows_here", self._row_of(t + 1) - row)
-            a = L.Address(state.a.pointer, state.a.index + row * state.a_stride)
-            c, stride = self._target(row, column, micro, clip is not None)
-            arguments = M.Arguments(
-                a, state.a_stride, b, start, L.icon(0), c, stride, L.index(self.p.depth)
-            )
-            for helper in M.call(body, micro, self.heights, rows, arguments):
-                self.helpers[helper.name] = helper
-            self._repair(rows, column, arguments, micro)
-            if c.pointer is self.tile:
-                self._finish(row, rows, column, micro, clip)
+            c, stride = self._target(state, row, column, micro)
+            if self.stage != "finish":
+                self._multiply(state, micro, b, start, (row, rows, column), (c, stride))
+            if self.stage != "add" and c.pointer is not self.pointers.get(self.p.output):
+                self._finish(row, rows, column, micro, clip, c, stride)
+
+    def _multiply(
+        self, state: State, micro: M.Micro, b: L.Address, start: L.Address | None,
+        place: tuple[L.Expr, L.Expr, L.Expr], target: tuple[L.Address, L.Expr],
+    ) -> None:  # fmt: skip
+        """One tile: over all of K, or a chunk of it added to the sums so far."""
+        (row, rows, column), (c, stride) = place, target
+        k0, count = self.k if self.is_cut else (L.icon(0), L.index(self.p.depth))
+        at = row + k0 * state.a_stride if micro.turned else row * state.a_stride + k0
+        a = L.Address(state.a.pointer, state.a.index + at)
+        begin = (c, stride) if start is None else (start, L.icon(0))
+        arguments = M.Arguments(a, state.a_stride, b, *begin, c, stride, count)
+        for helper in M.call(self.body, micro, self.heights, rows, arguments):
+            self.helpers[helper.name] = helper
+        self._repair(rows, column, arguments, micro)
+
+    def _fill(self, state: State, micro: M.Micro, first: L.Expr, last: L.Expr) -> None:
+        """The first values of a panel's sums."""
+        body, lanes = self.body, micro.lanes
+        start = self._start(state, self.clipped)
+        column = body.let("column", state.panel * self.micro.columns)
+        with body.loop("m", self._row_of(first), self._row_of(last)) as m:
+            c, _ = self._target(state, m, column, micro)
+            for j in range(micro.vectors):
+                value = L.load(start.pointer, start.index + j * lanes, lanes)
+                body.store(c.pointer, c.index + j * lanes, value)
 
     def _repair(self, rows: L.Expr, column: L.Expr, given: M.Arguments, micro: M.Micro) -> None:
         """What must be done to a tile before its epilogue."""
@@ -450,24 +511,34 @@ class GemmNest:
         return L.icon(0)
 
     def _target(
-        self, row: L.Expr, column: L.Expr, micro: M.Micro, is_clipped: bool
+        self, state: State, row: L.Expr, column: L.Expr, micro: M.Micro
     ) -> tuple[L.Address, L.Expr]:
         """Where the micro-kernel stores: the output itself, or a tile for the epilogue."""
         p, (value, *more) = self.p, self.epilogue.outputs
-        plain = not (more or self.epilogue.nodes or is_clipped) and value is p.output
+        plain = not (more or self.epilogue.nodes or self.clipped) and value is p.output
         if not plain or p.output.dtype is not self.micro.dtype:
-            return L.Address(self.tile, L.icon(0)), L.icon(micro.columns)
+            return self._tile(state, row, micro)
         matrix = self.e.index(linear((*self.batch, 0, 0), (*p.batch, p.height, p.columns)))
         place = matrix + row * L.index(p.columns) + column
         return L.Address(self.pointers[p.output], place), L.index(p.columns)
 
+    def _tile(self, state: State, row: L.Expr, micro: M.Micro) -> tuple[L.Address, L.Expr]:
+        """A tile for the epilogue; one of all that an item has when K is cut."""
+        if not self.is_cut:
+            return L.Address(self.tile, L.icon(0)), L.icon(micro.columns)
+        assert state.begin is not None
+        width = L.icon(self.micro.columns)
+        block = (state.panel - state.begin) * L.index(self._block_rows())
+        return L.Address(self._pointer("sums"), (block + row - state.block) * width), width
+
     def _finish(
-        self, row: L.Expr, rows: L.Expr, column: L.Expr, micro: M.Micro, clip: Size | None
-    ) -> None:
+        self, row: L.Expr, rows: L.Expr, column: L.Expr, micro: M.Micro, clip: Size | None,
+        tile: L.Address, pitch: L.Expr,
+    ) -> None:  # fmt: skip
         """The epilogue over a tile in the first level cache."""
         with self.body.loop("r", 0, rows) as r:
             self._bind_rows(row + r)
-            base = self.body.let("base", r * micro.columns)
+            base = L.Address(tile.pointer, self.body.let("base", tile.index + r * pitch))
             if clip is None:
                 self._run(base, column, L.icon(0), L.icon(micro.columns), micro.lanes)
                 return
@@ -478,13 +549,15 @@ class GemmNest:
                 self._run(base, column, L.icon(0), whole, lanes)
             self._run(base, column, whole if lanes > 1 else L.icon(0), count, 1)
 
-    def _run(self, base: L.Expr, column: L.Expr, first: L.Expr, stop: L.Expr, lanes: int) -> None:
+    def _run(
+        self, base: L.Address, column: L.Expr, first: L.Expr, stop: L.Expr, lanes: int
+    ) -> None:
         """Columns [first, stop) of a row of the tile."""
         e = self.e
         with self.body.loop("j", first, stop, lanes) as j:
             e.bind_symbol("_n", self.body.let("n", column + j))
             e.vectorise("_n", lanes)
-            acc = self.body.let("acc", L.load(self.tile, base + j, lanes))
+            acc = self.body.let("acc", L.load(base.pointer, base.index + j, lanes))
             for value, index, expr in e.epilogue(self.epilogue, acc, self.index):
                 e.store(value, index, expr)
 

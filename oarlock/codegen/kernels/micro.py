@@ -35,7 +35,7 @@ class Micro:
 
     ``vectors`` of ``lanes`` columns; ``dtype`` is that of A, C and the sums (f32 or f64), ``weights``
     the storage of B; ``taps`` (0 to 2) counts loops over pairs of blocks; ``strided``: B has a row
-    stride of its own.
+    stride of its own; ``turned``: A is [K, rows], its rows adjacent and its stride between k.
     """
 
     rows: int
@@ -45,6 +45,7 @@ class Micro:
     weights: DType
     taps: int = 0
     strided: bool = False
+    turned: bool = False
 
     @property
     def columns(self) -> int:
@@ -57,7 +58,8 @@ class Micro:
         weights = "" if self.weights is self.dtype else f"_{self.weights}"
         more = f"_taps{self.taps}" if self.taps else ""
         shape = f"{self.rows}x{self.vectors}v{self.lanes}"
-        return f"gemm_{self.dtype}{weights}_{shape}{more}{'_strided' if self.strided else ''}"
+        more += "_strided" * self.strided + "_turned" * self.turned
+        return f"gemm_{self.dtype}{weights}_{shape}{more}"
 
     def narrow(self, columns: int) -> Micro:
         """As many vectors as ``columns`` of the last panel need."""
@@ -235,9 +237,9 @@ class _Builder:
         b, m = self.p.b, self.micro
         if m.taps:
             b = self.body.pointer("panel", b, block * (self.p.depth * m.columns))
+        firsts = [L.icon(0)] if m.turned else [self.p.lda * r for r in range(0, m.rows, GROUP)]
         bases = [
-            self.body.pointer(f"a{r}", self.p.a, offset + self.p.lda * r)
-            for r in range(0, m.rows, GROUP)
+            self.body.pointer(f"a{i * GROUP}", self.p.a, offset + at) for i, at in enumerate(firsts)
         ]
         chains = max(1, CHAINS // len(self.sums))
         if chains == 1:
@@ -277,8 +279,9 @@ class _Builder:
                 for j in range(m.vectors)
             ]
             for r in range(m.rows):
-                at = self.p.lda * (r % GROUP) + k
-                left = self.body.let(f"x{r}", L.load(bases[r // GROUP], at))
+                at = k * self.p.lda + r if m.turned else self.p.lda * (r % GROUP) + k
+                base = bases[0] if m.turned else bases[r // GROUP]
+                left = self.body.let(f"x{r}", L.load(base, at))
                 for j in range(m.vectors):
                     total = sums[r, j]
                     self.body.assign(total, total + L.splat(left, m.lanes) * right[j])
