@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oarlock.errors import UnknownName, UnsupportedError, UserError
-from oarlock.ir import Dim, Program
+from oarlock.ir import Dim, Node, Program
 from oarlock.ir.graph import clone_graph
 
 
 def fix_dims(program: Program, dims: Mapping[str, int]) -> Program:
     """The program with every dim at a size: those not in ``dims`` at the smallest above 0.
 
-    Raises: UnknownName for a dim that there is not; UserError for sizes out of range.
+    Raises: UnknownName for a dim that there is not; UserError for sizes out of range;
+    UnsupportedError with every node whose sizes the run decides.
     """
+    _refuse([p for node in program.graph.walk() for p in _run_time_problems(node)])
     unknown = [name for name in dims if name not in program.dims]
     if unknown:
         known = ", ".join(program.dims) or "none"
@@ -44,6 +46,20 @@ def _range(dim: Dim) -> str:
     return f"{low} or more" if high is None else f"{low} to {high}"
 
 
+def _run_time_problems(node: Node) -> list[str]:
+    where = f"  {node.origin}".rstrip()
+    if node.op.binds:
+        return [f"{node.name}: the run decides the size {', '.join(node.op.binds)}{where}"]
+    return [f"{node.name}: a check while the program runs{where}"] if node.op.effect else []
+
+
+def _refuse(problems: list[str]) -> None:
+    """Raises: UnsupportedError."""
+    if problems:
+        count = f"{len(problems)} node{'s' if len(problems) > 1 else ''}"
+        raise UnsupportedError(f"{count} cannot become C:", problems)
+
+
 def check(program: Program) -> None:
     """Raises: UnsupportedError with every node that has no C."""
     problems = []
@@ -56,6 +72,4 @@ def check(program: Program) -> None:
             for v in node.outputs
             if any(isinstance(size, Dim) for size in v.shape)
         ]
-    if problems:
-        count = f"{len(problems)} node{'s' if len(problems) > 1 else ''}"
-        raise UnsupportedError(f"{count} cannot become C:", problems)
+    _refuse(problems)

@@ -15,7 +15,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ class _Build:
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
+    @cached_property
     def program(self) -> Program:
         return self.source.program() if isinstance(self.source, Archive) else self.source
 
@@ -95,7 +96,8 @@ def build(
     """Load the engine of a program or ``.oar`` file, compiled first when it is not in the cache.
 
     Args: target: "cpu" is this machine; compiler: a command, before OARLOCK_CC.
-    Raises: UserError when the program cannot be compiled; ToolError; InvalidModel.
+    Raises: HasSteps when one engine cannot run the program; UserError when it cannot be compiled;
+    ToolError; InvalidModel.
     """
     if precision not in PRECISIONS:
         raise UnknownName(f"no precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -108,6 +110,8 @@ def build(
     )  # fmt: skip
     key = job.key
     for _ in range(2):
+        if cache.entry(key) is None:
+            _refuse_steps(job)
         folder = cache.entry(key) or cache.build(key, lambda to: _write(job, to))
         with contextlib.suppress(_Damaged):
             return _load(folder, found.pool)
@@ -115,6 +119,23 @@ def build(
     raise ToolError(
         f"the engine in {cache.root / 'entries' / key} is damaged as soon as it is written"
     )
+
+
+class HasSteps(Exception):
+    """``program`` has steps that Python must drive, see ``runtime.split``."""
+
+    def __init__(self, program: Program, target: str) -> None:
+        super().__init__("the program has steps that Python drives")
+        self.program, self.target = program, target
+
+
+def _refuse_steps(job: _Build) -> None:
+    """Raises: HasSteps."""
+    import oarlock.ops  # noqa: F401  records, for the parser
+    from oarlock.runtime.split import has_steps
+
+    if has_steps(job.program):
+        raise HasSteps(job.program, job.target.name)
 
 
 class _Damaged(Exception):
@@ -153,7 +174,7 @@ def _write(job: _Build, folder: Path) -> None:
     from oarlock.codegen.lower import lower
     from oarlock.passes.pipeline import optimise
 
-    original = job.program()
+    original = job.program
     program, state = lift_state(original)
     lowered = lower(optimise(program), job.target)
     sources = [folder / SOURCE.format(i) for i in range(len(lowered.sources))]

@@ -44,6 +44,8 @@ class Layout:
         self.document = document
         self.metadata: Mapping[str, Any] = document["metadata"]
         self.dims = {name: Dim(name, low, high) for name, low, high in self.metadata["dims"]}
+        self.run_time = frozenset(document.get("run_time", ()))
+        """Dims that a run gives their value."""
         self.signature = Signature.from_json(document["signature"])
         self.state = [StatePort(**s) for s in document["state"]]
         self.inputs = self._ports("input", self.signature.names)
@@ -127,7 +129,7 @@ class Layout:
                 env[name] = self._in_range(name, value, port, axis)
         for name, dim in self.dims.items():
             low, high = dim.bounds()
-            if name not in env:
+            if name not in env and name not in self.run_time:
                 if low != high:
                     raise InputError(f"dim {name} follows from no input; capture with a fixed size")
                 env[name] = low

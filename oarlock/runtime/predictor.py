@@ -16,9 +16,8 @@ from oarlock.ir.signature import rebuild
 from oarlock.ir.types import decode
 from oarlock.runtime import arrays, engine
 from oarlock.runtime.binding import SizeCheck, bind
-from oarlock.runtime.engine import Engine
 from oarlock.runtime.layout import Env, Port
-from oarlock.runtime.report import Report, describe
+from oarlock.runtime.report import Report
 from oarlock.runtime.session import Plan, Session
 from oarlock.runtime.threads import thread_count
 
@@ -51,12 +50,13 @@ class Predictor:
         if nan not in NAN_POLICIES:
             raise UserError(f"nan={nan!r}: expected one of {', '.join(NAN_POLICIES)}")
         count = thread_count(threads)
-        self._start(engine.build(program_or_path, target=target, precision=precision), count, nan)
+        options = {"target": target, "precision": precision}
+        self._start(_session(program_or_path, options, count), count, nan)
 
-    def _start(self, built: Engine, threads: int, nan: str) -> None:
+    def _start(self, session: Any, threads: int, nan: str) -> None:
         self.threads, self.nan = threads, nan
-        self._session = Session(built, threads)
-        layout = built.layout
+        self._session = session
+        layout = session.layout
         self._inputs = layout.visible_inputs
         self._names = [p.name for p in self._inputs]
         self._dtypes = [p.type.dtype.numpy for p in self._inputs]
@@ -185,7 +185,7 @@ class Predictor:
     def clone(self) -> Predictor:
         """A predictor that shares weights and code, with an arena, threads and a fresh state."""
         other = object.__new__(type(self))
-        other._start(self._session.engine, self.threads, self.nan)
+        other._start(self._session.clone(self.threads), self.threads, self.nan)
         return other
 
     def report(self, profile: Mapping[str, Any] | Sequence[Any] | None = None) -> Report:
@@ -195,18 +195,14 @@ class Predictor:
         """
         session = self._session
         if profile is None:
-            return describe(session, session.last or self._smallest_plan())
+            return session.describe(session.last)
         named = profile if isinstance(profile, Mapping) else {}
         inputs = () if named or isinstance(profile, Mapping) else _as_sequence(profile)
         leaves, sizes = bind(self._signature, self._names, inputs, named)
         dense, plan = self._prepare(leaves)
         self._check_sizes(sizes, plan.env)
         session.run(plan, dense)
-        return describe(session, plan, session.profile(plan, dense, PROFILE_RUNS))
-
-    def _smallest_plan(self) -> Plan:
-        session = self._session
-        return Plan(session.layout, session.engine, session.layout.smallest(), self.threads)
+        return session.describe(plan, session.profile(plan, dense, PROFILE_RUNS))
 
     def __reduce__(self) -> Any:
         raise UserError(
@@ -218,6 +214,19 @@ class Predictor:
         inputs = ", ".join(f"{p.name}: {p.type}" for p in self._inputs)
         outputs = ", ".join(str(p.type) for p in self._outputs)
         return f"Predictor({inputs} -> {outputs}; {self._session.engine.target})"
+
+
+def _session(source: Program | PathLike, options: dict[str, Any], threads: int) -> Any:
+    """A session of an engine, or of an interpreter where one engine cannot run the program."""
+    try:
+        return Session(engine.build(source, **options), threads)
+    except engine.HasSteps as found:
+        from oarlock.runtime.interpreter import Compiled, Interpreter
+
+        def build(program: Program) -> engine.Engine:
+            return engine.build(program, **options)
+
+        return Interpreter(Compiled(found.program, build, found.target), threads)
 
 
 def _as_sequence(profile: Any) -> Sequence[Any]:

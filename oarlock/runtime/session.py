@@ -70,10 +70,10 @@ class Session:
     The arena is shared by all sizes and as large as the largest needs.
     """
 
-    def __init__(self, engine: Engine, threads: int) -> None:
+    def __init__(self, engine: Engine, threads: int, pool: Pool | None = None) -> None:
         self.engine, self.layout, self.threads = engine, engine.layout, threads
-        self.pool = Pool(engine.pool, threads)
-        self.plans: OrderedDict[Shapes, Plan] = OrderedDict()
+        self.pool = pool or Pool(engine.pool, threads)
+        self.plans: OrderedDict[tuple, Plan] = OrderedDict()
         self.last: Plan | None = None
         self._invoke = library(engine.pool).ol_invoke
         self._arena = arrays.aligned_empty(0)
@@ -98,14 +98,36 @@ class Session:
     def plan(self, shapes: Shapes) -> Plan:
         """The plan for these shapes of the visible inputs.  Raises: InputError."""
         plan = self.plans.get(shapes)
+        return self._add(shapes, self.layout.solve(shapes)) if plan is None else plan
+
+    def plan_at(self, env: Env) -> Plan:
+        """The plan for these sizes, others among them.  Raises: InputError."""
+        key = tuple([env[name] for name in self.layout.dims])
+        plan = self.plans.get(key)
         if plan is None:
-            env = self.layout.solve(shapes)
-            self.layout.check_limits(env)
-            plan = Plan(self.layout, self.engine, env, self.threads)
-            self.plans[shapes] = plan
-            while len(self.plans) > MAX_PLANS:
-                self.plans.popitem(last=False)
+            plan = self._add(key, {name: env[name] for name in self.layout.dims})
         return plan
+
+    def smallest_plan(self) -> Plan:
+        """A plan for the least sizes."""
+        return Plan(self.layout, self.engine, self.layout.smallest(), self.threads)
+
+    def _add(self, key: tuple, env: Env) -> Plan:
+        self.layout.check_limits(env)
+        plan = self.plans[key] = Plan(self.layout, self.engine, env, self.threads)
+        while len(self.plans) > MAX_PLANS:
+            self.plans.popitem(last=False)
+        return plan
+
+    def describe(self, plan: Plan | None = None, times_ns: Sequence[int] | None = None) -> Any:
+        """The report at the sizes of ``plan``, else at the least."""
+        from oarlock.runtime.report import describe
+
+        return describe(self, plan or self.smallest_plan(), times_ns)
+
+    def clone(self, threads: int) -> Session:
+        """A session of the same engine."""
+        return Session(self.engine, threads)
 
     def run(
         self, plan: Plan, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from oarlock.errors import BuildError
 from oarlock.ir.graph import Graph, Node, Program, Value, clone_graph
+from oarlock.ir.types import TensorType
 from oarlock.runtime.layout import StatePort
 
 
@@ -13,18 +14,11 @@ def lift_state(program: Program) -> tuple[Program, list[StatePort]]:
     """The program with its state params as trailing inputs, and where they are.
 
     The outputs stay as they are: the next values are among them.
-    Raises: BuildError when a sub-graph reads a state param.
     """
     if not program.state:
         return program, []
-    graph = clone_graph(program.graph)
     keys = {s.name for s in program.state}
-    inside = {
-        n.op.key for node in graph.nodes for g in node.graphs for n in g.walk() if _is_param(n)
-    }
-    if inside & keys:
-        shown = ", ".join(sorted(inside & keys))
-        raise BuildError(f"state {shown} is read inside a branch or loop; pass it in as an input")
+    graph = clone_graph(hoist_params(program.graph, keys))
     ports, replaced = [], {}
     for state in program.state:
         readers = [n for n in graph.nodes if _is_param(n) and n.op.key == state.name]
@@ -38,6 +32,50 @@ def lift_state(program: Program) -> tuple[Program, list[StatePort]]:
     names = (*names, *(v.name or "" for v in graph.inputs[len(names) :])) if names else ()
     signature = replace(program.signature, names=names)
     return program.replace(graph=lifted, params=params, state=(), signature=signature), ports
+
+
+def hoist_params(graph: Graph, keys: Collection[str]) -> Graph:
+    """The graph whose branches and loops get the params ``keys`` as arguments."""
+    types = {n.op.key: n.output.type for n in graph.walk() if _is_param(n) and n.op.key in keys}
+    inner = {
+        n.op.key for node in graph.nodes for g in node.graphs for n in g.walk() if _is_param(n)
+    }
+    if inner.isdisjoint(types):
+        return graph
+    nodes: list[Node] = []
+    known: dict[Value, Value] = {v: v for v in graph.inputs}
+    for node in graph.nodes:
+        inputs = [known[v] for v in node.inputs]
+        wanted = {k: t for k, t in types.items() if any(k in g.params() for g in node.graphs)}
+        graphs = [_with_arguments(hoist_params(g, keys), wanted, node.name) for g in node.graphs]
+        for key, type in wanted.items():
+            nodes.append(_param(key, type, node))
+            inputs.append(nodes[-1].output)
+        if not wanted:
+            graphs = list(node.graphs)
+        elif node.name == "while_":
+            body = graphs[1]
+            body.outputs = [*body.outputs, *body.inputs[len(node.inputs) :]]
+        copy = Node(node.op, inputs, graphs, node.origin)
+        nodes.append(copy)
+        known.update(zip(node.outputs, copy.outputs))
+    return Graph(graph.inputs, nodes, [known[v] for v in graph.outputs])
+
+
+def _with_arguments(graph: Graph, wanted: Mapping[str, TensorType], owner: str) -> Graph:
+    """The graph with the params ``wanted`` as its last inputs."""
+    copy = clone_graph(graph)
+    replaced: dict[Value, Value] = {}
+    for key, type in wanted.items():
+        value = copy.input(type, f"{owner}{len(copy.inputs)}")
+        replaced |= {n.output: value for n in copy.nodes if _is_param(n) and n.op.key == key}
+    return _replace(copy, replaced)
+
+
+def _param(key: str, type: TensorType, near: Node) -> Node:
+    from oarlock.ops.shape import Param
+
+    return Node(Param(key, type), origin=near.origin)
 
 
 def _is_param(node: Node) -> bool:

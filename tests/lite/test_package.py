@@ -18,6 +18,7 @@ from oarlock.ir.signature import Signature
 from oarlock.lite import build
 from tests.lite.harness import any_compiler, compile_strictly, run, stream
 from tests.ops.test_control import branch, loop
+from tests.ops.test_sizes import checked, positive
 
 
 def dense(batch=Dim("N", 1, 8), layers=3) -> Program:
@@ -175,6 +176,14 @@ def test_what_cannot_become_c_is_refused_at_once(tmp_path):
         build(Program(b.graph), "native", tmp_path / "net")
     assert [p.split()[0] for p in error.value.problems] == ["aten.foo.default", "aten.bar.default"]
     assert not (tmp_path / "net").exists()
+
+
+def test_sizes_that_a_run_decides_are_refused_with_their_nodes(tmp_path):
+    with pytest.raises(UnsupportedError) as error:
+        build(positive(), "native", tmp_path / "net")
+    assert error.value.problems == ("nonzero: the run decides the size K",)
+    with pytest.raises(UnsupportedError, match="assert_: a check while the program runs"):
+        build(checked(), "native", tmp_path / "net")
 
 
 def test_wrong_targets_and_sizes_are_refused(tmp_path):
