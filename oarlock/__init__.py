@@ -24,8 +24,10 @@ _EXPORTS = {
     "capture": "oarlock.capture",
     "compare": "oarlock.runtime.compare",
     "evaluate": "oarlock.evaluate",
+    "enable_to_static": "oarlock.capture.to_static",
     "load": "oarlock.ir.archive",
     "parse": "oarlock.ir.parser",
+    "to_static": "oarlock.capture.to_static",
 }
 _WITHOUT_OPS = ("oarlock.errors", "oarlock.runtime.predictor")  # a warm load parses no program
 _MODULES = ("codegen", "errors", "ir", "knobs", "lite", "ops", "passes", "runtime")

@@ -397,3 +397,8 @@ def whole_composites() -> Iterator[None]:
         for owner, name, old in before:
             setattr(owner, name, old)
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def fake_mode() -> FakeTensorMode:
+    """A fake tensor mode for concrete sizes."""
+    return FakeTensorMode(allow_non_fake_inputs=True)

@@ -1,0 +1,94 @@
+"""The arguments of a call as the capture sees them, and where the replay finds their parts."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+from oarlock.capture.tape.sources import Source
+
+Leaf = Callable[[torch.Tensor, Source], Any]
+Note = Callable[[Any, Source], Any]
+_ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_DEPTH = 8
+
+
+class Stand:
+    """Copies an argument with stand-ins for tensors and numbers; remembers where each part is.
+
+    Args: tensor: the fake of a tensor; number: an int or float, or a symbolic one.
+    """
+
+    def __init__(self, tensor: Leaf, number: Note) -> None:
+        self.tensor, self.number = tensor, number
+        self.copies: dict[int, tuple[Any, Any, Source]] = {}
+        self.places: dict[int, tuple[Any, Source]] = {}
+        self.atoms: list[tuple[Any, Source]] = []
+        self.shapes: list[tuple[Any, Source]] = []
+
+    def of(self, x: Any, source: Source) -> Any:
+        """The stand-in of ``x``."""
+        if isinstance(x, torch.Tensor):
+            return self.tensor(x, source)
+        if type(x) in (int, float):
+            return self.number(x, source)
+        if isinstance(x, _ATOMS) or not _is_copied(x):
+            self.atoms.append((x, source))
+            return x
+        if id(x) not in self.copies:
+            self.shapes.append((x, source))
+            new = self.copy(x, source)
+            self.copies[id(x)] = (x, new, source)
+            self.places[id(new)] = (new, source)
+        return self.copies[id(x)][1]
+
+    def copy(self, x: Any, source: Source) -> Any:
+        if isinstance(x, dict):
+            items = {k: self.of(v, source.step(f"[{k!r}]")) for k, v in x.items()}
+            if type(x) is dict:
+                return items
+            new = copy.copy(x)
+            for k, v in items.items():
+                new[k] = v
+            return new
+        if isinstance(x, (tuple, list)):
+            items = [self.of(v, source.step(f"[{i}]")) for i, v in enumerate(x)]
+            if type(x) in (tuple, list):
+                return type(x)(items)
+            return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
+        new = copy.copy(x)
+        for name, value in vars(x).items():
+            object.__setattr__(new, name, self.of(value, source.step(f".{name}")))
+        return new
+
+
+def _is_copied(x: Any) -> bool:
+    if isinstance(x, (tuple, list, dict)):
+        return True
+    return is_record(x) and holds_tensor(x)
+
+
+def is_record(x: Any) -> bool:
+    """An object with attributes of its own that may hold tensors."""
+    if isinstance(x, (type, torch.nn.Module, ModuleType, FunctionType, torch.Tensor)):
+        return False
+    if isinstance(x, torch.optim.Optimizer):
+        return False
+    return dataclasses.is_dataclass(x) or (hasattr(x, "__dict__") and not callable(x))
+
+
+def holds_tensor(x: Any, depth: int = _DEPTH) -> bool:
+    if isinstance(x, torch.Tensor):
+        return True
+    if not depth:
+        return False
+    if isinstance(x, dict):
+        return any(holds_tensor(v, depth - 1) for v in x.values())
+    if isinstance(x, (tuple, list)):
+        return any(holds_tensor(v, depth - 1) for v in x)
+    return is_record(x) and any(holds_tensor(v, depth - 1) for v in vars(x).values())

@@ -1,0 +1,161 @@
+"""``trace``: a Python function and the arguments of a call to a ``Tape``."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from oarlock.capture.owners import Attributes
+from oarlock.capture.tape import runtime
+from oarlock.capture.tape.arguments import Stand
+from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.guards import Guards
+from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Val, Where
+from oarlock.capture.tape.results import Rebuild
+from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
+from oarlock.capture.tape.tracer import Tracer, ambient
+
+_SERIAL = itertools.count(1)
+
+
+@dataclass(eq=False)
+class Tape:
+    """A captured function: ``guard(args, kwargs)`` says whether it serves a call, ``replay`` runs it.
+
+    ``inputs``: values read at each call, with the source and the fake of each.
+    """
+
+    name: str
+    root: Block
+    inputs: list[tuple[Val, Source]]
+    result: Any
+    source: str
+    guards: Guards
+    guard: Callable[..., bool]
+    replay: Callable[..., Any]
+    origins: dict[int, Where] = field(default_factory=dict)
+    ambient: Ambient = PLAIN
+
+    def __str__(self) -> str:
+        return self.source
+
+
+def trace(
+    fn: Callable[..., Any],
+    args: tuple,
+    kwargs: dict[str, Any],
+    *,
+    roots: list[Any] | None = None,
+    name: str = "",
+) -> Tape:
+    """Run ``fn`` on fakes of the arguments and record it.
+
+    Args: roots: callables whose modules hold state that the code may read; default: ``fn``.
+    Raises: UnsupportedError with every reason why it can't be captured.
+    """
+    roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
+    before = [Attributes.of(root) for root in roots]
+    tracer = Tracer(state_sources(roots))
+    stand = Stand(tracer.add_input, lambda x, source: tracer.plain(x, source, stand.atoms))
+    fake_args = tuple(
+        stand.of(x, argument(f"args[{i}]", _shown(fn, i))) for i, x in enumerate(args)
+    )
+    fake_kwargs = {k: stand.of(v, argument(f"kwargs[{k!r}]", k)) for k, v in kwargs.items()}
+    modes = ambient()
+    try:
+        with tracer.recording():
+            result = fn(*fake_args, **fake_kwargs)
+            return finish(tracer, stand, result, (args, kwargs), modes, roots, name or _name(fn))
+    finally:
+        for attributes in before:
+            attributes.restore()
+
+
+def finish(
+    tracer: Tracer, stand: Stand, result: Any, call: tuple[tuple, dict], modes: Ambient,
+    roots: list[Any], name: str,
+) -> Tape:  # fmt: skip
+    """Emit what was recorded."""
+    file = f"<oarlock tape {next(_SERIAL)} of {name}>"
+    emitter, after = Emitter(modes), ambient()
+    guards = Guards(emitter)
+    for val, source, _ in tracer.inputs:
+        emitter.line(f"v{val.id} = {guards.place(source)}")
+        emitter.bind([val.id])
+    body = Emitter.block
+    kept = _results(tracer, result)
+    body(emitter, tracer.root, kept)
+    emitter.switch(after)
+    rebuild = Rebuild(emitter, tracer.leaf, stand.places)
+    emitter.line(f"return {rebuild.text(result)}")
+    conditions(guards, tracer, stand, call, modes, roots)
+    replay = emitter.compile("def replay(args, kwargs):", "replay", file)
+    source = emitter.source("def replay(args, kwargs):")
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    return Tape(
+        name, tracer.root, [(v, s) for v, s, _ in tracer.inputs], result, source, guards,
+        guards.compile(file + " guard"), replay, dict(emitter.origins), modes,
+    )  # fmt: skip
+
+
+def _results(tracer: Tracer, result: Any) -> set[int]:
+    """Values that the result holds, at any depth."""
+    found: set[int] = set()
+    seen: set[int] = set()
+
+    def visit(x: Any) -> None:
+        if isinstance(x, torch.Tensor) or hasattr(x, "is_data"):
+            found.add(tracer.leaf(x).id)
+        elif id(x) not in seen:
+            seen.add(id(x))
+            inner = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
+            for item in inner:
+                visit(item)
+            if hasattr(x, "__dict__") and not isinstance(x, (type, torch.nn.Module)):
+                visit(vars(x))
+
+    visit(result)
+    return found
+
+
+def conditions(
+    guards: Guards, tracer: Tracer, stand: Stand, call: tuple[tuple, dict], modes: Ambient,
+    roots: list[Any],
+) -> None:  # fmt: skip
+    """Everything that a call must meet for the tape to serve it."""
+    args, kwargs = call
+    guards.add(f"len(args) == {len(args)} and list(kwargs) == {list(kwargs)!r}", "the arguments")
+    guards.add(runtime.ambient_text(modes, guards.emitter), "the modes around the call")
+    for x, source in stand.shapes:
+        guards.structure(source, x)
+    for x, source in stand.atoms:
+        guards.same(source, x)
+    for val, source, real in tracer.inputs:
+        if source.base is None:
+            guards.tensor(source, real, val.dims)
+        else:
+            guards.state(source, real)
+    for a, b in tracer.aliases:
+        guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
+    for module in modules_below(roots):
+        guards.module(module)
+
+
+def _has_modules(x: Any) -> bool:
+    return isinstance(x, torch.nn.Module)
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _shown(fn: Any, i: int) -> str:
+    code = getattr(getattr(fn, "__func__", fn), "__code__", None)
+    names = code.co_varnames[: code.co_argcount] if code else ()
+    i += hasattr(fn, "__func__")
+    return names[i] if i < len(names) else f"args[{i}]"

@@ -1,0 +1,110 @@
+"""Results that depend on data: fake kernels with a size or number that the data could give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def _scalar(mode: DataHints, x: torch.Tensor) -> Any:
+    if x.dtype == torch.bool:
+        return True
+    if x.dtype.is_complex:
+        return 0j
+    return 0.5 if x.dtype.is_floating_point else mode.number
+
+
+def _nonzero(mode: DataHints, x: torch.Tensor) -> torch.Tensor:
+    return x.new_empty((mode.count, x.dim()), dtype=torch.int64)
+
+
+def _masked_select(mode: DataHints, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return x.new_empty((mode.count,))
+
+
+def _unique(
+    mode: DataHints, x: torch.Tensor, sort: bool = True, inverse: bool = False, counts: bool = False
+) -> tuple[torch.Tensor, ...]:
+    return _found(mode, x, x.new_empty((mode.count,)), x.shape)
+
+
+def _unique_dim(mode: DataHints, x: torch.Tensor, dim: int, *rest: Any) -> tuple[torch.Tensor, ...]:
+    shape = list(x.shape)
+    shape[dim] = mode.count
+    return _found(mode, x, x.new_empty(shape), (x.shape[dim],))
+
+
+def _consecutive(
+    mode: DataHints, x: torch.Tensor, inverse: bool = False, counts: bool = False, dim: Any = None
+) -> tuple[torch.Tensor, ...]:
+    return _unique(mode, x) if dim is None else _unique_dim(mode, x, dim)
+
+
+def _found(mode: DataHints, x: torch.Tensor, unique: torch.Tensor, where: Any) -> tuple:
+    def index(shape: Any) -> torch.Tensor:
+        return x.new_empty(shape, dtype=torch.int64)
+
+    return unique, index(where), index((mode.count,))
+
+
+def _repeats(mode: DataHints, x: torch.Tensor, output_size: Any = None) -> torch.Tensor:
+    return x.new_empty((mode.count if output_size is None else output_size,))
+
+
+def _bincount(mode: DataHints, x: torch.Tensor, weights: Any = None, least: int = 0) -> Any:
+    like = x if weights is None else weights
+    dtype = torch.int64 if weights is None else weights.dtype
+    return like.new_empty((max(mode.count, least),), dtype=dtype)
+
+
+def _truth(mode: DataHints, *args: Any, **kwargs: Any) -> bool:
+    return True
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "aten::_local_scalar_dense": _scalar, "aten::item": _scalar, "aten::nonzero": _nonzero,
+    "aten::masked_select": _masked_select, "aten::_unique2": _unique, "aten::_unique": _unique,
+    "aten::unique_dim": _unique_dim, "aten::unique_consecutive": _consecutive,
+    "aten::repeat_interleave": _repeats, "aten::bincount": _bincount, "aten::equal": _truth,
+    "aten::is_nonzero": _truth,
+}  # fmt: skip
+_ONLY = {"aten::repeat_interleave": "Tensor"}
+
+
+class DataHints(TorchDispatchMode):
+    """Gives calls whose result depends on data a possible result; counts how often it did.
+
+    ``count``: elements that are found; ``number``: the value of an integer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.number, self.uses = 3, 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        kernel = _KERNELS.get(name)
+        if kernel is not None and _ONLY.get(name, func._overloadname) == func._overloadname:
+            self.uses += 1
+            return kernel(self, *args, **(kwargs or {}))
+        if name == "aten::index" and any(_is_mask(x) for x in args[1]):
+            return self.index(func, *args)
+        return func(*args, **(kwargs or {}))
+
+    def index(self, func: Any, x: torch.Tensor, indices: Any) -> Any:
+        """``x[mask]``: a mask picks as indices of ``count`` elements do."""
+        self.uses += 1
+        picks: list[Any] = []
+        for item in indices:
+            if _is_mask(item):
+                picks += [item.new_empty((self.count,), dtype=torch.int64)] * item.dim()
+            else:
+                picks.append(item)
+        return func(x, picks)
+
+
+def _is_mask(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8)

@@ -1,0 +1,151 @@
+"""What must hold for a tape to serve a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.sources import Source
+
+Key = tuple[int, str, int]  # base object, path, axis (-1: a number)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A condition as Python text; ``key`` is of a size or number that could become symbolic."""
+
+    text: str
+    what: str
+    key: Key | None = None
+    value: Any = None
+
+
+class Guards:
+    """Collects conditions; compiles them to one function ``(args, kwargs) -> bool``."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+        self.items: list[Guard] = []
+
+    def place(self, source: Source) -> str:
+        if source.base is None:
+            return source.path
+        return self.emitter.constant(source.base) + source.path
+
+    def add(self, text: str, what: str, key: Key | None = None, value: Any = None) -> None:
+        self.items.append(Guard(text, what, key, value))
+
+    def same(self, source: Source, value: Any) -> None:
+        """An argument that is no tensor: scalars by equality, others by identity."""
+        at = self.place(source)
+        if value is None or isinstance(value, (bool, torch.dtype)):
+            self.add(f"{at} is {self.emitter.expr(value)}", f"{source} is {value}")
+        elif isinstance(value, (int, float, complex, str, bytes, torch.device)):
+            kind = self.emitter.constant(type(value), type(value).__name__ + "_type")
+            text = f"type({at}) is {kind} and {at} == {self.emitter.expr(value)}"
+            if value != value:
+                text = f"type({at}) is {kind} and {at} != {at}"
+            key = key_of(source, -1) if type(value) in (int, float) else None
+            self.add(text, f"{source} == {value!r}", key, value)
+        else:
+            same = self.emitter.constant(value)
+            self.add(f"{at} is {same}", f"{source} is the same object")
+
+    def number(self, source: Source, value: Any) -> None:
+        """A number that is read at each call: only its type counts."""
+        kind = self.emitter.constant(type(value), type(value).__name__ + "_type")
+        self.add(f"type({self.place(source)}) is {kind}", f"{source} is of type {type(value)}")
+
+    def structure(self, source: Source, value: Any) -> None:
+        at, kind = self.place(source), type(value)
+        name = self.emitter.constant(kind, kind.__name__ + "_type")
+        text = f"type({at}) is {name}"
+        if isinstance(value, dict):
+            text += f" and list({at}) == {self.emitter.expr(list(value))}"
+        elif isinstance(value, (list, tuple)):
+            text += f" and len({at}) == {len(value)}"
+        self.add(text, f"{source} has the same structure")
+
+    def tensor(self, source: Source, x: torch.Tensor, dims: frozenset[int]) -> None:
+        """An argument: class, dtype, device, whether it needs gradients, layout, sizes."""
+        at = self.place(source)
+        kind = self.emitter.constant(type(x), type(x).__name__ + "_type")
+        dtype, device = self.emitter.expr(x.dtype), x.device.type
+        self.add(
+            f"type({at}) is {kind} and {at}.dtype is {dtype} and {at}.dim() == {x.dim()}"
+            f" and {at}.requires_grad is {x.requires_grad}"
+            f" and {at}.is_contiguous() is {x.is_contiguous()} and {at}.is_leaf is {x.is_leaf}"
+            f" and {at}.device.type == {device!r}",
+            f"{source} is a {x.dtype} tensor of {x.dim()} axes, requires_grad={x.requires_grad}",
+        )
+        if not dims:
+            self.add(f"{at}.shape == {tuple(x.shape)}", f"{source} has shape {list(x.shape)}")
+            return
+        for axis, n in enumerate(x.shape):
+            if axis not in dims:
+                self.add(f"{at}.shape[{axis}] == {n}", f"{source}.shape[{axis}] == {n}")
+
+    def state(self, source: Source, x: torch.Tensor) -> None:
+        """A parameter, buffer or global that is read at each call."""
+        at, dtype = self.place(source), self.emitter.expr(x.dtype)
+        self.add(
+            f"{at}.dtype is {dtype} and {at}.requires_grad is {x.requires_grad}"
+            f" and {at}.shape == {tuple(x.shape)}",
+            f"{source} keeps its type",
+        )
+
+    def module(self, module: torch.nn.Module) -> None:
+        """Its mode, plain attributes of torch's own modules, and children stay."""
+        table = vars(module)
+        name = self.emitter.constant(table)
+        texts = [f"{name}['training'] is {module.training}"]
+        if type(module).__module__.startswith("torch.nn."):
+            for key, value in table.items():
+                if type(value) in (bool, int, float, str) and key != "training":
+                    texts.append(f"{name}[{key!r}] == {self.emitter.expr(value)}")
+        if module._modules:
+            children = self.emitter.constant(list(module._modules.values()))
+            texts.append(f"list({name}['_modules'].values()) == {children}")
+        self.add(" and ".join(texts), f"{type(module).__name__} keeps its mode and children")
+
+    def compile(self, file: str) -> Callable[..., bool]:
+        """All conditions as one function; a missing attribute or item is no match."""
+        conditions = "\n            and ".join(f"({g.text})" for g in self.items) or "True"
+        lines = f"""def guard(args, kwargs):
+    try:
+        return (
+            {conditions}
+        )
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return False
+"""
+        return self.compiled(lines, file)
+
+    def compiled(self, lines: str, file: str) -> Callable[..., Any]:
+        from oarlock.capture.tape import runtime
+
+        scope = {**runtime.NAMES, **self.emitter.names}
+        exec(compile(lines, file, "exec"), scope)
+        return scope["guard"]
+
+    def failing(self, args: tuple, kwargs: dict[str, Any]) -> list[Guard]:
+        """The conditions that a call does not meet."""
+        from oarlock.capture.tape import runtime
+
+        scope = {**runtime.NAMES, **self.emitter.names, "args": args, "kwargs": kwargs}
+        return [g for g in self.items if not _holds(g.text, scope)]
+
+
+def _holds(text: str, scope: dict[str, Any]) -> bool:
+    try:
+        return bool(eval(text, scope))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return False
+
+
+def key_of(source: Source, axis: int) -> Key:
+    return (id(source.base) if source.base is not None else 0, source.path, axis)

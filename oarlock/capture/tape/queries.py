@@ -1,0 +1,127 @@
+"""Which torch functions only ask about metadata, and how a function is written in replay."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_NAMES = [
+    "dim",
+    "size",
+    "numel",
+    "nelement",
+    "stride",
+    "is_floating_point",
+    "is_complex",
+    "is_signed",
+    "is_contiguous",
+    "element_size",
+    "storage_offset",
+    "ndimension",
+    "__len__",
+    "__hash__",
+    "__repr__",
+    "is_same_size",
+    "is_inference",
+    "get_device",
+    "result_type",
+    "can_cast",
+    "is_conj",
+    "is_neg",
+    "__dir__",
+    "is_tensor",
+    "is_storage",
+    "is_shared",
+    "dense_dim",
+    "sparse_dim",
+    "is_coalesced",
+    "is_set_to",
+    "type",
+    "__format__",
+    "__str__",
+    "is_nonzero_static",
+    "has_names",
+    "__sizeof__",
+    "sym_size",
+    "_is_view",
+    "_is_zerotensor",
+    "is_distributed",
+    "is_vulkan",
+    "__class__",
+    "_has_symbolic_sizes_strides",
+    "_nested_tensor_size",
+    "promote_types",
+    "_dimI",
+    "_dimV",
+    "broadcast_shapes",
+    "get_default_dtype",
+    "is_grad_enabled",
+    "finfo",
+    "iinfo",
+    "q_scale",
+    "untyped_storage",
+    "storage",
+    "_typed_storage",
+    "get_autocast_dtype",
+]
+READS = {
+    "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose",
+    "is_nonzero", "__contains__", "numpy", "data_ptr", "__complex__", "__array__",
+}  # fmt: skip
+_INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "__eq__": "==", "__ne__": "!=",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "__and__": "&",
+    "__or__": "|", "__xor__": "^", "__floordiv__": "//", "__mod__": "%", "pow": "**",
+    "__pow__": "**", "__lshift__": "<<", "__rshift__": ">>", "remainder": "%",
+}  # fmt: skip
+_OPERATORS: dict[Callable[..., Any], str] = {
+    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/",
+    operator.floordiv: "//", operator.mod: "%", operator.pow: "**", operator.eq: "==",
+    operator.ne: "!=", operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
+    operator.and_: "&", operator.or_: "|", operator.xor: "^", operator.lshift: "<<",
+    operator.rshift: ">>", operator.is_: "is", operator.is_not: "is not",
+    operator.contains: "in",
+}  # fmt: skip
+
+
+def name_of(func: Any) -> str:
+    """``add`` of ``Tensor.add``; ``grad`` of the getter of ``Tensor.grad``."""
+    owner = getattr(func, "__self__", None)
+    if type(owner).__name__ in ("getset_descriptor", "property"):
+        return getattr(owner, "__name__", None) or owner.fget.__name__  # type: ignore[union-attr]
+    return getattr(func, "__name__", str(func))
+
+
+def access_of(func: Any) -> str | None:
+    """``__get__``, ``__set__`` or ``__delete__`` when ``func`` is that of an attribute of tensors."""
+    owner = getattr(func, "__self__", None)
+    if type(owner).__name__ not in ("getset_descriptor", "property"):
+        return None
+    return func.__name__
+
+
+def is_query(func: Any) -> bool:
+    """``func`` tells metadata and does nothing."""
+    return name_of(func) in _NAMES if access_of(func) != "__set__" else False
+
+
+def infix(func: Any, arity: int) -> str | None:
+    """The Python operator of ``func`` with two positional arguments."""
+    if arity != 2:
+        return None
+    try:
+        if func in _OPERATORS:
+            return _OPERATORS[func]
+    except TypeError:
+        return None
+    name = getattr(func, "__name__", "")
+    return _INFIX.get(name) if getattr(torch.Tensor, name, None) is func else None
+
+
+def method(func: Any) -> str | None:
+    """The name when ``func`` is a method of tensors."""
+    name = getattr(func, "__name__", "")
+    return name if name and getattr(torch.Tensor, name, None) is func else None

@@ -1,0 +1,85 @@
+"""What a call returns and leaves behind, rebuilt from run-time values."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from oarlock.capture.tape.arguments import holds_tensor, is_record
+from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.sources import Source
+
+
+def rebuilt(like: Any, values: dict[str, Any]) -> Any:
+    """A copy of object ``like`` with other attributes."""
+    new = copy.copy(like)
+    for name, value in values.items():
+        object.__setattr__(new, name, value)
+    return new
+
+
+def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
+    """A copy of a dict subclass with other items."""
+    new = copy.copy(like)
+    for key, value in items.items():
+        new[key] = value
+    return new
+
+
+class Rebuild:
+    """Emits code for Python objects that hold run-time values.
+
+    Args: places: objects that exist before the call, by id, with their source.
+    """
+
+    def __init__(self, emitter: Emitter, note: Any, places: dict[int, tuple[Any, Source]]) -> None:
+        self.emitter, self.note, self.places = emitter, note, places
+        self.done: dict[int, str] = {}
+
+    def text(self, x: Any) -> str:
+        """Python text whose value is ``x``; the same object twice is one object."""
+        if isinstance(x, (torch.Tensor, Number)):
+            return self.emitter.expr(self.note(x))
+        if isinstance(x, Val):
+            return self.emitter.expr(x)
+        if id(x) in self.places:
+            return self.place(self.places[id(x)][1])
+        if isinstance(x, (list, dict, tuple)) or (is_record(x) and holds_tensor(x)):
+            if id(x) not in self.done:
+                text = self.container(x)
+                self.done[id(x)] = self.emitter.fresh("r")
+                self.emitter.line(f"{self.done[id(x)]} = {text}")
+            return self.done[id(x)]
+        return self.emitter.expr(x)
+
+    def place(self, source: Source) -> str:
+        if source.base is None:
+            return source.path
+        return self.emitter.constant(source.base) + source.path
+
+    def container(self, x: Any) -> str:
+        kind = type(x)
+        name = self.emitter.constant
+        if isinstance(x, dict):
+            items = ", ".join(f"{self.text(k)}: {self.text(v)}" for k, v in x.items())
+            if kind is dict:
+                return "{" + items + "}"
+            if hasattr(x, "__dataclass_fields__"):
+                return f"{name(kind)}(**{{{items}}})"
+            return f"{name(refilled)}({name(x)}, {{{items}}})"
+        if isinstance(x, (list, tuple)):
+            items = ", ".join(map(self.text, x))
+            if kind is list:
+                return f"[{items}]"
+            if kind is tuple or kind is torch.Size:
+                plain = f"({items}{',' * (len(x) == 1)})"
+                return plain if kind is tuple else f"{name(torch.Size)}({plain})"
+            return (
+                f"{name(kind)}({items})" if hasattr(x, "_fields") else f"{name(kind)}(({items},))"
+            )
+        values = ", ".join(f"{k!r}: {self.text(v)}" for k, v in vars(x).items())
+        return f"{name(rebuilt)}({name(x)}, {{{values}}})"

@@ -1,0 +1,57 @@
+"""What the emitted code of a tape calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class Respecialise(Exception):
+    """The call does not meet an assumption of the tape."""
+
+
+class Modes:
+    """Sets inference mode and autocast for the calls that were made under them."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+
+    def inference(self, on: bool) -> None:
+        guard = torch.inference_mode(on)
+        guard.__enter__()
+        self.stack.append(guard)
+
+    @staticmethod
+    def autocast(dtype: torch.dtype | None, cache: bool) -> None:
+        torch.clear_autocast_cache()
+        torch.set_autocast_enabled("cpu", dtype is not None)
+        if dtype is not None:
+            torch.set_autocast_dtype("cpu", dtype)
+        torch.set_autocast_cache_enabled(cache)
+
+    def restore(self) -> None:
+        while self.stack:
+            self.stack.pop().__exit__(None, None, None)
+
+
+NAMES: dict[str, Any] = {"Respecialise": Respecialise, "set_grad": torch._C._set_grad_enabled}
+
+
+def ambient_text(modes: Any, emitter: Any) -> str:
+    """The condition that the modes around a call are ``modes``."""
+    text = f"is_grad_enabled() is {modes.grad} and is_inference() is {modes.inference}"
+    if modes.autocast is None:
+        return text + " and not is_autocast('cpu')"
+    return (
+        f"{text} and is_autocast('cpu') and autocast_dtype('cpu') is {emitter.expr(modes.autocast)}"
+    )
+
+
+NAMES.update(
+    modes=Modes(),
+    is_grad_enabled=torch.is_grad_enabled,
+    is_inference=torch.is_inference_mode_enabled,
+    is_autocast=torch.is_autocast_enabled,
+    autocast_dtype=torch.get_autocast_dtype,
+)

@@ -1,0 +1,69 @@
+"""Where a tape's inputs come from: read again at each call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oarlock.capture.owners import modules_of
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An expression of the replay: ``base`` (an object kept by the tape, or None) and ``path``.
+
+    ``path`` is Python text after the base, such as ``['weight']`` or ``.cell_contents``; without a
+    base it starts at the call's ``args`` or ``kwargs``.
+    """
+
+    base: Any
+    path: str
+    shown: str = ""
+
+    def __str__(self) -> str:
+        return self.shown or self.path
+
+    def step(self, path: str) -> Source:
+        return Source(self.base, self.path + path, f"{self}{path}")
+
+
+def argument(path: str, shown: str = "") -> Source:
+    return Source(None, path, shown)
+
+
+def tables_of(module: torch.nn.Module, prefix: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """``(prefix, module, table)`` of every dict of a module and those below that holds tensors."""
+    for name, child in module.named_modules():
+        path = ".".join(x for x in (prefix, name) if x)
+        yield path, child, child._parameters
+        yield path, child, child._buffers
+        yield path, child, child.__dict__
+
+
+def state_sources(roots: list[Any]) -> dict[int, tuple[torch.Tensor, Source]]:
+    """Parameters, buffers and tensor attributes of the modules that ``roots`` use, by id."""
+    found: dict[int, tuple[torch.Tensor, Source]] = {}
+    seen: set[int] = set()
+    for root in roots:
+        for prefix, module in modules_of(root):
+            for path, _, table in tables_of(module, prefix.removesuffix(".")):
+                if id(table) in seen:
+                    continue
+                seen.add(id(table))
+                for name, x in table.items():
+                    if isinstance(x, torch.Tensor):
+                        shown = f"{path}.{name}" if path else name
+                        found.setdefault(id(x), (x, Source(table, f"[{name!r}]", shown)))
+    return found
+
+
+def modules_below(roots: list[Any]) -> list[torch.nn.Module]:
+    """Every module that ``roots`` use, each once."""
+    found: dict[torch.nn.Module, None] = {}
+    for root in roots:
+        for _, module in modules_of(root):
+            found.update(dict.fromkeys(module.modules()))
+    return list(found)

@@ -1,0 +1,99 @@
+"""``to_static``: Python functions, methods, modules and training steps as static programs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from oarlock.capture.tape.active import active
+from oarlock.capture.tape.capturing import Tape, trace
+from oarlock.capture.tape.running import run
+
+_LOG = logging.getLogger("oarlock")
+_ENABLED = [True]
+MANY = 8  # specialisations: more hide a mistake
+
+
+def enable_to_static(on: bool = True) -> None:
+    """The global switch: when off, every static function runs as plain Python."""
+    _ENABLED[0] = on
+
+
+class StaticFunction:
+    """A function that is captured at its first call and replayed from then on."""
+
+    def __init__(self, fn: Callable[..., Any], owner: Any = None, **options: Any) -> None:
+        self.fn, self.owner, self.options = fn, owner, options
+        self.tapes: list[Tape] = []
+        functools.update_wrapper(self, fn)
+        self._methods: dict[int, tuple[Any, StaticFunction]] = {}
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        if instance is None:
+            return self
+        found = self._methods.get(id(instance))
+        if found is None or found[0] is not instance:
+            bound = self.fn.__get__(instance, cls)
+            found = (instance, StaticFunction(bound, instance, **self.options))
+            self._methods[id(instance)] = found
+        return found[1]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for tape in self.tapes:
+            if tape.guard(args, kwargs):
+                return run(tape, args, kwargs)
+        if not _ENABLED[0] or active() is not None:
+            return self.fn(*args, **kwargs)
+        return run(self.specialise(args, kwargs), args, kwargs)
+
+    def specialise(self, args: tuple, kwargs: dict[str, Any]) -> Tape:
+        """Capture a tape that serves a call."""
+        tape = trace(self.converted, args, kwargs, roots=[self.fn], name=self.fn.__qualname__)
+        self.tapes.insert(0, tape)
+        if len(self.tapes) > 1:
+            _LOG.info("%s: specialisation %d", self.fn.__qualname__, len(self.tapes))
+        if len(self.tapes) == MANY + 1:
+            warnings.warn(
+                f"{self.fn.__qualname__} has more than {MANY} specialisations; pass what differs as a "
+                f"tensor, or give a symbol in input_spec",
+                UserWarning,
+                stacklevel=3,
+            )
+        return tape
+
+    @functools.cached_property
+    def converted(self) -> Callable[..., Any]:
+        try:
+            from oarlock.capture.convert.convert import convert  # pyright: ignore
+        except ImportError:
+            return self.fn
+        return convert(self.fn)
+
+
+def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto") -> Any:
+    """Convert a function, method, module or training step to a static program.
+
+    Python control flow on tensors becomes part of the program; what a call gives, gradients and
+    side effects included, is what plain Python gives.
+
+    Args:
+        obj: the callable; a module stays a module, with a static ``forward``.
+        input_spec: tensors' shapes with symbols for sizes that differ between calls.
+        backend: "replay" makes the torch calls again; "compiled" runs Oarlock's engine where no
+            gradient is needed; "auto" chooses.
+    """
+    if obj is None:
+        return functools.partial(to_static, input_spec=input_spec, backend=backend)
+    options = {"input_spec": input_spec, "backend": backend}
+    if isinstance(obj, torch.nn.Module):
+        obj.forward = StaticFunction(obj.forward, obj, **options)
+        return obj
+    if inspect.ismethod(obj):
+        return StaticFunction(obj, obj.__self__, **options)
+    return StaticFunction(obj, **options)
