@@ -14,6 +14,9 @@
     |   +-- ModelError       the model's own assertion failed, or its own code raised
     |   +-- UnknownName      no op, pass, knob or target of this name
     |   +-- BuildError       a target cannot take this program
+    |   +-- ArgumentError    an argument has a wrong value; a ValueError too
+    |   +-- ArgumentTypeError an argument has a wrong type; a TypeError too
+    |   +-- NonFiniteGradient a gradient to clip is NaN or infinite; a RuntimeError too, as torch's
     +-- CompilerBug          we must fix it; carries the IR around the fault
     +-- ToolError            a compiler or another tool failed; command, exit code, last lines
 """
@@ -81,6 +84,18 @@ class UnknownName(UserError):
 
 class BuildError(UserError):
     """A target cannot take this program."""
+
+
+class ArgumentError(UserError, ValueError):
+    """An argument has a wrong value."""
+
+
+class ArgumentTypeError(UserError, TypeError):
+    """An argument has a wrong type."""
+
+
+class NonFiniteGradient(UserError, RuntimeError):
+    """A gradient to clip is NaN or infinite."""
 
 
 class CompilerBug(OarlockError):

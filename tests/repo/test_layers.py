@@ -23,6 +23,7 @@ LAYERS = [
     {"runtime"},
     {"lite"},
     {"train"},
+    {"clip", "static"},
     {"slim"},
     {"serve"},
     {"cli"},
