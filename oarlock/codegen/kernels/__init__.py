@@ -46,6 +46,7 @@ def makers() -> Mapping[str, Maker]:
     from oarlock.codegen.kernels.pool import PoolMaker
     from oarlock.codegen.kernels.random import Random
     from oarlock.codegen.kernels.rnn import ScanMaker
+    from oarlock.codegen.kernels.rnn_grad import ScanGradMaker
     from oarlock.codegen.kernels.scan import Extreme, Scan
     from oarlock.codegen.kernels.sort import Sort
 
@@ -58,6 +59,8 @@ def makers() -> Mapping[str, Maker]:
         "cumprod": Scan(),
         "cumsum": Scan(),
         **dict.fromkeys(("gru_scan", "lstm_scan", "rnn_scan"), ScanMaker()),
+        **dict.fromkeys(("gru_scan_train", "lstm_scan_train"), ScanMaker()),
+        **dict.fromkeys(("gru_scan_grad", "lstm_scan_grad", "rnn_scan_grad"), ScanGradMaker()),
         "grouped_matmul": GroupedMatMul(),
         "linear": Linear(),
         "matmul": MatMul(),

@@ -59,8 +59,15 @@ class Panels:
         first: L.Expr,
         count: L.Expr,
         is_clipped: bool,
+        pitch: int = 0,
+        shift: L.Expr = L.icon(0),
     ) -> None:
-        """Rows [first, first + count) of the columns from ``column`` on; those beyond are 0."""
+        """Rows [first, first + count) of the columns from ``column`` on; those beyond are 0.
+
+        ``pitch``: elements between rows of the panel, its width by default; ``shift`` is added to
+        every position of the source.
+        """
+        self.pitch, self.shift = pitch or micro.columns, shift
         left = self.body.let("left", L.index(self.columns) - column)
         step = L.stride_of(self.at, "_n")
         if step != 1 and L.stride_of(self.at, "_k") == 1:
@@ -74,6 +81,9 @@ class Panels:
         with self.body.else_():
             self._edge(to, micro, env, column, first, count, left)
 
+    def _at(self, env: Mapping[str, L.Expr]) -> L.Expr:
+        return self.shift + L.index(self.at, env)
+
     def _rows(
         self, to: L.Address, micro: M.Micro, env: Mapping[str, L.Expr], column: L.Expr,
         first: L.Expr, count: L.Expr,
@@ -81,15 +91,15 @@ class Panels:
         body, lanes, step = self.body, micro.lanes, L.stride_of(self.at, "_n")
         with body.loop("k", L.icon(0), count) as k:
             for j in range(micro.vectors):
-                at = L.index(self.at, {**env, "_k": first + k, "_n": column + j * lanes})
-                out = to.index + k * micro.columns + j * lanes
+                at = self._at({**env, "_k": first + k, "_n": column + j * lanes})
+                out = to.index + k * self.pitch + j * lanes
                 if step is not None or lanes == 1:
                     stride = L.index(step) if step is not None else None
                     body.store(to.pointer, out, L.load(self.source, at, lanes, stride))
                     continue
                 with body.loop("i", 0, lanes) as i:
                     place = {**env, "_k": first + k, "_n": column + j * lanes + i}
-                    value = L.load(self.source, L.index(self.at, place))
+                    value = L.load(self.source, self._at(place))
                     body.store(to.pointer, out + i, value)
 
     def _edge(
@@ -100,9 +110,9 @@ class Panels:
         body, zero = self.body, L.const(0, micro.dtype)
         here = body.let("here", L.maximum(L.minimum(left, L.icon(micro.columns)), L.icon(0)))
         with body.loop("k", L.icon(0), count) as k:
-            out = body.let("out", to.index + k * micro.columns)
+            out = body.let("out", to.index + k * self.pitch)
             with body.loop("i", L.icon(0), here) as i:
-                at = L.index(self.at, {**env, "_k": first + k, "_n": column + i})
+                at = self._at({**env, "_k": first + k, "_n": column + i})
                 body.store(to.pointer, out + i, L.load(self.source, at))
             with body.loop("i", here, micro.columns) as i:
                 body.store(to.pointer, out + i, zero)
@@ -115,7 +125,7 @@ class Panels:
         body, lanes, width = self.body, micro.lanes, micro.columns
         here = body.let("here", L.maximum(L.minimum(left, L.icon(width)), L.icon(0)))
         stride = L.stride_of(self.at, "_n")
-        base = body.let("base", L.index(self.at, {**env, "_k": first, "_n": column}))
+        base = body.let("base", self._at({**env, "_k": first, "_n": column}))
         wide, deep = L.icon(0), L.icon(0)
         if lanes > 1 and stride is not None and self.source.dtype is micro.dtype:
             helper = turner(micro.dtype, lanes)
@@ -126,11 +136,11 @@ class Panels:
             squares = body.loop("k", L.icon(0), deep, lanes), body.loop("n", L.icon(0), wide, lanes)
             with squares[0] as k, squares[1] as n:
                 source = L.Address(self.source, base + n * pitch + k)
-                target = L.Address(to.pointer, to.index + k * width + n)
-                body.call(helper.name, source, pitch, target, L.icon(width))
+                target = L.Address(to.pointer, to.index + k * self.pitch + n)
+                body.call(helper.name, source, pitch, target, L.icon(self.pitch))
         for n0, n1, k0, k1 in ((L.icon(0), wide, deep, count), (wide, here, L.icon(0), count)):
             with body.loop("n", n0, n1) as n, body.loop("k", k0, k1) as k:
-                at = L.index(self.at, {**env, "_k": first + k, "_n": column + n})
-                body.store(to.pointer, to.index + k * width + n, L.load(self.source, at))
+                at = self._at({**env, "_k": first + k, "_n": column + n})
+                body.store(to.pointer, to.index + k * self.pitch + n, L.load(self.source, at))
         with body.loop("k", L.icon(0), count) as k, body.loop("n", here, width) as n:
-            body.store(to.pointer, to.index + k * width + n, L.const(0, micro.dtype))
+            body.store(to.pointer, to.index + k * self.pitch + n, L.const(0, micro.dtype))

@@ -1,15 +1,15 @@
 """Recurrent scans: every step of one direction of a layer in one kernel.
 
 Items are sequences of the batch, so that threads never wait for each other.  The hidden weights are
-packed as panels of ``gates`` vectors, one block of hidden units each: one call of the micro-kernel
-leaves all gates of a block in a tile, and the cell is computed from it before the next block.  The
+packed as panels of ``gates`` vectors, one block of hidden units each, at build time or, when they are
+not known then, by every thread: one call of the micro-kernel leaves all gates of a block in a tile, and the cell is computed from it before the next block.  The
 hidden state is read where the step before stored it, in the output; the others live in their outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from oarlock.codegen.indexing import Index, Space
 from oarlock.codegen.kernel import Constant, Kernel
 from oarlock.codegen.kernels import ConstantOf
 from oarlock.codegen.kernels import micro as M
+from oarlock.codegen.kernels.panels import Panels
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
 from oarlock.codegen.target import Target
 from oarlock.ir import Builder, Dim, Graph, Program, TensorType, Value
@@ -30,23 +31,23 @@ from oarlock.ir.dim import bounds
 from oarlock.ir.graph import Node
 from oarlock.ir.types import f32, f64
 from oarlock.passes.decompose import decompose
+from oarlock.passes.rewrite import prune
 
 THREAD_WORK = 1 << 18  # multiply-adds worth a thread
 LIKELY_STEPS = 32
-ROW = Dim("_r", 0)
+ROW, K, N = Dim("_r", 0), Dim("_k", 0), Dim("_n", 0)
 
 
 class ScanMaker:
-    """``lstm_scan``, ``gru_scan``, ``rnn_scan`` with weights known at build time."""
+    """Scans, and those that keep what their gradient needs."""
 
     takes_epilogue = False
 
     def accepts(self, node: Node, target: Target) -> bool:
-        """f32 or f64, constant weights; others become loops over smaller kernels."""
+        """f32 or f64, a known number of units; others become loops over smaller kernels."""
         states = node.op.states  # type: ignore[attr-defined]
-        weights = node.inputs[1 + states :]
-        is_fixed = all(w.producer is not None and w.producer.name == "param" for w in weights)
-        return is_fixed and node.inputs[0].dtype in (f32, f64)
+        hidden = node.inputs[1 + states].shape[1]
+        return isinstance(hidden, int) and node.inputs[0].dtype in (f32, f64)
 
     def build(self, group: Group, target: Target, constant: ConstantOf) -> Kernel:
         """See ``Maker``."""
@@ -66,6 +67,7 @@ class _Scan:
     def __post_init__(self) -> None:
         op, self.gx = self.node.op, self.node.inputs[0]
         self.gates, self.states = op.gates, op.states  # type: ignore[attr-defined]
+        self.saved: Sequence[int] = getattr(op, "saved", ())
         self.carry = self.node.inputs[1 : 1 + self.states]
         self.weights = self.node.inputs[1 + self.states :]
         self.steps, self.batch, _ = self.gx.shape
@@ -83,24 +85,38 @@ class _Scan:
 
     def build(self) -> Kernel:
         """The kernel."""
-        reads = tuple(dict.fromkeys([self.gx, *self.carry]))
+        known = [self.constant(w) for w in self.weights]
+        is_fixed = all(w is not None for w in known)
+        given = [] if is_fixed else self.weights
+        reads = tuple(dict.fromkeys([self.gx, *self.carry, *given]))
         writes = self.node.outputs
         pointers = pointers_of(reads, writes)
+        panels = self.gates * self.hidden * self.blocks * self.micro.lanes
+        offsets = (0, panels * self.micro.dtype.bytes)
+        source = ("constant", False) if is_fixed else ("scratch", True)
         packed, bias = (
-            L.Pointer(name, self.micro.dtype, "constant") for name in ("packed", "bias")
+            L.Pointer(name, self.micro.dtype, *source, 0 if is_fixed else offset)
+            for name, offset in zip(("packed", "bias"), offsets)
         )
         self.body.reserve(*(p.name for p in pointers.values()), "packed", "bias")
         step = _Step(self).build()
+        helpers = {step.name: step}
+        if not is_fixed:
+            self._pack([pointers[w] for w in self.weights], packed, bias, helpers)
         self._run(step, [pointers[v] for v in (self.gx, *self.carry, *writes)], packed, bias)
         name = kernel_name([self.node])
         function = L.Function(
             name, self.body.statements, (*pointers.values(), packed, bias),
-            comment=describe([self.node]), helpers=(step,),
+            comment=describe([self.node]), helpers=tuple(helpers.values()),
         )  # fmt: skip
-        constants = (Constant("packed", self._packed()), Constant("bias", self._bias()))
+        constants = () if not is_fixed else (
+            Constant("packed", self._packed()), Constant("bias", self._bias()),
+        )  # fmt: skip
+        floats = panels + self.gates * self.blocks * self.micro.lanes
         return Kernel(
             name, (self.node,), reads, tuple(writes), function, constants,
             extent=self.batch, grain=self._grain(),
+            scratch_bytes=0 if is_fixed else -(-floats * self.micro.dtype.bytes // 64) * 64,
         )  # fmt: skip
 
     def _grain(self) -> int:
@@ -128,6 +144,27 @@ class _Scan:
             np.moveaxis(self._by_block(bias.reshape(1, self.gates, -1)), 2, 0)
         )
 
+    def _pack(
+        self, weights: Sequence[L.Pointer], packed: L.Pointer, bias: L.Pointer,
+        helpers: dict[str, L.Function],
+    ) -> None:  # fmt: skip
+        """The same when the program runs, by the thread that needs it."""
+        body, hidden, lanes, width = self.body, self.hidden, self.micro.lanes, self.micro.columns
+        panels = Panels(body, helpers, weights[0], K + N * hidden, hidden)
+        narrow = replace(self.micro, vectors=1)
+        blocks = body.loop("block", 0, self.blocks), body.loop("gate", 0, self.gates)
+        with blocks[0] as block, blocks[1] as gate:
+            first, row = block * lanes, gate * (hidden * hidden)
+            to = L.Address(packed, block * (hidden * width) + gate * lanes)
+            panels.pack(to, narrow, {}, first, L.icon(0), L.icon(hidden), True, width, row)
+            start = body.let("bias_at", block * width + gate * lanes)
+            with body.loop("i", 0, lanes) as i:
+                body.store(bias, start + i, L.const(0, bias.dtype))
+            if len(weights) > 1:
+                count = L.minimum(L.icon(lanes), L.icon(hidden) - first)
+                with body.loop("i", L.icon(0), count) as i:
+                    body.store(bias, start + i, L.load(weights[1], first + i + gate * hidden))
+
     def _by_block(self, array: np.ndarray) -> np.ndarray:
         """[.., gate, H] as [.., gate, block, lane]."""
         lanes, missing = self.micro.lanes, self.blocks * self.micro.lanes - self.hidden
@@ -141,7 +178,8 @@ class _Scan:
     ) -> None:
         """The first step from the given state, the others from the output of the step before."""
         n = self.states
-        gx, first, y, last = pointers[0], pointers[1 : 1 + n], pointers[1 + n], pointers[2 + n :]
+        gx, first, y = pointers[0], pointers[1 : 1 + n], pointers[1 + n]
+        last, saved = pointers[2 + n : 2 + 2 * n], pointers[2 + 2 * n :]
         start, stop = L.BEGIN * self.hidden, L.END * self.hidden
         for source, to in zip(first[1:], last[1:]):
             self._copy(source, start, to, start, stop - start)
@@ -158,6 +196,7 @@ class _Scan:
                 L.Address(packed, L.icon(0)),
                 L.Address(bias, L.icon(0)),
                 L.Address(y, row * self.hidden),
+                *(L.Address(p, row * (n * self.hidden)) for p, n in zip(saved, self.saved)),
                 L.END - L.BEGIN,
             )
 
@@ -187,15 +226,16 @@ class _Step:
 
     def __init__(self, scan: _Scan) -> None:
         self.scan, self.micro, self.body = scan, scan.micro, Body()
-        dtype = scan.micro.dtype
+        dtype, pointer = scan.micro.dtype, L.Pointer
         self.graph, self.sources = _cell(scan.node.op, scan.gx.dtype, scan.hidden)
-        pointer = L.Pointer
+        self.saved = [pointer(f"saved{i}", dtype, "param", True) for i in range(len(scan.saved))]
         self.gx, self.previous = pointer("gx", dtype, "param"), pointer("previous", dtype, "param")
         self.kept = [pointer(f"kept{i}", dtype, "param", True) for i in range(1, scan.states)]
         self.packed, self.bias = pointer("packed", dtype, "param"), pointer("bias", dtype, "param")
         self.y, self.rows = pointer("y", dtype, "param", True), L.Var("rows", L.INDEX)
         self.params = (
-            self.gx, self.previous, *self.kept, self.packed, self.bias, self.y, self.rows,
+            self.gx, self.previous, *self.kept, self.packed, self.bias, self.y, *self.saved,
+            self.rows,
         )  # fmt: skip
         self.body.reserve(*(p.name for p in self.params))
         self.helpers: dict[str, L.Function] = {}
@@ -210,7 +250,7 @@ class _Step:
         with self.body.loop("block", 0, whole) as block:
             self._block(block, [(0, micro.lanes, micro.lanes)])
         if rest:
-            self._block(L.icon(whole), list(_pieces(rest, micro.lanes)))
+            self._block(L.icon(whole), list(pieces(rest, micro.lanes)))
         op = scan.node.op
         more = f"_{op.nonlinearity}" if hasattr(op, "nonlinearity") else ""
         name = f"{op.name}{more}_step_{micro.dtype}_{scan.hidden}_{micro.name}_{len(scan.heights)}"
@@ -265,8 +305,11 @@ class _Step:
 
     def _store(self, e: Emitter, row: Dim, unit: Dim) -> None:
         values = [self.body.let("v", e.value(v, (row, unit))) for v in self.graph.outputs]
-        for to, value in zip([self.y, *self.kept], values):
-            e.store_at(to, row * self.scan.hidden + unit, value)
+        hidden = self.scan.hidden
+        places = [(to, 1, 0) for to in (self.y, *self.kept)]
+        places += [(p, n, k) for p, n in zip(self.saved, self.scan.saved) for k in range(n)]
+        for (to, count, part), value in zip(places, values):
+            e.store_at(to, row * (count * hidden) + part * hidden + unit, value)
 
 
 def _tile(target: Target, dtype: L.DType, gates: int) -> M.Micro:
@@ -282,12 +325,25 @@ def _cell(op: Any, dtype: L.DType, hidden: int) -> tuple[Graph, list[Value]]:
     wide, state = (TensorType(dtype, (ROW, n)) for n in (op.gates * hidden, hidden))
     types = [wide, wide, *[state] * op.states]
     sources = [b.input(t, f"v{i}") for i, t in enumerate(types)]
-    b.graph.outputs = list(op.build_step(b, *sources))
-    graph = decompose(Program(b.graph)).graph
+    if hasattr(op, "saved"):
+        states, saved = op.build_train_step(b, *sources)
+        b.graph.outputs = [*states, *(part for v in saved for part in parts_of(v, hidden))]
+    else:
+        b.graph.outputs = list(op.build_step(b, *sources))
+    graph = decompose(Program(prune(b.graph))).graph
     return graph, list(graph.inputs)
 
 
-def _pieces(rest: int, lanes: int) -> Iterator[tuple[int, int, int]]:
+def parts_of(value: Value, hidden: int) -> Sequence[Value]:
+    """Values of H columns that a row of several times as many is joined of."""
+    node = value.producer
+    if value.shape[1] == hidden:
+        return [value]
+    assert node is not None and node.name == "concat", "a sequence of several parts is joined"
+    return node.inputs
+
+
+def pieces(rest: int, lanes: int) -> Iterator[tuple[int, int, int]]:
     """(first, stop, lanes): vectors of halved widths, then single elements."""
     first = 0
     while lanes > 4:
