@@ -24,7 +24,7 @@ class Clip(Protocol):
 
     def apply(
         self, groups: Groups, scale: Tensor | None = None, found_inf: Tensor | None = None
-    ) -> Tensor: ...
+    ) -> Tensor | None: ...
 
 
 class Slot:
@@ -78,7 +78,7 @@ class ClipHandle:
 
     @property
     def last_norm(self) -> Tensor | None:
-        """L2 norm of all clipped gradients before the last clipping; None before the first."""
+        """As of the clip, for this optimizer alone."""
         return self._slot.read()
 
     def remove(self) -> None:
@@ -132,7 +132,9 @@ class ClipHandle:
     def _clip(self, optimizer: Optimizer) -> None:
         scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers
         found_inf = getattr(optimizer, "found_inf", None)
-        self._slot.write(self.clip.apply(optimizer.param_groups, scale, found_inf))
+        norm = self.clip.apply(optimizer.param_groups, scale, found_inf)
+        if norm is not None:
+            self._slot.write(norm)
 
 
 def _check(clip: Clip, optimizer: Any) -> None:

@@ -12,7 +12,7 @@ import math
 import numbers
 import warnings
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,16 @@ from torch.optim import Optimizer
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import ArgumentError, ArgumentTypeError, NonFiniteGradient, UnsupportedError
 from oarlock.train.attach import ClipHandle, Slot
-from oarlock.train.gradients import Gradients, Groups, groups_of, joined, norms, select
+from oarlock.train.gradients import (
+    NONE,
+    Gradients,
+    Groups,
+    Norms,
+    groups_of,
+    joined,
+    measure,
+    select,
+)
 
 LIMITS = torch.finfo(torch.float32)
 
@@ -35,6 +44,7 @@ class ClipGrad:
     """
 
     error_if_nonfinite: bool = field(default=False, kw_only=True)
+    _needs_norms: ClassVar[bool] = True
     _slot: Slot = field(default_factory=Slot, init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,12 +74,12 @@ class ClipGrad:
         """
         return ClipHandle(self, optimizer)
 
-    def __call__(self, parameters: Any) -> Tensor:
+    def __call__(self, parameters: Any) -> Tensor | None:
         """Clip the gradients of ``parameters`` now.
 
         Args: parameters: a tensor, an iterable of tensors or of (name, tensor) pairs, or the
             param_groups of an optimizer.
-        Returns: the L2 norm of these gradients before clipping, a tensor.
+        Returns: ``last_norm``.
         """
         groups = groups_of(parameters)
         if not any(group["params"] for group in groups):
@@ -78,7 +88,7 @@ class ClipGrad:
 
     @property
     def last_norm(self) -> Tensor | None:
-        """L2 norm of all gradients that took part in the last clipping, before it, a new tensor;
+        """The L2 norm of all gradients that took part in the last clipping, before it, a new tensor;
         None before the first.  Kept beside the object: it takes no part in ``==``, copies, pickles.
         """
         return self._slot.read()
@@ -86,32 +96,36 @@ class ClipGrad:
     @torch.no_grad()
     def apply(
         self, groups: Groups, scale: Tensor | None = None, found_inf: Tensor | None = None
-    ) -> Tensor:
+    ) -> Tensor | None:
         """Clip what takes part of ``groups``.
 
         Args: scale: what the gradients are multiplied by until the step divides by it;
             found_inf: not 0 when the step will leave the parameters as they are.
         """
         found = select(groups)
-        each = norms(found)
-        if scale is not None:
-            each = each / scale.to(each.device, each.dtype)
-        total = torch.linalg.vector_norm(each)
-        if self.error_if_nonfinite:
-            _check_finite(found, each, total, groups, found_inf)
+        if self._needs_norms or self.error_if_nonfinite:
+            norms = measure(found, scale)
+            if self.error_if_nonfinite:
+                _check_finite(found, norms, groups, found_inf)
+            self._slot.write(norms.total)
+        else:
+            norms = NONE
         if found.params:
-            self._write(found, each, total, scale)
-        self._slot.write(total)
-        return total
+            self._write(found, norms, scale)
+        return norms.total
 
-    def _write(self, found: Gradients, each: Tensor, total: Tensor, scale: Tensor | None) -> None:
+    def _write(self, found: Gradients, norms: Norms, scale: Tensor | None) -> None:
         raise NotImplementedError
 
 
 @dataclass(frozen=True, repr=False)
 class ClipGradByValue(ClipGrad):
-    """``g = clamp(g, min, max)``; ``min=None`` is ``-max``, which then is positive."""
+    """``g = clamp(g, min, max)``; ``min=None`` is ``-max``, which then is positive.
 
+    No norm is needed, so none is known: ``last_norm`` is None but for ``error_if_nonfinite=True``.
+    """
+
+    _needs_norms: ClassVar[bool] = False
     max: float
     min: float | None = None
 
@@ -127,7 +141,7 @@ class ClipGradByValue(ClipGrad):
             raise ArgumentError(f"ClipGradByValue: expected min <= max, got min={low}, max={high}")
         _set(self, min=low, max=high)
 
-    def _write(self, found: Gradients, each: Tensor, total: Tensor, scale: Tensor | None) -> None:
+    def _write(self, found: Gradients, norms: Norms, scale: Tensor | None) -> None:
         if any(p.grad.is_complex() for p in found.params):
             raise UnsupportedError(
                 "ClipGradByValue: complex numbers have no order; clip by norm, or set "
@@ -138,8 +152,7 @@ class ClipGradByValue(ClipGrad):
                 factor = scale.to(g.device, torch.float32)
                 g.clamp_(min=(self.min * factor).to(g.dtype), max=(self.max * factor).to(g.dtype))
             return
-        for positions in found.alike():
-            grads = [found.dense[i] for i in positions]
+        for _, grads in found.batches():
             largest = torch.finfo(grads[0].dtype).max
             torch._foreach_clamp_min_(grads, _bound(self.min, largest))
             torch._foreach_clamp_max_(grads, _bound(self.max, largest))
@@ -155,12 +168,13 @@ class ClipGradByNorm(ClipGrad):
         super().__post_init__()
         _set(self, clip_norm=_positive(self, "clip_norm"))
 
-    def _write(self, found: Gradients, each: Tensor, total: Tensor, scale: Tensor | None) -> None:
-        factors = (self.clip_norm / each.clamp(min=self.clip_norm)).unbind()
-        for positions in found.alike():
-            grads = [found.dense[i] for i in positions]
+    def _write(self, found: Gradients, norms: Norms, scale: Tensor | None) -> None:
+        factors = (self.clip_norm / norms.each.clamp(min=self.clip_norm)).unbind()
+        for at, grads in found.batches():
             device = grads[0].device
-            own = [factors[i].to(device, non_blocking=True) for i in positions]
+            own = [factors[i] for i in at]
+            if device != norms.total.device:
+                own = [x.to(device, non_blocking=True) for x in own]
             torch._foreach_mul_(grads, own)
 
 
@@ -174,10 +188,9 @@ class ClipGradByGlobalNorm(ClipGrad):
         super().__post_init__()
         _set(self, clip_norm=_positive(self, "clip_norm"))
 
-    def _write(self, found: Gradients, each: Tensor, total: Tensor, scale: Tensor | None) -> None:
-        factor = self.clip_norm / total.clamp(min=self.clip_norm)
-        for positions in found.alike():
-            grads = [found.dense[i] for i in positions]
+    def _write(self, found: Gradients, norms: Norms, scale: Tensor | None) -> None:
+        factor = self.clip_norm / norms.total.clamp(min=self.clip_norm)
+        for _, grads in found.batches():
             torch._foreach_mul_(grads, factor.to(grads[0].device, non_blocking=True))
 
 
@@ -203,23 +216,25 @@ class ClipGradAdaptive(ClipGrad):
                 f"got {self.clip_factor * self.eps:.3g}"
             )
 
-    def _write(self, found: Gradients, each: Tensor, total: Tensor, scale: Tensor | None) -> None:
-        weights, grads = self._unit_norms(found)
-        for g, weight, norm in zip(found.dense, weights, grads):
-            if scale is not None:
-                norm = norm / scale.to(norm.device, norm.dtype)
-            most = weight.clamp(min=self.eps) * self.clip_factor
-            g.mul_(most / torch.maximum(most, norm))
+    def _write(self, found: Gradients, norms: Norms, scale: Tensor | None) -> None:
+        weights, own = self._unit_norms(found)
+        if scale is not None:
+            own = [norm / scale.to(norm.device, norm.dtype) for norm in own]
+        torch._foreach_clamp_min_(weights, self.eps)
+        torch._foreach_mul_(weights, self.clip_factor)
+        factors = torch._foreach_div(weights, torch._foreach_maximum(own, weights))
+        for at, grads in found.batches():
+            torch._foreach_mul_(grads, [factors[i] for i in at])
 
     def _unit_norms(self, found: Gradients) -> tuple[list[Tensor], list[Tensor]]:
         """Of each parameter and gradient, shaped to multiply the gradient."""
         weights, grads, cut = [], [], {}
-        count = len(found.params)
+        count, dtype = len(found.params), found.accumulate
         for i, (p, g) in enumerate(zip(found.params, found.dense)):
             has_units = p.ndim > 1
             axes = tuple(range(1, g.ndim)) if has_units else None
-            weights.append(_norm(_weights(p, has_units), axes, found.accumulate))
-            grads.append(_norm(g, axes, found.accumulate))
+            weights.append(_norm(_weights(p, has_units), axes, dtype))
+            grads.append(_norm(g, axes, dtype))
             if i in found.splits:
                 split = found.splits[i]
                 over = split.cuts(ignored=0 if has_units else None)
@@ -247,9 +262,8 @@ def _norm(x: Tensor, axes: tuple[int, ...] | None, dtype: torch.dtype) -> Tensor
     return torch.linalg.vector_norm(x, 2, axes, keepdim=axes is not None, dtype=dtype)
 
 
-def _check_finite(
-    found: Gradients, each: Tensor, total: Tensor, groups: Groups, found_inf: Tensor | None
-) -> None:
+def _check_finite(found: Gradients, norms: Norms, groups: Groups, found_inf: Tensor | None) -> None:
+    each, total = norms
     if is_fake(total):
         raise UnsupportedError(
             "error_if_nonfinite=True reads gradients in Python, which a captured step does not; "

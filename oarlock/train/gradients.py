@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,24 +30,42 @@ class Gradients(NamedTuple):
     """Parameters that take part, and what is written of their gradients.
 
     ``dense[i]`` shares memory with the gradient of ``params[i]``: the values of a sparse one, the
-    real and imaginary parts of a complex one, the local part of a distributed one.
+    real and imaginary parts of a complex one, the local part of a distributed one.  ``alike`` has
+    the positions of each device and dtype: what one multi-tensor call takes.
     """
 
     params: list[Tensor]
     dense: list[Tensor]
+    alike: dict[tuple[torch.device, torch.dtype], list[int]]
     splits: dict[int, Split]
 
     @property
     def accumulate(self) -> torch.dtype:
         """fp32, or fp64 when one gradient is."""
-        return torch.float64 if any(g.dtype is torch.float64 for g in self.dense) else torch.float32
+        is_double = any(dtype is torch.float64 for _, dtype in self.alike)
+        return torch.float64 if is_double else torch.float32
 
-    def alike(self) -> list[list[int]]:
-        """Positions, grouped by device and dtype: what one multi-tensor call takes."""
-        groups: dict[Any, list[int]] = {}
-        for i, g in enumerate(self.dense):
-            groups.setdefault((g.device, g.dtype), []).append(i)
-        return list(groups.values())
+    @property
+    def home(self) -> torch.device:
+        """Where norms are added: an accelerator when one holds a gradient."""
+        accelerators = (device for device, _ in self.alike if device.type != "cpu")
+        return next(accelerators, torch.device("cpu"))
+
+    def batches(self) -> Iterator[tuple[list[int], list[Tensor]]]:
+        """Positions and tensors of each device and dtype."""
+        for at in self.alike.values():
+            is_all = len(at) == len(self.dense)
+            yield at, self.dense if is_all else [self.dense[i] for i in at]
+
+
+class Norms(NamedTuple):
+    """Of each gradient, in the order of ``params``, and of all together."""
+
+    each: Any
+    total: Any
+
+
+NONE = Norms(None, None)
 
 
 def groups_of(parameters: Any) -> list[dict[str, Any]]:
@@ -63,44 +81,47 @@ def groups_of(parameters: Any) -> list[dict[str, Any]]:
     items = list(parameters)
     if items and all(isinstance(x, Mapping) and "params" in x for x in items):
         return [dict(x) for x in items]
-    names: list[str | None] = []
-    params: list[Tensor] = []
-    for i, item in enumerate(items):
-        is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
-        name, param = item if is_pair else (None, item)
-        if not isinstance(param, Tensor):
-            raise ArgumentTypeError(
-                f"parameter {i}: expected a tensor or a (name, tensor) pair, "
-                f"got {type(param).__name__}"
-            )
-        names.append(name)
-        params.append(param)
-    return [{"params": params, "param_names": names}]
+    if all(isinstance(x, Tensor) for x in items):
+        return [{"params": items}]
+    pairs = [_named(x, i) for i, x in enumerate(items)]
+    return [{"params": [p for _, p in pairs], "param_names": [name for name, _ in pairs]}]
+
+
+def _named(item: Any, at: int) -> tuple[str | None, Tensor]:
+    is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+    name, param = item if is_pair else (None, item)
+    if not isinstance(param, Tensor):
+        raise ArgumentTypeError(
+            f"parameter {at}: expected a tensor or a (name, tensor) pair, "
+            f"got {type(param).__name__}"
+        )
+    return name, param
 
 
 def select(groups: Groups) -> Gradients:
     """What takes part: has a gradient, and neither the parameter nor its group says
     ``need_clip=False``."""
-    params = [
-        p
-        for group in groups
-        if group.get("need_clip", True)
-        for p in group["params"]
-        if p.grad is not None and getattr(p, "need_clip", True)
-    ]
+    params = [p for g in groups if g.get("need_clip", True) for p in g["params"]]
     if len(set(map(id, params))) != len(params):
         params = list({id(p): p for p in params}.values())
     if "torch.distributed.fsdp" in sys.modules:
         _refuse_flat(params)
-    dense, splits = [], {}
-    for i, p in enumerate(params):
+    found = Gradients([], [], {}, {})
+    taken, dense, alike = found.params, found.dense, found.alike
+    for p in params:
         g: Any = p.grad
-        if type(g) is not Tensor or g.layout is not torch.strided or g.dtype.is_complex:
+        if g is None or not getattr(p, "need_clip", True):
+            continue
+        dtype = g.dtype
+        if type(g) is not Tensor or g.layout is not torch.strided or dtype.is_complex:
             g, split = _dense(p)
+            dtype = g.dtype
             if split is not None:
-                splits[i] = split
+                found.splits[len(dense)] = split
+        alike.setdefault((g.device, dtype), []).append(len(dense))
+        taken.append(p)
         dense.append(g)
-    return Gradients(params, dense, splits)
+    return found
 
 
 def _refuse_flat(params: list[Tensor]) -> None:
@@ -142,29 +163,28 @@ def _values(param: Tensor, g: Any) -> Tensor:
     raise UnsupportedError(f"cannot clip a gradient of layout {g.layout}")
 
 
-def norms(found: Gradients) -> Tensor:
-    """The L2 norm of each whole gradient, on one device, in the order of ``found.params``."""
-    home, dtype = _home(found.dense), found.accumulate
+def measure(found: Gradients, scale: Tensor | None = None) -> Norms:
+    """L2 norms of whole gradients, on one device, divided by ``scale``."""
+    each = _norms(found)
+    if scale is not None:
+        each = each / scale.to(each.device, each.dtype)
+    return Norms(each, torch.linalg.vector_norm(each))
+
+
+def _norms(found: Gradients) -> Tensor:
+    dtype = found.accumulate
     if not found.dense:
         return torch.zeros(0, dtype=dtype)
-    alike = found.alike()
     each: list[Any] = [None] * len(found.dense)
-    for positions in alike:
-        tensors = [found.dense[i] for i in positions]
+    for at, tensors in found.batches():
         wider = None if tensors[0].dtype is dtype else dtype
-        for i, norm in zip(positions, torch._foreach_norm(tensors, 2, dtype=wider)):
+        for i, norm in zip(at, torch._foreach_norm(tensors, 2, dtype=wider)):
             each[i] = norm
     if found.splits:
         each = joined(each, {i: (s.mesh, s.cuts()) for i, s in found.splits.items()})
-    if len(alike) > 1:
-        each = [norm.to(home, non_blocking=True) for norm in each]
+    if len(found.alike) > 1:
+        each = [norm.to(found.home, non_blocking=True) for norm in each]
     return torch.stack(each)
-
-
-def _home(tensors: Sequence[Tensor]) -> torch.device:
-    """Where norms are added: an accelerator when one holds a gradient."""
-    devices = dict.fromkeys(t.device for t in tensors)
-    return next((d for d in devices if d.type != "cpu"), torch.device("cpu"))
 
 
 def joined(parts: list[Tensor], cut: Mapping[int, tuple[Any, tuple[int, ...]]]) -> list[Tensor]:

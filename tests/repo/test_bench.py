@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from bench import __main__ as bench
+from bench import clip
 from bench.models import Case
 
 
@@ -35,3 +36,9 @@ def test_a_failing_peer_is_recorded(monkeypatch: pytest.MonkeyPatch):
     text = StringIO()
     Console(file=text, width=bench.WIDTH).print(bench.table([row], tuple(peers)))
     assert text.getvalue().count("failed") == 2 and "(1.00)" in text.getvalue()
+
+
+def test_clips_are_timed_beside_torch():
+    rows = clip.measure([clip.parameter(3, 2) for _ in range(2)], rounds=2)
+    assert [row[0] for row in rows] == ["global norm", "norm", "units", "value"]
+    assert all(float(row[3]) > 0 for row in rows)

@@ -104,7 +104,7 @@ def test_steps_equal_clipping_by_hand(make, clip):
                 if not with_closure:
                     optimizer.step()
         assert same(model, expected)
-        assert torch.equal(handle.last_norm, clip.last_norm)
+        assert handle.last_norm == clip.last_norm
 
 
 def test_sparse_adam():
@@ -306,7 +306,8 @@ def test_scaled_gradients_are_clipped_as_unscaled(clip, make, fused, unscaled):
             scaler.unscale_(optimizer)
         scaler.step(optimizer)
         scaler.update()
-        assert torch.allclose(handle.last_norm, norm, rtol=1e-6, atol=0)
+        if not isinstance(clip, ClipGradByValue):
+            assert torch.allclose(handle.last_norm, norm, rtol=1e-6, atol=0)
     assert same(model, expected)
 
 
