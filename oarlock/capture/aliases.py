@@ -17,6 +17,7 @@ class Memory:
     version: int = 0
     source: str = ""
     writes: list[str] = field(default_factory=list)
+    tied: list[str] = field(default_factory=list)  # results of branches that may be this memory
 
 
 @dataclass(eq=False)
@@ -44,6 +45,10 @@ class View:
 
         Raises: NotImplementedError for a view whose elements cannot be told apart in its base.
         """
+        if self.memory.tied:
+            raise NotImplementedError(
+                f"an update of a tensor that {self.memory.tied[0]} may hand on, or not; clone it there"
+            )
         changed: list[tuple[View, Value]] = []
         view: View | None = self
         while view is not None:
@@ -66,7 +71,7 @@ def put_back(b: Builder, shown: Value, whole: Value, new: Value) -> Value:
     at = shown
     while at is not whole:
         node = at.producer
-        if node is None or len(node.inputs) != 1 or node.name not in _INVERSE:
+        if node is None or node.name not in _INVERSE or not _is_one_view(node):
             how = "by its own" if node is None else f"by {node.name}"
             raise NotImplementedError(f"an update in place of a view that is made {how}")
         path.append(node)
@@ -74,6 +79,17 @@ def put_back(b: Builder, shown: Value, whole: Value, new: Value) -> Value:
     for node in path:
         new = _INVERSE[node.name](b, node, new)
     return new
+
+
+def _is_one_view(node: Node) -> bool:
+    return len(node.inputs) == 1 or (node.name == "take" and node.inputs[1].rank == 0)
+
+
+def _take(b: Builder, node: Node, new: Value) -> Value:
+    whole, index = node.inputs
+    axis = node.op.axis % whole.rank
+    part = b.reshape(new, shape=(*whole.shape[:axis], 1, *whole.shape[axis + 1 :]))
+    return b.put(whole, b.reshape(index, shape=(1,)), part, axis=axis)
 
 
 def _reshape(b: Builder, node: Node, new: Value) -> Value:
@@ -131,4 +147,5 @@ _INVERSE: dict[str, Callable[[Builder, Node, Value], Value]] = {
     "flip": _flip,
     "broadcast_to": _broadcast,
     "slice": _slice,
+    "take": _take,
 }

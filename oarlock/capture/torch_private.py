@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import sympy
 import torch
 from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
@@ -122,6 +123,14 @@ class Shapes:
                 self.symbols[got.node.expr] = size
                 self.symints.setdefault(str(size), got)
         return fake
+
+    def unspecified(self, hint: int | float, label: str) -> Any:
+        """A SymInt or SymFloat of any value, which kernels decide on as if it were ``hint``."""
+        source = ConstantSource(label)
+        symbol = self.env.create_unspecified_symbol(hint, source, DimDynamic.DYNAMIC)
+        is_int = isinstance(hint, int)
+        create = self.env.create_symintnode if is_int else self.env.create_symfloatnode
+        return create(symbol, hint=hint, source=source)
 
     def fake_constant(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake stand-in of a real tensor; tensors that share memory get ones that do."""

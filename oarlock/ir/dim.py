@@ -18,6 +18,10 @@ Atom = Union["Symbol", "Call"]
 Monomial = tuple[Atom, ...]  # sorted by text, an atom repeated for its power
 
 
+UNBOUNDED = -(1 << 62)
+"""The low end of a number that may be negative."""
+
+
 class Symbol:
     """A named size with an inclusive range; symbols of one name are the same size."""
 
@@ -67,18 +71,20 @@ def _wrap(size: Size) -> str:
 class Dim:
     """A symbol, or a polynomial of symbols: ``Dim("N", min=1, max=64) * 4 + 1``.
 
-    Args: name: an identifier; min, max: inclusive range, elements; max None is unbounded.
+    Args: name: an identifier; min, max: inclusive range, elements; None is unbounded, below as for a
+    number that need not be a size.
     """
 
     __slots__ = ("_hash", "_text", "terms")
     terms: tuple[tuple[Monomial, int], ...]
 
-    def __init__(self, name: str, min: int = 1, max: int | None = None) -> None:
+    def __init__(self, name: str, min: int | None = 1, max: int | None = None) -> None:
         if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
             raise UserError(f"Dim({name!r}): expected an identifier such as 'N'")
         if name in ("min", "max"):
             raise UserError(f"Dim({name!r}): the name is taken by the function {name}")
-        if min < 0 or (max is not None and max < min):
+        min = UNBOUNDED if min is None else min
+        if UNBOUNDED < min < 0 or (max is not None and max < min):
             raise UserError(f"Dim({name!r}, min={min}, max={max}): expected 0 <= min <= max")
         self._set((((Symbol(name, min, max),), 1),))
 

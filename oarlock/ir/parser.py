@@ -80,7 +80,7 @@ class _Header:
     signature: Signature
 
 
-_DIM = re.compile(r"dim ([A-Za-z_]\w*) in \[(\d{1,18}), (\d{1,18}|inf)\]$", re.ASCII)
+_DIM = re.compile(r"dim ([A-Za-z_]\w*) in \[(\d{1,18}|-inf), (\d{1,18}|inf)\]$", re.ASCII)
 _STATE = re.compile(r'state ("(?:[^"\\]|\\.)*") = output (\d{1,9})$')
 
 
@@ -105,7 +105,8 @@ def _header_line(header: _Header, line: str) -> None:
         name, low, high = match.groups()
         if name in header.dims:
             raise ParseError(f"dim {name} is declared twice")
-        header.dims[name] = Dim(name, int(low), None if high == "inf" else int(high))
+        least = None if low == "-inf" else int(low)
+        header.dims[name] = Dim(name, least, None if high == "inf" else int(high))
     elif match := _STATE.match(line):
         header.state.append(State(json.loads(match[1]), int(match[2])))
     elif line.startswith("signature "):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from oarlock.ir.dim import Dim
+from oarlock.ir.dim import UNBOUNDED, Dim
 from oarlock.ir.graph import Graph, Node, Program, Value
 from oarlock.ir.types import DType, TensorType
 
@@ -19,7 +19,8 @@ def print_program(program: Program) -> str:
     lines = ["oarlock 1"]
     for name, dim in sorted(program.dims.items()):
         low, high = dim.bounds()
-        lines.append(f"dim {name} in [{low}, {'inf' if high is None else high}]")
+        bottom = "-inf" if low == UNBOUNDED else low
+        lines.append(f"dim {name} in [{bottom}, {'inf' if high is None else high}]")
     lines += [f"state {_quote(s.name)} = output {s.output}" for s in program.state]
     signature = program.signature.to_json()
     if any(signature.values()):

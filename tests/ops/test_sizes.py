@@ -121,6 +121,19 @@ def test_a_number_becomes_a_size(n):
     np.testing.assert_array_equal(ones, np.ones(n))
 
 
+def test_a_number_may_be_negative_where_its_size_is_not():
+    n = Dim("n", min=None)
+    b = Builder()
+    x = b.input(TensorType(i64), "x")
+    b.bind_size(x, size=n)
+    b.graph.outputs = [b.iota(size=n + 5)]
+    program = parser.parse(str(Program(b.graph)))
+    assert str(program) == str(Program(b.graph))
+    assert evaluate(program, np.array(-3)).size == 2
+    with pytest.raises(InputError, match=r"iota: a size of n[+]5 is negative, with n=-6"):
+        evaluate(program, np.array(-6))
+
+
 def test_a_number_out_of_range_is_no_size():
     with pytest.raises(InputError) as error:
         evaluate(counted(), np.array(-1))

@@ -99,6 +99,8 @@ def slice_(b: Lifter, x: Value, dim: int = 0, start: Any = None, end: Any = None
 @lift("aten.select.int")
 def select(b: Lifter, x: Value, dim: int, index: Any) -> Value:
     axis = dim % x.rank
+    if isinstance(index, Value):
+        return b.take(x, index, axis=axis)
     index = index + x.shape[axis] if isinstance(index, int) and index < 0 else index
     return b.fit(b.slice(x, **full_slice(x.type, axis, index, index + 1)), b.type)
 

@@ -1,0 +1,1 @@
+"""Tapes to programs: calls replayed on fake tensors, blocks as sub-graphs."""

@@ -1,0 +1,456 @@
+"""Branches and loops of a tape as ``if_`` and ``while_``.
+
+A block is recorded on its own; what it reads from outside becomes an input, what it writes to memory
+from outside becomes a result that is written back behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oarlock.capture.aliases import View
+from oarlock.capture.lowering.frames import Frame, align, as_tuple
+from oarlock.capture.lowering.recorder import BlockRecorder
+from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
+from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, f64, i64
+
+KINDS: dict[type, DType] = {bool: bool_, int: i64, float: f64}
+ROUNDS = 12
+
+
+@dataclass
+class Recorded:
+    """A block after its recording: ``results`` as Python values, ``written``: views with new values."""
+
+    frame: Frame
+    results: list[Any]
+    written: dict[View, Value]
+
+
+class Blocks:
+    """Records sub-graphs with ``recorder``."""
+
+    def __init__(self, recorder: BlockRecorder) -> None:
+        self.r = recorder
+
+    # ---- one block
+
+    def record(
+        self, run: Callable[[], Sequence[Any]], begin: Callable[[Frame], None] = lambda frame: None
+    ) -> Recorded:
+        """Run ``run`` in a frame of its own; views and numbers are put back afterwards."""
+        r = self.r
+        before, scope = r.snapshot(), r.shapes.scope()
+        frame = r.b.enter()
+        try:
+            begin(frame)
+            results = list(run())
+            written = {view: frame.local(view.read()) for view in r.written(before)}
+        finally:
+            r.b.leave(frame)
+            r.restore(before)
+            r.shapes.restore(scope)
+        return Recorded(frame, results, written)
+
+    def within(self, recorded: Recorded, make: Callable[[], Any]) -> Any:
+        """Add to the graph of a recorded block again."""
+        r = self.r
+        outer, graph = r.b.frame, r.b.graph
+        r.b.frame, r.b.graph = recorded.frame, recorded.frame.graph
+        scope = r.shapes.scope()
+        try:
+            return make()
+        finally:
+            r.b.frame, r.b.graph = outer, graph
+            r.shapes.restore(scope)
+
+    def write_back(self, view: View, value: Value) -> None:
+        view.write(self.r.b, value)
+        view.memory.writes.append(self.r.where)
+
+    # ---- if_
+
+    def branch(
+        self, test: Value, then: Callable[[], Sequence[Any]], other: Callable[[], Sequence[Any]]
+    ) -> list[Any]:
+        """What the branches give, joined."""
+        r = self.r
+        sides = [self.record(then), self.record(other)]
+        joined = [Joined.of(self, *pair) for pair in zip(*(s.results for s in sides))]
+        views = list(dict.fromkeys(v for s in sides for v in s.written))
+        outputs = []
+        for k, side in enumerate(sides):
+            values = [v for j in joined for v in j.values(self, side, k)]
+            values += [side.written.get(v) or side.frame.local(v.read()) for v in views]
+            outputs.append(values)
+        if not outputs[0]:  # a node gives something, if only to hold an assertion
+            outputs = [[self.within(s, lambda: r.b.const(True, bool_))] for s in sides]
+        arguments = align([s.frame for s in sides], 0)
+        sizes = self._sizes(*outputs)
+        graphs = [r.b.finish(s.frame, o) for s, o in zip(sides, outputs)]
+        found = iter(as_tuple(r.b.if_(test, *arguments, sizes=sizes, graphs=graphs)))
+        results = [j.result(self, found) for j in joined]
+        for view in views:
+            self.write_back(view, next(found))
+        return results
+
+    def _sizes(self, then: list[Value], other: list[Value]) -> tuple[tuple[Size, Size, Size], ...]:
+        """A symbol for every pair of sizes that the branches give differently."""
+        table: dict[tuple[Size, Size], Size] = {}
+        for a, b in zip(then, other):
+            if a.rank != b.rank or a.dtype is not b.dtype:
+                raise NotImplementedError(
+                    f"one branch gives {a.type}, the other {b.type}; give both one rank and dtype"
+                )
+            for pair in zip(a.shape, b.shape):
+                if pair[0] != pair[1] and pair not in table:
+                    table[pair] = self.r.shapes.fresh("r")
+        return tuple((a, b, symbol) for (a, b), symbol in table.items())
+
+    # ---- while_
+
+    def loop(
+        self,
+        init: Sequence[Any],
+        cond: Callable[[list[Any]], Value],
+        body: Callable[[list[Any]], Sequence[Any]],
+    ) -> list[Any]:
+        """What is carried when ``cond`` is false at last."""
+        start = [Carried.of(self, x) for x in init]
+        carried = Loop(self, start)
+        for _ in range(ROUNDS):
+            test, step = carried.record(cond, body)
+            if carried.settles(step):
+                return carried.finish(test, step)
+        raise NotImplementedError("a loop whose sizes or types change without end")
+
+
+class Joined:
+    """One result of two branches: the same plain value, or a value of each."""
+
+    def __init__(self, plain: Any, sides: tuple[Any, Any], kind: str) -> None:
+        self.plain, self.sides, self.kind = plain, sides, kind
+
+    @staticmethod
+    def of(blocks: Blocks, a: Any, b: Any) -> Joined:
+        if isinstance(a, (tuple, list)) and type(a) is type(b) and len(a) == len(b):
+            return Joined([Joined.of(blocks, x, y) for x, y in zip(a, b)], (a, b), "tree")
+        if a is b or (_is_plain(a) and _is_plain(b) and type(a) is type(b) and a == b):
+            return Joined(a, (a, b), "plain")
+        if (a is None or isinstance(a, Maybe)) or (b is None or isinstance(b, Maybe)):
+            return Joined(None, (a, b), "maybe")
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+            return Joined(None, (a, b), "tensor")
+        if all(is_symbolic(x) or isinstance(x, (bool, int, float)) for x in (a, b)):
+            if kind_of(a) is kind_of(b):
+                return Joined(None, (a, b), "number")
+            raise NotImplementedError("one branch gives an int, the other a float")
+        raise NotImplementedError(
+            f"one branch gives {_named(a)}, the other {_named(b)}: no one type"
+        )
+
+    def values(self, blocks: Blocks, side: Recorded, k: int) -> list[Value]:
+        """What one branch gives, in its graph."""
+        if self.kind == "plain":
+            return []
+        if self.kind == "tree":
+            return [v for j in self.plain for v in j.values(blocks, side, k)]
+        mine = self.sides[k]
+        if self.kind == "maybe":
+            return blocks.within(side, lambda: self._maybe(blocks, k))
+        return [blocks.within(side, lambda: value_of(blocks.r, mine))]
+
+    def _maybe(self, blocks: Blocks, k: int) -> list[Value]:
+        r, mine = blocks.r, self.sides[k]
+        if isinstance(mine, Maybe):
+            return [r.scalars.value(mine.flag), value_of(r, mine.value)]
+        if mine is not None:
+            return [r.b.const(True, bool_), value_of(r, mine)]
+        other = self.sides[1 - k]
+        other = other.value if isinstance(other, Maybe) else other
+        type = type_of(r, other)
+        return [r.b.const(False, bool_), r.b.full(0, type.shape, type.dtype)]
+
+    def result(self, blocks: Blocks, found: Any) -> Any:
+        if self.kind == "plain":
+            return self.plain
+        if self.kind == "tree":
+            return type(self.sides[0])(j.result(blocks, found) for j in self.plain)
+        r = blocks.r
+        if self.kind == "maybe":
+            flag = Truth(next(found))
+            a, b = (x.value if isinstance(x, Maybe) else x for x in self.sides)
+            like = a if a is not None else b
+            return Maybe(flag, python_of(r, next(found), like))
+        result = python_of(r, next(found), self.sides[0])
+        if isinstance(result, torch.Tensor):
+            for side in self.sides:
+                tie(r, side, result)
+        return result
+
+
+def tie(r: BlockRecorder, side: torch.Tensor, result: torch.Tensor) -> None:
+    """Refuse later updates where ``result`` may be the memory of a tensor from outside."""
+    view = r.views.get(id(side))
+    if view is not None and view in r.known_views:
+        for memory in (view.memory, r.view(result).memory):
+            memory.tied.append(r.where or "a branch")
+
+
+def _is_plain(x: Any) -> bool:
+    return not isinstance(x, (torch.Tensor, Maybe)) and not is_symbolic(x)
+
+
+def _named(x: Any) -> str:
+    return "None" if x is None else f"a {type(x).__name__}"
+
+
+def value_of(r: BlockRecorder, x: Any) -> Value:
+    """The value of a tensor or number, in the innermost graph."""
+    found = r.value(x) if isinstance(x, torch.Tensor) else r.scalars.value(x)
+    return r.b.frame.local(found)
+
+
+def type_of(r: BlockRecorder, x: Any) -> TensorType:
+    return r.type_of(x) if isinstance(x, torch.Tensor) else TensorType(KINDS[kind_of(x)])
+
+
+def python_of(r: BlockRecorder, value: Value, like: Any) -> Any:
+    """``value`` as code holds it: a tensor or a number, as ``like`` is one."""
+    return r.new(value) if isinstance(like, torch.Tensor) else r.scalars.number(value)
+
+
+@dataclass
+class Carried:
+    """A carried variable: a tree whose leaves are the same plain value, tensors, numbers or Maybes."""
+
+    init: Any
+    kind: str
+    parts: list[Carried]
+
+    @staticmethod
+    def of(blocks: Blocks, x: Any) -> Carried:
+        if isinstance(x, (tuple, list)):
+            return Carried(x, "tree", [Carried.of(blocks, item) for item in x])
+        if isinstance(x, torch.Tensor):
+            return Carried(x, "tensor", [])
+        if isinstance(x, Maybe):
+            return Carried(x, "maybe", [Carried.of(blocks, x.value)])
+        if is_symbolic(x) or isinstance(x, (bool, int, float)):
+            return Carried(x, "number", [])
+        return Carried(x, "plain", [])
+
+    def leaves(self) -> list[Carried]:
+        """Itself and what is inside, without trees and plain values."""
+        own = [self] if self.kind in ("tensor", "number", "maybe") else []
+        return own + [leaf for part in self.parts for leaf in part.leaves()]
+
+    def inner(self) -> list[Carried]:
+        return [leaf for part in self.parts for leaf in part.leaves()]
+
+
+class Loop:
+    """A loop on its way to a form in which sizes and types stay the same."""
+
+    def __init__(self, blocks: Blocks, carried: list[Carried]) -> None:
+        self.blocks, self.r, self.carried = blocks, blocks.r, carried
+        self.written: dict[View, None] = {}
+        self.classes: dict[tuple[int, int], Dim] = {}  # (leaf, axis) of a size that changes
+        self.promoted: dict[int, DType] = {}
+        self.start = self._values([c.init for c in carried], carried)
+        self.inside: list[TensorType] = []
+        self.updated: set[int] = set()  # tensors that the body updates in place, by number
+
+    # Leaves as values
+
+    def _values(self, items: Sequence[Any], carried: Sequence[Carried]) -> list[Value]:
+        """The values of carried variables, in the innermost graph.
+
+        Raises: NotImplementedError when an item has another form than the variable has.
+        """
+        found: list[Value] = []
+        for item, c in zip(items, carried):
+            if c.kind == "tree":
+                if type(item) is not type(c.init) or len(item) != len(c.parts):
+                    raise NotImplementedError(
+                        f"a loop changes {_named(c.init)} of {len(c.parts)} into {_named(item)}"
+                    )
+                found += self._values(item, c.parts)
+            elif c.kind == "maybe":
+                found += self._maybe(item, c)
+            elif c.kind == "plain":
+                if item is not c.init and item != c.init:
+                    raise NotImplementedError(
+                        f"a loop changes {c.init!r} into {_named(item)}, known when it runs only"
+                    )
+            elif (c.kind == "tensor") != isinstance(item, torch.Tensor) or item is None:
+                raise NotImplementedError(f"a loop changes {_named(c.init)} into {_named(item)}")
+            else:
+                found.append(value_of(self.r, item))
+        return found
+
+    def _maybe(self, item: Any, c: Carried) -> list[Value]:
+        r = self.r
+        if isinstance(item, Maybe):
+            return [r.scalars.value(item.flag), *self._values([item.value], c.parts)]
+        if item is None:
+            return [r.b.const(False, bool_), *self._values([c.init.value], c.parts)]
+        return [r.b.const(True, bool_), *self._values([item], c.parts)]
+
+    def _items(self, values: Any, carried: Sequence[Carried]) -> list[Any]:
+        """Carried variables as code holds them."""
+        found: list[Any] = []
+        for c in carried:
+            if c.kind == "tree":
+                found.append(type(c.init)(self._items(values, c.parts)))
+            elif c.kind == "plain":
+                found.append(c.init)
+            elif c.kind == "maybe":
+                flag = Truth(next(values))
+                found.append(Maybe(flag, self._items(values, c.parts)[0]))
+            else:
+                found.append(python_of(self.r, next(values), c.init))
+        return found
+
+    # Recording
+
+    def record(
+        self, cond: Callable[[list[Any]], Value], body: Callable[[list[Any]], Sequence[Any]]
+    ) -> tuple[Recorded, Recorded]:
+        """Both blocks, with the inputs that were found necessary so far."""
+        self.inside = [self._type(i, v) for i, v in enumerate(self.start)]
+        items: list[Any] = []
+
+        def begin(frame: Frame) -> None:
+            values = [frame.input(t, f"v{i}") for i, t in enumerate(self.inside)]
+            items[:] = self._items(iter(values), self.carried)
+            for view in self.written:
+                outer = self.r.b.frame.parent.local(view.read())  # type: ignore[union-attr]
+                inner = frame.input(outer.type, f"w{len(frame.graph.inputs)}")
+                frame.replace(outer, inner)
+                view.value, view.memory.version = inner, view.memory.version + 1
+                view.seen = view.memory.version
+
+        test = self.blocks.record(lambda: [cond(items)], begin)
+        changed = [v for v in test.written if test.written[v] not in test.frame.graph.inputs]
+        if changed:
+            raise NotImplementedError("a condition of a loop that updates a tensor in place")
+
+        def run() -> list[Value]:
+            before = list(_tensors(items))
+            results = list(body(items))
+            self._note_updates(before, list(_tensors(results)))
+            return self._values(results, self.carried)
+
+        return test, self.blocks.record(run, begin)
+
+    def _note_updates(self, before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
+        """Tensors that the body updates in place: each must be carried on itself."""
+        for i, tensor in enumerate(before):
+            if self.r.view(tensor).memory.version == 0:
+                continue
+            if i >= len(after) or after[i] is not tensor:
+                raise NotImplementedError(
+                    "a loop that updates a tensor in place and then goes on with another"
+                )
+            self.updated.add(i)
+
+    def _type(self, i: int, value: Value) -> TensorType:
+        shape = tuple(self.classes.get((i, axis), s) for axis, s in enumerate(value.shape))
+        return TensorType(self.promoted.get(i, value.dtype), shape)
+
+    def settles(self, step: Recorded) -> bool:
+        """No more sizes change, no more memory is written, than was known."""
+        new = [v for v in step.written if v not in self.written]
+        self.written.update(dict.fromkeys(new))
+        return not new and self._same_types(step.results) and self._same_classes(step.results)
+
+    def _same_types(self, results: Sequence[Value]) -> bool:
+        settled = True
+        for i, (inside, value) in enumerate(zip(self.inside, results)):
+            if inside.rank != value.rank or inside.dtype is not value.dtype:
+                raise NotImplementedError(
+                    f"a loop changes {inside} into {value.type}; give the variable one type"
+                )
+            for axis, (size, got) in enumerate(zip(inside.shape, value.shape)):
+                if size != got and (i, axis) not in self.classes:
+                    self._add_class(i, axis)
+                    settled = False
+        return settled
+
+    def _add_class(self, i: int, axis: int) -> None:
+        """The size changes: it shares a symbol with those that begin equal and are known to change."""
+        begin = self.start[i].shape[axis]
+        for (j, other), dim in self.classes.items():
+            if self.start[j].shape[other] == begin:
+                self.classes[i, axis] = dim
+                return
+        self.classes[i, axis] = self.r.shapes.fresh("l")
+
+    def _same_classes(self, results: Sequence[Value]) -> bool:
+        """Split classes whose members become different sizes."""
+        following: dict[tuple[str, Size], Dim] = {}
+        first: dict[str, Size] = {}
+        settled = True
+        for (i, axis), dim in list(self.classes.items()):
+            got = results[i].shape[axis]
+            first.setdefault(dim.name, got)
+            if got == first[dim.name]:
+                continue
+            key = (dim.name, got)
+            following.setdefault(key, self.r.shapes.fresh("l"))
+            self.classes[i, axis] = following[key]
+            settled = False
+        return settled
+
+    # The node
+
+    def finish(self, test: Recorded, step: Recorded) -> list[Any]:
+        r, b = self.r, self.r.b
+        own = len(self.inside) + len(self.written)
+        arguments = align([test.frame, step.frame], own)
+        outer = [v.read() for v in self.written]
+        outputs = [*step.results, *(step.written[v] for v in self.written)]
+        outputs += [step.frame.here[a] for a in arguments]
+        graphs = [b.finish(test.frame, [test.results[0]]), b.finish(step.frame, outputs)]
+        symbols = {d.name: d for d in self.classes.values()}
+        sizes = tuple((d, r.shapes.fresh("r")) for d in symbols.values())
+        inputs = [*self.start, *outer, *arguments]
+        found = as_tuple(b.while_(*inputs, sizes=sizes, graphs=graphs))
+        for view, value in zip(self.written, found[len(self.inside) :]):
+            self.blocks.write_back(view, value)
+        results = self._items(iter(found[: len(self.inside)]), self.carried)
+        return self._hand_on(results)
+
+    def _hand_on(self, results: list[Any]) -> list[Any]:
+        """Updated tensors are those from before the loop; others may be, when it runs not once."""
+        after = list(_tensors(results))
+        swaps: dict[int, torch.Tensor] = {}
+        for i, init in enumerate(_tensors([c.init for c in self.carried])):
+            if i in self.updated:
+                self.blocks.write_back(self.r.view(init), self.r.value(after[i]))
+                swaps[id(after[i])] = init
+            else:
+                tie(self.r, init, after[i])
+        return [_swapped(x, swaps) for x in results]
+
+
+def _tensors(items: Any) -> Iterator[torch.Tensor]:
+    """Tensors of carried variables, in order."""
+    for x in items:
+        if isinstance(x, torch.Tensor):
+            yield x
+        elif isinstance(x, (tuple, list)):
+            yield from _tensors(x)
+        elif isinstance(x, Maybe):
+            yield from _tensors([x.value])
+
+
+def _swapped(x: Any, swaps: dict[int, torch.Tensor]) -> Any:
+    if isinstance(x, (tuple, list)):
+        return type(x)(_swapped(item, swaps) for item in x)
+    return swaps.get(id(x), x)

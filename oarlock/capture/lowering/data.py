@@ -1,0 +1,238 @@
+"""ATen calls whose result's size depends on data, and slices between numbers known at run time.
+
+A rule is called with the recorder active: the torch functions that it calls are recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from oarlock.capture.aliases import View
+from oarlock.capture.fakes import run_fake
+from oarlock.capture.torch_private import outside_modes
+from oarlock.ir import Dim, Value, bounds, i64
+from oarlock.ops.shape import full_slice
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+ATEN = torch.ops.aten
+
+
+def rule(*overloads: str) -> Callable[[Rule], Rule]:
+    """Register a rule for overloads."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(overloads, function))
+        return function
+
+    return register
+
+
+@rule("aten.nonzero.default", "aten.argwhere.default")
+def nonzero(r: Any, x: torch.Tensor) -> torch.Tensor:
+    value = r.b.frame.local(r.value(x))
+    if value not in r.places:
+        size = r.shapes.fresh()
+        r.places[value] = r.new(r.b.nonzero(value, size=size))
+    return r.places[value]
+
+
+@rule("aten.nonzero_numpy.default", "aten.where.default")
+def where(r: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    places = nonzero(r, x if x.dim() else x.reshape(1))
+    return tuple(places.select(1, i) for i in range(max(x.dim(), 1)))
+
+
+@rule("aten.masked_select.default")
+def masked_select(r: Any, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    x, mask = torch.broadcast_tensors(x, mask)
+    places = nonzero(r, mask.reshape(-1)).select(1, 0)
+    return x.reshape(-1).index_select(0, places)
+
+
+def _is_mask(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8)
+
+
+def _places(r: Any, indices: Any) -> list[Any]:
+    """Masks as the places where they are true."""
+    found: list[Any] = []
+    for item in indices:
+        found += where(r, item) if _is_mask(item) else [item]
+    return found
+
+
+@rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
+def index(r: Any, x: torch.Tensor, indices: Any) -> Any:
+    if not any(map(_is_mask, indices)):
+        return NotImplemented
+    return ATEN.index.Tensor(x, _places(r, indices))
+
+
+@rule("aten.index_put_.default", "aten.index_put.default", "aten._index_put_impl_.default")
+def index_put(
+    r: Any, x: torch.Tensor, indices: Any, values: torch.Tensor, accumulate: bool = False,
+    *rest: Any,
+) -> Any:  # fmt: skip
+    masks = [i for i in indices if _is_mask(i)]
+    if not masks or (len(indices) == 1 and values.numel() == 1):
+        return NotImplemented
+    return ATEN.index_put_.default(x, _places(r, indices), values, accumulate)
+
+
+@rule("aten.repeat_interleave.Tensor")
+def repeat_interleave(r: Any, repeats: torch.Tensor, output_size: Any = None) -> torch.Tensor:
+    """``i`` as often as ``repeats[i]`` says: how many spans have begun at each place, less one."""
+    repeats = repeats.to(torch.int64)
+    total = repeats.sum().item() if output_size is None else output_size
+    starts = repeats.cumsum(0) - repeats
+    begun = repeats.new_zeros(total + 1).index_add(0, starts, torch.ones_like(repeats))
+    return begun.cumsum(0)[:-1] - 1
+
+
+@rule("aten.bincount.default")
+def bincount(r: Any, x: torch.Tensor, weights: Any = None, minlength: int = 0) -> torch.Tensor:
+    like = torch.ones_like(x, dtype=torch.int64) if weights is None else weights
+    padded = torch.cat([x.to(torch.int64), x.new_full((1,), -1, dtype=torch.int64)])
+    size = torch.clamp(padded.max() + 1, min=minlength).item()
+    return like.new_zeros(size).index_add(0, x.to(torch.int64), like)
+
+
+def _groups(r: Any, sorted_: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The first row of every run of equal rows, the run of each row, the lengths of the runs."""
+    first = torch.cat([changed.new_ones(1), changed])
+    places = nonzero(r, first).select(1, 0)
+    ends = torch.cat([places[1:], places.new_full((1,), sorted_.shape[0])])
+    return sorted_.index_select(0, places), first.to(torch.int64).cumsum(0) - 1, ends - places
+
+
+@rule("aten._unique2.default", "aten._unique.default")
+def unique(
+    r: Any, x: torch.Tensor, sorted: bool = True, return_inverse: bool = False,
+    return_counts: bool = False,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    row, order = torch.sort(x.reshape(-1), stable=True)
+    found, group, counts = _groups(r, row, row[1:] != row[:-1])
+    inverse = torch.zeros_like(group).scatter(0, order, group).reshape(x.shape)
+    return found, inverse, counts
+
+
+@rule("aten.unique_consecutive.default")
+def unique_consecutive(
+    r: Any, x: torch.Tensor, return_inverse: bool = False, return_counts: bool = False,
+    dim: int | None = None,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    if dim is not None:
+        raise NotImplementedError("unique_consecutive along an axis")
+    row = x.reshape(-1)
+    found, group, counts = _groups(r, row, row[1:] != row[:-1])
+    return found, group.reshape(x.shape), counts
+
+
+@rule("aten.slice.Tensor")
+def slice_(
+    r: Any, x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    """A slice whose bounds the run decides: they are cut to the axis, as Python does."""
+    size = r.type_of(r.fake(x)).shape[dim]
+    is_open = end is None or (isinstance(end, int) and end >= 2**62)
+    given = [s for s in (start, None if is_open else end) if s is not None]
+    if all(_is_certain(r, s, size) for s in given):
+        return NotImplemented
+    with outside_modes():
+        found = _cut(r, x, dim % x.dim(), start, None if is_open else end)
+    return found if step == 1 else ATEN.slice.Tensor(found, dim, None, None, step)
+
+
+@rule("aten.select.int")
+def select(r: Any, x: torch.Tensor, dim: int, index: Any) -> Any:
+    """``x[n]``: a negative n counts from the end."""
+    if not isinstance(index, torch.SymInt) or not r.shapes.is_number(index.node.expr):
+        return NotImplemented
+    with outside_modes():
+        place, axis = r.scalars.value(index, i64), dim % x.dim()
+        return _show(r, x, (ATEN.select.int, (axis, 0)), lambda w: r.b.take(w, place, axis=axis))
+
+
+@rule("aten.narrow.default")
+def narrow(r: Any, x: torch.Tensor, dim: int, start: Any, length: Any) -> Any:
+    if not isinstance(start, torch.SymInt) or not r.shapes.is_number(start.node.expr):
+        return NotImplemented
+    with outside_modes():
+        size = r.type_of(r.fake(x)).shape[dim]
+        first = r.scalars.value(start, i64)
+        wrapped = r.b.where(r.b.lt(first, 0), r.b.add(first, r.b.to(size, i64)), first)
+        begin = _bound(r, wrapped, "s", 0)
+        return _view(r, x, dim % x.dim(), begin, begin + r.shapes.size(length))
+
+
+def _is_certain(r: Any, bound: Any, size: Any) -> bool:
+    """No number of the run decides whether the bound is inside of the axis."""
+    if isinstance(bound, torch.SymInt) and r.shapes.is_number(bound.node.expr):
+        return False
+    cut = r.shapes.size(bound)
+    symbols = (cut.symbols() if isinstance(cut, Dim) else set()) | (
+        size.symbols() if isinstance(size, Dim) else set()
+    )
+    if symbols <= r.shapes.given:
+        return True
+    low, spare = bounds(cut), bounds(size - cut)
+    if low[0] >= 0:
+        return spare[0] >= 0
+    return low[1] is not None and low[1] < 0 and bounds(size + cut)[0] >= 0
+
+
+def _cut(r: Any, x: torch.Tensor, dim: int, start: Any, end: Any) -> torch.Tensor:
+    b = r.b
+    size = r.type_of(r.fake(x)).shape[dim]
+    length, zero = b.to(size, i64), b.const(0, i64)
+
+    def inside(bound: Any, low: Value) -> Value:
+        value = r.scalars.value(bound, i64)
+        wrapped = b.where(b.lt(value, zero), b.add(value, length), value)
+        return b.minimum(b.maximum(wrapped, low), length)
+
+    first = zero if start is None else inside(start, zero)
+    last = length if end is None else inside(end, first)
+    begin = 0 if start is None else _bound(r, first, "s", 0)
+    whole = size.evaluate(r.shapes.hints) if isinstance(size, Dim) else size
+    many = _bound(r, b.sub(last, first), "k", min(2, whole))
+    return _view(r, x, dim, begin, begin + many)
+
+
+def _bound(r: Any, value: Value, name: str, hint: int) -> Dim:
+    dim = r.shapes.fresh(name)
+    r.b.bind_size(value, size=dim)
+    r.shapes.hints[dim.name] = hint
+    return dim
+
+
+def _view(r: Any, x: torch.Tensor, dim: int, begin: Any, stop: Any) -> torch.Tensor:
+    """The view of x between dims."""
+    bounds_ = tuple(r.shapes.symbolic(s) for s in (begin, stop))
+
+    def derive(whole: Value) -> Value:
+        return r.b.slice(whole, **full_slice(whole.type, dim, begin, stop))
+
+    return _show(r, x, (ATEN.slice.Tensor, (dim, *bounds_)), derive)
+
+
+def _show(r: Any, x: torch.Tensor, call: tuple, derive: Callable[[Value], Value]) -> torch.Tensor:
+    """The view of x that ``derive`` builds and ``call`` makes of its fake."""
+    fake, parent = r.fake(x), r.view(x)
+    overload, rest = call
+    with r.shapes.mode:
+        out = run_fake(overload, (fake, *rest), {})
+    type, whole = r.type_of(out), parent.read()
+
+    def shown(value: Value) -> Value:
+        return r.same_sizes(derive(value), type)
+
+    view = View(parent.memory, shown(whole), parent, shown, parent.memory.version, whole)
+    if view.value.type != type:
+        raise NotImplementedError(f"a view of type {view.value.type}, torch says {type}")
+    r.bind_view(out, view)
+    return out

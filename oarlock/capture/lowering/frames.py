@@ -1,0 +1,107 @@
+"""Graphs inside of graphs while they are recorded: what a sub-graph reads from outside is its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from oarlock.capture.lift import Lifter
+from oarlock.ir import Graph, Node, TensorType, Value
+from oarlock.ir.op import Op
+
+ANYWHERE = ("param", "const", "size")
+"""Ops without inputs whose nodes are repeated where they are read."""
+
+
+@dataclass(eq=False)
+class Frame:
+    """A graph that is being recorded; ``arguments`` are the outer values of its captured inputs."""
+
+    graph: Graph
+    parent: Frame | None = None
+    known: set[Value] = field(default_factory=set)
+    here: dict[Value, Value] = field(default_factory=dict)
+    arguments: list[Value] = field(default_factory=list)
+
+    def input(self, type: TensorType, name: str) -> Value:
+        """Append an input."""
+        value = self.graph.input(type, name)
+        self.known.add(value)
+        return value
+
+    def local(self, value: Value) -> Value:
+        """``value`` as this graph sees it: its own, repeated here, or an input."""
+        if value in self.known or self.parent is None:
+            return value
+        if value not in self.here:
+            self.here[value] = self._import(value)
+        return self.here[value]
+
+    def _import(self, value: Value) -> Value:
+        made = value.producer
+        if made is not None and made.name in ANYWHERE:
+            node = Node(made.op, (), (), made.origin)
+            self.graph.nodes.append(node)
+            self.known.add(node.output)
+            return node.output
+        assert self.parent is not None
+        outer = self.parent.local(value)
+        if outer not in self.here:
+            self.arguments.append(outer)
+            self.here[outer] = self.input(outer.type, f"c{len(self.arguments)}")
+        return self.here[outer]
+
+    def replace(self, outer: Value, inner: Value) -> None:
+        """Let ``outer`` stand for ``inner`` here."""
+        self.here[outer] = inner
+
+
+class FrameLifter(Lifter):
+    """A Lifter that adds to the innermost graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.frame = Frame(graph)
+
+    def append(self, op: Op, inputs: Sequence[Value], graphs: Sequence[Graph] = ()) -> Node:
+        node = super().append(op, [self.frame.local(v) for v in inputs], graphs)
+        self.frame.known.update(node.outputs)
+        return node
+
+    def input(self, type: TensorType, name: str) -> Value:
+        return self.frame.input(type, name)
+
+    def enter(self) -> Frame:
+        """Add to a new sub-graph."""
+        self.frame = Frame(Graph(), self.frame)
+        self.graph = self.frame.graph
+        return self.frame
+
+    def leave(self, frame: Frame) -> None:
+        """Add to the graph around ``frame``."""
+        assert frame is self.frame and frame.parent is not None
+        self.frame = frame.parent
+        self.graph = self.frame.graph
+
+    def finish(self, frame: Frame, outputs: Iterable[Value]) -> Graph:
+        """The graph of ``frame`` with its outputs."""
+        frame.graph.outputs = [frame.local(v) for v in outputs]
+        return frame.graph
+
+
+def align(frames: Sequence[Frame], own: int) -> list[Value]:
+    """Give all graphs the same captured inputs, after their ``own``; the outer values."""
+    outer = list(dict.fromkeys(v for f in frames for v in f.arguments))
+    for frame in frames:
+        for value in outer:
+            frame.local(value)
+        order = [frame.here[v] for v in outer]
+        frame.graph.inputs[own:] = order
+        frame.arguments = list(outer)
+    return outer
+
+
+def as_tuple(result: Any) -> tuple[Value, ...]:
+    """The outputs of a built node."""
+    return (result,) if isinstance(result, Value) else tuple(result)

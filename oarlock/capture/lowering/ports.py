@@ -1,0 +1,155 @@
+"""Inputs and results of a tape as those of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from oarlock.capture.arrays import dtype_of
+from oarlock.capture.lowering.recorder import BlockRecorder
+from oarlock.capture.lowering.scalars import Maybe, is_symbolic
+from oarlock.capture.structure import _fields as fields_of
+from oarlock.capture.tape.nodes import Val
+from oarlock.errors import UnsupportedError
+from oarlock.ir import Dim, Size, TensorType, Value, f64, i64
+from oarlock.ir.signature import Tree
+
+
+class Inputs:
+    """Binds the inputs of a tape: arguments to inputs of the program, the rest to what they are.
+
+    ``bind(val, x)`` is called with the stand-in of every input.
+    """
+
+    def __init__(
+        self, recorder: BlockRecorder, tape: Any, bind: Callable[[Val, Any], None]
+    ) -> None:
+        self.r, self.bind = recorder, bind
+        self.given = {source.path: val for val, source in tape.inputs if source.base is None}
+        self.others = [(val, source) for val, source in tape.inputs if source.base is not None]
+        self.names: list[str] = []
+        self.fakes: list[tuple[str, torch.Tensor]] = []
+        self.dims: dict[Any, Dim] = {}
+        self.seen: dict[Val, int] = {}
+
+    def tree(self, x: Any, path: str, shown: str) -> Tree:
+        """The tree of an argument."""
+        val = self.given.get(path)
+        if isinstance(x, torch.Tensor) or val is not None:
+            return {"leaf": self.leaf(x, val, shown)}
+        if x is None or isinstance(x, (bool, int, float, str)):
+            return {"const": x}
+        if isinstance(x, (torch.dtype, torch.device)):
+            return {"const": str(x)}
+        fields = fields_of(x)
+        if fields is not None:
+            access = "[{!r}]" if isinstance(x, dict) else ".{}"
+            trees = [[k, self.tree(v, path + access.format(k), f"{shown}.{k}")] for k, v in fields]
+            return {"record": type(x).__name__, "fields": trees}
+        if isinstance(x, dict):
+            return {
+                "dict": [[k, self.tree(v, f"{path}[{k!r}]", f"{shown}.{k}")] for k, v in x.items()]
+            }
+        if isinstance(x, (tuple, list)):
+            kind = "tuple" if isinstance(x, tuple) else "list"
+            return {kind: [self.tree(v, f"{path}[{i}]", f"{shown}.{i}") for i, v in enumerate(x)]}
+        raise UnsupportedError(f"{shown}: a {type(x).__name__} is no argument of a program")
+
+    def leaf(self, x: Any, val: Val | None, shown: str) -> int:
+        if val is not None and val in self.seen:
+            return self.seen[val]
+        name = shown.replace(".", "_")
+        index = len(self.names)
+        if isinstance(x, torch.Tensor):
+            shape = self.shape(x, val)
+            value = self.r.b.input(TensorType(dtype_of(x.dtype), shape), name)
+            stand_in: Any = self.r.new(value, f"input {shown}")
+            self.fakes.append((shown, stand_in))
+        else:
+            kind = f64 if isinstance(x, float) else i64
+            stand_in = self.r.scalars.number(self.r.b.input(TensorType(kind), name))
+        self.names.append(shown)
+        if val is not None:
+            self.seen[val] = index
+            self.bind(val, stand_in)
+        return index
+
+    def shape(self, x: torch.Tensor, val: Val | None) -> tuple[Size, ...]:
+        """Sizes of an argument: axes that may differ share a dim where their sizes are the same."""
+        free = val.dims if val is not None else frozenset()
+        sizes: list[Size] = []
+        for axis, n in enumerate(x.shape):
+            if axis not in free:
+                sizes.append(n)
+                continue
+            if n not in self.dims:
+                dim = Dim(f"N{len(self.dims)}")
+                self.dims[n] = dim
+                self.r.shapes.hint(dim, n)
+                self.r.shapes.given.add(dim.name)
+            sizes.append(self.dims[n])
+        return tuple(sizes)
+
+    def bind_others(self) -> None:
+        """Tensors and numbers that the code found beside its arguments."""
+        for val, source in self.others:
+            self.bind(val, eval("base" + source.path, {"base": source.base}))
+
+
+class Results:
+    """Outputs of a program from what a call gives."""
+
+    def __init__(self, recorder: BlockRecorder, env: Mapping[Val, Any]) -> None:
+        self.r, self.env = recorder, env
+        self.outputs: list[Value] = []
+
+    def tree(self, x: Any, noted: Any, where: str) -> Tree:
+        """The tree of ``x``, an object of the capture; ``noted`` has its run-time values."""
+        if isinstance(noted, Val):
+            return self.found(self.env[noted], where)
+        if x is None or isinstance(x, (bool, int, float, str)):
+            return {"const": x}
+        if isinstance(x, (torch.dtype, torch.device)):
+            return {"const": str(x)}
+        if isinstance(x, dict):
+            pairs = [
+                [k, self.tree(v, n, f"{where}.{k}")] for (k, v), n in zip(x.items(), noted or [])
+            ]
+            named = hasattr(x, "__dataclass_fields__")
+            return {"record": type(x).__name__, "fields": pairs} if named else {"dict": pairs}
+        if isinstance(x, (tuple, list)):
+            items = zip(x, noted or [])
+            trees = [self.tree(v, n, f"{where}.{i}") for i, (v, n) in enumerate(items)]
+            if hasattr(x, "_fields"):
+                pairs = [[k, t] for k, t in zip(x._fields, trees)]
+                return {"record": type(x).__name__, "fields": pairs}
+            return {"tuple" if isinstance(x, tuple) else "list": trees}
+        fields = dict(fields_of(x) or ())
+        if fields:
+            known = dict(zip(vars(x), noted or []))
+            pairs = [[k, self.tree(v, known.get(k), f"{where}.{k}")] for k, v in fields.items()]
+            return {"record": type(x).__name__, "fields": pairs}
+        raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")
+
+    def found(self, x: Any, where: str) -> Tree:
+        """The tree of a run-time value."""
+        if isinstance(x, (tuple, list)):
+            trees = [self.found(item, f"{where}.{i}") for i, item in enumerate(x)]
+            return {"tuple" if isinstance(x, tuple) else "list": trees}
+        if isinstance(x, Maybe):
+            raise UnsupportedError(f"{where}: None or a tensor, as the run decides")
+        if isinstance(x, torch.Tensor):
+            if x.is_complex():
+                raise UnsupportedError(f"{where} is complex; return torch.view_as_real(x)")
+            return {"leaf": self.add(self.r.value(x))}
+        if is_symbolic(x):
+            return {"leaf": self.add(self.r.scalars.value(x))}
+        if x is None or isinstance(x, (bool, int, float, str)):
+            return {"const": x}
+        raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")
+
+    def add(self, value: Value) -> int:
+        self.outputs.append(value)
+        return len(self.outputs) - 1

@@ -1,0 +1,191 @@
+"""The recorder of blocks: ATen calls into the innermost graph, and those whose results depend on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oarlock.capture.aliases import Memory, View
+from oarlock.capture.lowering import data
+from oarlock.capture.lowering.frames import FrameLifter
+from oarlock.capture.lowering.run_time import RunTimeShapes
+from oarlock.capture.lowering.scalars import Scalars
+from oarlock.capture.recorder import Recorder, Spoiled
+from oarlock.capture.torch_private import is_fake
+from oarlock.errors import OarlockError
+from oarlock.ir import Dim, Origin, TensorType, Value, f64, i64
+
+
+@dataclass
+class Snapshot:
+    """What views showed when a block began."""
+
+    views: dict[int, View]
+    shown: dict[View, tuple[Value, int, Value | None]]
+    versions: dict[Memory, int]
+
+
+class BlockRecorder(Recorder):
+    """Records into frames; ``where`` is the user's line of the call that is replayed."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__(RunTimeShapes(None), names)  # type: ignore[arg-type]
+        self.b = FrameLifter(self.graph)
+        self.shapes.b = self.b
+        self.scalars = Scalars(self.b, self.shapes)
+        self.known_views: dict[View, None] = {}
+        self.binding = False
+        self.where, self.module = "", ""
+        self.first: dict[View, Value] = {}  # what weights hold when the program starts
+        self.places: dict[Value, torch.Tensor] = {}
+
+    # ---- where and what
+
+    def origin(self) -> Origin:
+        return Origin(self.module, self.where)
+
+    def bind_view(self, tensor: torch.Tensor, view: View) -> View:
+        at: View | None = view
+        while at is not None:
+            self.known_views[at] = None
+            at = at.parent
+        return super().bind_view(tensor, view)
+
+    def new(self, value: Value, source: str = "") -> torch.Tensor:
+        """A fake tensor that is ``value``, in memory of its own."""
+        fake = self.shapes.fake(value.type)
+        self.bind(fake, value, source)
+        return fake
+
+    def scalar_of(self, tensor: torch.Tensor) -> Value:
+        """The element of a tensor of one."""
+        value = self.value(tensor)
+        return self.b.reshape(value, shape=()) if value.rank else value
+
+    def operand(self, x: Any) -> Any:
+        symbolic = isinstance(x, (torch.SymInt, torch.SymFloat))
+        if symbolic and not self.binding and self.shapes.is_number(x.node.expr):
+            return self.scalars.value(x)
+        if isinstance(x, torch.SymFloat):
+            return self.scalars.value(x, f64)
+        return super().operand(x)
+
+    # ---- calls
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        rule = data.RULES.get(str(func))
+        if rule is not None:
+            self.b.origin = self.origin()
+            try:
+                found = self.by_data(rule, func, args, kwargs or {})
+            except (NotImplementedError, OarlockError) as error:
+                self.problem(func, str(error))
+                found = NotImplemented
+            if found is not NotImplemented:
+                return found
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def by_data(self, rule: Callable[..., Any], func: Any, args: tuple, kwargs: dict) -> Any:
+        """The results of a rule, which calls torch functions that are recorded in their turn."""
+        before = len(self.problems)
+        with self:
+            found = rule(self, *args, **kwargs)
+        if len(self.problems) > before:
+            raise NotImplementedError(self.problems.pop())
+        return found
+
+    def lifted(
+        self, name: str, args: tuple, kwargs: dict[str, Any], leaves: list[torch.Tensor]
+    ) -> list[View]:
+        """As the lift builds them: from numbers as values, else as sizes."""
+        if self.binding:
+            return super().lifted(name, args, kwargs, leaves)
+        try:
+            return super().lifted(name, args, kwargs, leaves)
+        except Spoiled:
+            raise
+        except (NotImplementedError, OarlockError, TypeError, AttributeError):
+            if not self._has_numbers(args) and not self._has_numbers(kwargs):
+                raise
+        self.binding = True
+        try:
+            return super().lifted(name, args, kwargs, leaves)
+        finally:
+            self.binding = False
+
+    def _has_numbers(self, tree: Any) -> bool:
+        if isinstance(tree, dict):
+            return any(map(self._has_numbers, tree.values()))
+        if isinstance(tree, (list, tuple)):
+            return any(map(self._has_numbers, tree))
+        return isinstance(tree, (torch.SymInt, torch.SymFloat))
+
+    def same_sizes(self, value: Value, type: TensorType) -> Value:
+        """``value`` with the sizes of ``type``: checked when the program runs, where a run decides."""
+        value = super().same_sizes(value, type)
+        if value.dtype is not type.dtype or value.rank != type.rank:
+            return value
+        differing = [(a, b) for a, b in zip(value.shape, type.shape) if a != b]
+        if differing and all(
+            self._decided_by_run(a) or self._decided_by_run(b) for a, b in differing
+        ):
+            return self.b.refine(value, shape=type.shape)
+        return value
+
+    def _decided_by_run(self, size: Any) -> bool:
+        return isinstance(size, Dim) and bool(size.symbols() - self.shapes.given)
+
+    def to_python(self, func: Any, args: tuple) -> Any:
+        """``item`` inside of a composite: a number known at run time."""
+        if "equal" in str(func):
+            raise NotImplementedError("a decision of torch on the elements of a tensor")
+        scalar = self.scalar_of(args[0])
+        if scalar.dtype.is_bool:
+            return self.shapes.number_of(self.b.cast(scalar, dtype=i64)) != 0
+        return self.scalars.number(scalar)
+
+    # ---- blocks
+
+    def snapshot(self) -> Snapshot:
+        shown = {v: (v.value, v.seen, v.origin_value) for v in self.known_views}
+        versions = {v.memory: v.memory.version for v in self.known_views}
+        return Snapshot(dict(self.views), shown, versions)
+
+    def restore(self, before: Snapshot) -> None:
+        """Let the views show again what they showed at ``before``."""
+        for view in list(self.known_views):
+            if view in before.shown:
+                view.value, view.seen, view.origin_value = before.shown[view]
+                view.memory.version = before.versions[view.memory]
+            elif view in self.first:
+                view.value, view.seen, view.memory.version = self.first[view], 0, 0
+            else:
+                del self.known_views[view]
+
+    def written(self, before: Snapshot) -> list[View]:
+        """Bases of memory from outside of a block that the block has written to.
+
+        Raises: NotImplementedError when the block has made a tensor show other memory.
+        """
+        moved = [t for t, view in before.views.items() if self.views.get(t) is not view]
+        if moved:
+            raise NotImplementedError(
+                "a branch or loop gives a tensor from outside other memory; use the returned tensor"
+            )
+        return [
+            view
+            for view in self.known_views
+            if view.parent is None and view.memory.version != before.versions.get(view.memory, 0)
+            and (view in before.shown or view in self.first)
+        ]  # fmt: skip
+
+    def view(self, tensor: torch.Tensor) -> View:
+        found = super().view(tensor)
+        if not is_fake(tensor) and found.parent is None:
+            self.first.setdefault(found, found.value)
+        return found

@@ -1,0 +1,97 @@
+"""Numbers and sizes that a run decides, as symbols that torch's fake kernels can compute with.
+
+Every symbol has a hint, so that kernels can decide; what was decided is kept by ``Shapes`` like the
+decisions on the sizes of inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+import torch
+
+from oarlock.capture.arrays import torch_dtype
+from oarlock.capture.torch_private import Shapes, outside_modes
+from oarlock.ir import Builder, Dim, Size, TensorType, Value
+
+HINT = 3
+
+
+class _Lazy(dict):
+    """Dims by torch symbol; a number gets a dim, by ``bind_size``, when it is first used as a size."""
+
+    def __init__(self, owner: RunTimeShapes) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def __contains__(self, symbol: object) -> bool:
+        return super().__contains__(symbol) or symbol in self.owner.numbers
+
+    def __missing__(self, symbol: Any) -> Dim:
+        return self.owner.bind(symbol)
+
+
+class RunTimeShapes(Shapes):
+    """Shapes whose symbols may also be numbers of the program: ``numbers`` by torch symbol."""
+
+    def __init__(self, b: Builder) -> None:
+        super().__init__()
+        self.b = b
+        self.numbers: dict[sympy.Symbol, Value] = {}
+        self.symbols = _Lazy(self)
+        self.count = 0
+        self.given: set[str] = set()  # dims of the inputs
+
+    def fresh(self, name: str = "k", least: int | None = 0) -> Dim:
+        """A new symbol of the program."""
+        self.count += 1
+        dim = Dim(f"{name}{self.count}", least)
+        self.dims[dim.name] = dim
+        return dim
+
+    def bind(self, symbol: sympy.Symbol) -> Dim:
+        """The dim that holds the number of ``symbol`` from here on."""
+        dim = self.fresh("n", None)
+        self.b.bind_size(self.numbers[symbol], size=dim)
+        self.symbols[symbol] = dim
+        return dim
+
+    def number_of(self, value: Value, hint: Any = None) -> Any:
+        """A SymInt or SymFloat that stands for an i64[] or f64[] value."""
+        is_int = value.dtype.is_int
+        self.count += 1
+        hint = (HINT + self.count % 5 if is_int else 0.5 + self.count) if hint is None else hint
+        number = self.unspecified(hint, f"number{self.count}")
+        self.numbers[number.node.expr] = value
+        return number
+
+    def is_number(self, expr: Any) -> bool:
+        """``expr`` is computed from numbers that are no dims yet."""
+        known = self.numbers.keys()
+        return any(s in known and not dict.__contains__(self.symbols, s) for s in expr.free_symbols)
+
+    def fake(self, type: TensorType) -> torch.Tensor:
+        """A dense fake tensor of this type."""
+        shape = [self.symbolic(size) for size in type.shape]
+        with outside_modes(), self.mode:
+            return torch.empty(shape, dtype=torch_dtype(type.dtype))
+
+    def symbolic(self, size: Size) -> Any:
+        """``size`` as an int or SymInt."""
+        atoms = size.atoms() if isinstance(size, Dim) else set()
+        for atom in sorted(atoms, key=str):
+            if atom.name not in self.symints:
+                dim = Dim(atom.name, atom.low, atom.high)
+                with outside_modes():
+                    self.fake_input((dim,), torch.float32, (HINT,))
+        return self.number(size)
+
+    def scope(self) -> set[Any]:
+        """The numbers that have dims now; given back when a block ends."""
+        return {s for s in self.symbols if s in self.numbers}
+
+    def restore(self, scope: set[Any]) -> None:
+        """Take the dims of the numbers that got theirs since."""
+        for symbol in [s for s in self.symbols if s in self.numbers and s not in scope]:
+            del self.symbols[symbol]

@@ -1,0 +1,403 @@
+"""A tape to a Program: its calls are replayed on fake tensors, block by block.
+
+Composites arrive whole, as in ``capture``; branches and loops become ``if_`` and ``while_``; numbers
+become scalars, and sizes where they are used as such.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from oarlock.capture.arrays import to_numpy
+from oarlock.capture.call import refuse
+from oarlock.capture.functions import SymbolicCalls, symbolic_python
+from oarlock.capture.lowering.blocks import Blocks
+from oarlock.capture.lowering.ports import Inputs, Results
+from oarlock.capture.lowering.recorder import BlockRecorder
+from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
+from oarlock.capture.tape.nodes import (
+    Assert,
+    Block,
+    Call,
+    Check,
+    If,
+    Print,
+    Raise,
+    SubTape,
+    Val,
+    While,
+    leaves,
+    map_tree,
+)
+from oarlock.capture.tape.queries import READS, name_of
+from oarlock.capture.torch_private import symbolic_kernels, whole_composites
+from oarlock.errors import OarlockError
+from oarlock.ir import Program, Signature, State, Value, bool_, i64
+from oarlock.ir.scope import bindings, graph_uses
+from oarlock.ir.verify import verify
+
+PLAIN_REASONS = (NotImplementedError, OarlockError, TypeError, ValueError, RuntimeError, IndexError)
+
+
+class Refused(Exception):
+    """A node of the tape has no form in the IR; the reason is noted."""
+
+
+class Lowering:
+    """Runs the nodes of a tape; ``env`` holds what every Val is here."""
+
+    def __init__(self, recorder: BlockRecorder) -> None:
+        self.r, self.blocks = recorder, Blocks(recorder)
+        self.env: dict[Val, Any] = {}
+        self.notes: list[str] = []
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Run torch functions in here."""
+        r = self.r
+        with (
+            whole_composites(), symbolic_kernels(), symbolic_python(), r.shapes.mode, r,
+            SymbolicCalls(),
+        ):  # fmt: skip
+            yield
+
+    # ---- values
+
+    def get(self, tree: Any) -> Any:
+        """An argument tree with what its Vals are here."""
+        return map_tree(tree, self._leaf)
+
+    def _leaf(self, x: Any) -> Any:
+        if isinstance(x, SubTape):
+            raise NotImplementedError("a function handed to torch, such as to vmap or checkpoint")
+        if not isinstance(x, Val):
+            return x
+        if x not in self.env:
+            raise NotImplementedError(f"{x.name or 'a variable'} has no value on every path")
+        return self.env[x]
+
+    def present(self, tree: Any) -> Any:
+        """``tree`` for a torch function: an optional value must be there, a truth is a tensor."""
+
+        def change(x: Any) -> Any:
+            if isinstance(x, Maybe):
+                with self.outside():
+                    text = "expected a tensor or number, got None"
+                    flag = self.r.scalars.value(x.flag)
+                    self.r.b.assert_(flag, message=text, kind="TypeError")
+                return x.value
+            if isinstance(x, Truth):
+                with self.outside():
+                    return self.r.new(x.value)
+            return x
+
+        return map_tree(tree, change)
+
+    def outside(self) -> Any:
+        """A context to add nodes in."""
+        from oarlock.capture.torch_private import outside_modes
+
+        return outside_modes()
+
+    def set(self, outs: Any, result: Any) -> None:
+        """Let the Vals of ``outs`` be the parts of ``result``."""
+        if isinstance(outs, Val):
+            self.env[outs] = result
+        elif isinstance(outs, (tuple, list)):
+            for out, part in zip(outs, result):
+                self.set(out, part)
+        elif isinstance(outs, dict):
+            for key, out in outs.items():
+                self.set(out, result[key])
+
+    # ---- nodes
+
+    def run(self, block: Block) -> None:
+        """All nodes of a block, in order."""
+        for node in block.nodes:
+            self.r.where = str(node.where)
+            self.r.b.origin = self.r.origin()
+            try:
+                getattr(self, f"_{type(node).__name__.lower()}")(node)
+            except Refused:
+                raise
+            except PLAIN_REASONS as error:
+                self.refuse(node, error)
+
+    def refuse(self, node: Any, error: Exception) -> None:
+        """Note why, and stop.  Raises: Refused."""
+        what = f"{name_of(node.func)}: " if isinstance(node, Call) else ""
+        kind = (
+            "" if isinstance(error, (NotImplementedError, OarlockError)) else type(error).__name__
+        )
+        text = f"{kind}{': ' if kind else ''}{error}"
+        self.r.problems.append(f"{node.where}: {what}{text}")
+        raise Refused from error
+
+    def _call(self, call: Call) -> None:
+        self.r.module = getattr(call, "module", "")
+        args, kwargs = self.get(call.args), self.get(call.kwargs)
+        self.set(call.outs, self.call(call, args, kwargs))
+
+    def call(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The result of a call."""
+        func = call.func
+        if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
+            with self.outside():
+                return self.read(name_of(func), *args)
+        numbers = [*args, *kwargs.values()]
+        numbers = list(leaves(numbers))
+        has_tensor = any(isinstance(x, (torch.Tensor, Maybe)) for x in numbers)
+        if not has_tensor and any(map(is_symbolic, numbers)) and not _is_torch(func):
+            with self.outside():
+                return self.r.scalars.compute(func, args)
+        if func in _IDENTITY and any(isinstance(x, Maybe) for x in args):
+            with self.outside():
+                return self.r.scalars.compute(func, args)
+        with self.autocast(call):
+            return func(*self.present(args), **self.present(kwargs))
+
+    @contextlib.contextmanager
+    def autocast(self, call: Call) -> Iterator[None]:
+        if call.ambient.autocast is None:
+            yield
+        else:
+            with torch.autocast("cpu", dtype=call.ambient.autocast):
+                yield
+
+    def read(self, name: str, x: torch.Tensor, *rest: Any) -> Any:
+        """Python data of a tensor: numbers and truths known at run time."""
+        s = self.r.scalars
+        if name == "tolist":
+            return self._listed(x)
+        if name == "equal":
+            return self._equal(x, rest[0])
+        if name not in _READERS:
+            raise NotImplementedError(f"{name} of a tensor")
+        number = s.number(self.r.scalar_of(x))
+        return number if name == "item" else s.compute(_READERS[name], (number,))
+
+    def _listed(self, x: torch.Tensor) -> Any:
+        shape = self.r.value(x).shape
+        if not shape:
+            return self.r.scalars.number(self.r.value(x))
+        if not isinstance(shape[0], int):
+            raise NotImplementedError("a list as long as the data say")
+        with self.recording():
+            rows = list(x.unbind(0))
+        return [self._listed(row) for row in rows]
+
+    def _equal(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        a, b = self.r.value(x), self.r.value(y)
+        if a.shape != b.shape:
+            raise NotImplementedError("torch.equal of tensors of different shapes")
+        same = self.r.b.cast(self.r.b.eq(a, b), dtype=i64)
+        least = self.r.b.reduce_min(same, axes=tuple(range(a.rank))) if a.rank else same
+        return Truth(self.r.b.ne(least, 0))
+
+    def test(self, x: Any) -> Any:
+        """A condition: a plain bool, or a value."""
+        x = self._leaf(x)
+        if isinstance(x, Maybe):
+            x = self.present(x)
+        with self.outside():
+            if isinstance(x, torch.Tensor):
+                scalar = self.r.scalar_of(x)
+                zero = None if scalar.dtype.is_bool else self.r.b.const(0, scalar.dtype)
+                return scalar if zero is None else self.r.b.ne(scalar, zero)
+            found = self.r.scalars.truth(x)
+            return found.value if isinstance(found, Truth) else found
+
+    def _if(self, node: If) -> None:
+        test = self.test(node.test)
+        if isinstance(test, bool):
+            self.inline(node.then if test else node.orelse, node.outs)
+        elif node.then.raises or node.orelse.raises:
+            self._guarded(node, test)
+        else:
+            sides = [self.side(node.then), self.side(node.orelse)]
+            with self.outside():
+                results = self.blocks.branch(test, *sides)
+            for out, result in zip(node.outs, results):
+                self.env[out] = result
+
+    def inline(self, block: Block, outs: Sequence[Val]) -> None:
+        """The nodes of a block that always runs."""
+        self.run(block)
+        for out, result in zip(outs, () if block.raises else block.results):
+            self.env[out] = self.get(result)
+
+    def _guarded(self, node: If, test: Value) -> None:
+        """A branch that ends in ``raise``: an assertion that it is not taken, then the other."""
+        failing, other = (node.then, node.orelse) if node.then.raises else (node.orelse, node.then)
+        with self.outside():
+            good = self.r.b.logical_not(test) if failing is node.then else test
+        self.fail_unless(good, failing)
+        self.inline(other, node.outs)
+
+    def fail_unless(self, good: Value, block: Block) -> None:
+        """An assertion with the error that a block raises.
+
+        What the block computes before it is not needed to say what has failed.
+        """
+        error = next((n for n in reversed(list(block.walk())) if isinstance(n, Raise)), None)
+        kind, text = ("RuntimeError", "") if error is None else _said(error.kind, error.args)
+        with self.outside():
+            self.r.b.assert_(good, message=text, kind=kind)
+
+    def side(self, block: Block) -> Callable[[], list[Any]]:
+        def run() -> list[Any]:
+            with self.recording():
+                self.run(block)
+                return [self.get(result) for result in block.results]
+
+        return run
+
+    def _while(self, node: While) -> None:
+        init = [self.get(x) for x in node.init]
+
+        def begin(items: list[Any]) -> None:
+            for param, item in zip(node.params, items):
+                self.env[param] = item
+
+        def cond(items: list[Any]) -> Value:
+            begin(items)
+            with self.recording():
+                self.run(node.cond)
+                test = self.test(node.cond.results[0])
+            return self.r.b.const(test, bool_) if isinstance(test, bool) else test
+
+        def body(items: list[Any]) -> list[Any]:
+            begin(items)
+            with self.recording():
+                self.run(node.body)
+                return [self.get(x) for x in node.body.results]
+
+        if node.cond.raises or node.body.raises:
+            raise NotImplementedError("a loop that always raises")
+        with self.outside():
+            results = self.blocks.loop(init, cond, body)
+        for param, result in zip(node.params, results):
+            self.env[param] = result
+
+    def _assert(self, node: Assert) -> None:
+        test = self.test(node.test)
+        if test is True:
+            return
+        with self.outside():
+            good = self.r.b.const(False, bool_) if test is False else test
+            message = node.message.results[0] if node.message is not None else ""
+            self.r.b.assert_(good, message=_text(message), kind="AssertionError")
+
+    def _raise(self, node: Raise) -> None:
+        kind, text = _said(node.kind, node.args)
+        with self.outside():
+            self.r.b.assert_(self.r.b.const(False, bool_), message=text, kind=kind)
+
+    def _check(self, node: Check) -> None:
+        value = self._leaf(node.value)
+        if not is_symbolic(value) and not isinstance(value, (torch.Tensor, Maybe)):
+            if value != node.expected:
+                raise NotImplementedError(f"{node.what}: {value!r}, captured for {node.expected!r}")
+            return
+        if isinstance(value, torch.Tensor):
+            value = Truth(self.test(node.value))
+        with self.outside():
+            import operator
+
+            same = self.r.scalars.compute(operator.eq, (value, node.expected))
+            text = f"{node.what}: another value than the captured {node.expected!r}"
+            self.r.b.assert_(self.r.scalars.value(same), message=text, kind="Respecialise")
+
+    def _print(self, node: Print) -> None:
+        self.notes.append(f"{node.where}: print is left out")
+
+
+def lower(tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] = ()) -> Program:
+    """The program of a tape, for calls such as ``(*args, **kwargs)``.
+
+    Args: names: of the positional arguments.
+    Raises: UnsupportedError with the reasons why there is none.
+    """
+    roots = [source.base for _, source in tape.inputs if source.base is not None]
+    recorder = BlockRecorder(_names(tape, roots))
+    low = Lowering(recorder)
+    inputs = Inputs(recorder, tape, low.env.__setitem__)
+    shown = [names[i] if i < len(names) else f"args.{i}" for i in range(len(args))]
+    arg_trees = [inputs.tree(x, f"args[{i}]", n) for i, (x, n) in enumerate(zip(args, shown))]
+    kwarg_trees = [(k, inputs.tree(x, f"kwargs[{k!r}]", k)) for k, x in kwargs.items()]
+    inputs.bind_others()
+    results = Results(recorder, low.env)
+    with contextlib.suppress(Refused), low.recording():
+        low.run(tape.root)
+    refuse(list(dict.fromkeys(recorder.problems)))
+    tree = results.tree(tape.result, tape.root.results[0], "result")
+    refuse(list(dict.fromkeys([*recorder.problems, *recorder.shapes.refused()[0]])))
+    states = recorder.states()
+    state = tuple(State(name, len(results.outputs) + i) for i, name in enumerate(states))
+    graph = recorder.graph
+    graph.outputs = [*results.outputs, *states.values()]
+    signature = Signature(tuple(arg_trees), tuple(kwarg_trees), tree, tuple(inputs.names))
+    params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
+    program = Program(graph, params, dict(recorder.shapes.dims), state, signature)
+    for shown_, fake in inputs.fakes:
+        if recorder.view(fake).memory.version:
+            low.notes.append(f"input {shown_} is updated in place: the caller's stays as it is")
+    if low.notes:
+        program.meta["notes"] = list(dict.fromkeys(low.notes))
+    return verify(_pruned(program))
+
+
+def _pruned(program: Program) -> Program:
+    """Without what nothing reads, and without the dims of it."""
+    from oarlock.passes.dead_code import dead_code
+
+    program = dead_code(program)
+    used = graph_uses(program.graph) | set(bindings(program.graph))
+    return program.replace(dims={k: d for k, d in program.dims.items() if k in used})
+
+
+def _names(tape: Any, roots: Sequence[Any]) -> dict[int, str]:
+    """Names of the tensors that are read beside the arguments."""
+    found: dict[int, str] = {}
+    for _, source in tape.inputs:
+        if source.base is not None:
+            x = eval("base" + source.path, {"base": source.base})
+            if isinstance(x, torch.Tensor):
+                found[id(x)] = str(source)
+    return found
+
+
+def _is_torch(func: Any) -> bool:
+    return "torch" in (getattr(func, "__module__", "") or "") or "torch" in str(func)
+
+
+def _said(kind: type, args: Sequence[Any]) -> tuple[str, str]:
+    return kind.__name__, ", ".join(map(_text, args))
+
+
+def _text(x: Any) -> str:
+    return str(x) if not isinstance(x, Val) else "..."
+
+
+def _reader_table() -> dict[str, Any]:
+    import operator
+
+    return {
+        "__bool__": bool, "is_nonzero": bool, "__int__": int, "__float__": float,
+        "__index__": int, "item": operator.pos,
+    }  # fmt: skip
+
+
+def _identities() -> tuple[Any, ...]:
+    import operator
+
+    return (operator.is_, operator.is_not)
+
+
+_READERS = _reader_table()
+_IDENTITY = _identities()
