@@ -46,6 +46,8 @@ class Buffers:
     _over: list[tuple[int, int, int]] = field(default_factory=list)  # see store_over
     _top: int = 0
     _count: int = 0
+    _read_at: dict[int, int] = field(default_factory=dict)  # of ports: when last
+    _written_at: dict[int, int] = field(default_factory=dict)  # of ports: when first
 
     def port(self, value: Value) -> None:
         """A buffer that the caller gives."""
@@ -61,6 +63,7 @@ class Buffers:
         for value in values:
             if value in self._of:
                 self._touch(self._of[value])
+                self._written_at.setdefault(self._of[value], self.clock)
                 continue
             self._of[value] = self._count
             size = value.type.bytes
@@ -78,6 +81,7 @@ class Buffers:
         for value in values:
             if not _is_param(value):
                 self._touch(self._of[value])
+                self._read_at[self._of[value]] = self.clock
 
     def store_over(self, pairs: Iterable[tuple[Value, Value]], reads: Iterable[Value]) -> None:
         """A kernel of now may store the first of a pair over the second, see ``inplace``; ``reads``
@@ -85,7 +89,7 @@ class Buffers:
         read = Counter(self._of.get(v) for v in reads)
         for written, operand in pairs:
             here, below = self._of[written], self._of.get(operand)
-            if here in self.arena and below in self.arena and read[below] == 1:
+            if below is not None and read[below] == 1:
                 self._over.append((here, below, self.clock))
 
     def _hosts(self) -> dict[int, int]:
@@ -93,6 +97,8 @@ class Buffers:
         hosts: dict[int, int] = {}
         taken: set[int] = set()
         for here, below, clock in self._over:
+            if here not in self.arena or below not in self.arena:
+                continue
             new, old = self.arena[here], self.arena[below]
             is_born, dies = new["first"] == clock, old["last"] == clock
             is_free = here not in hosts and below not in taken
@@ -100,6 +106,17 @@ class Buffers:
                 hosts[here] = hosts.get(below, below)
                 taken.add(below)
         return hosts
+
+    def shareable(self, pairs: Iterable[tuple[Value, Value]]) -> list[bool]:
+        """Whether the caller may give an output and an input of its pair the same memory: every read
+        of the input comes before the first store to the output, or is stored over in place."""
+        found = []
+        for output, input in pairs:
+            here, below = self._of[output], self._of[input]
+            written, read = self._written_at.get(here, -1), self._read_at.get(below, -1)
+            is_over = (here, below, written) in self._over
+            found.append(read < written or (read == written and is_over))
+        return found
 
     def _touch(self, buffer: int) -> None:
         if buffer in self.arena:

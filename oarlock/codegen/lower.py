@@ -56,12 +56,29 @@ def lower(program: Program, target: Target) -> Lowered:
         "dims": [[name, *dim.bounds()] for name, dim in simple.dims.items()],
         "inputs": [_port(v, buffers) for v in graph.inputs],
         "outputs": [_port(v, buffers) for v in graph.outputs],
+        "shareable": _shareable(graph, buffers),
         "buffers": buffers.entries(),
         "scratch_bytes": size_text(scheduled.scratch_bytes),
         "steps": [_step(step) for step in steps],
         "host": [_host(i, s.node, buffers) for i, s in enumerate(steps) if isinstance(s, Host)],
     }
     return Lowered(tuple(sources), tuple(buffers.constants), metadata)
+
+
+def _shareable(graph: Graph, buffers: Buffers) -> list[list[int]]:
+    """Outputs, each with the inputs of its type whose memory the caller may give for it."""
+    pairs = [
+        (i, k)
+        for i, output in enumerate(graph.outputs)
+        for k, input in enumerate(graph.inputs)
+        if output.type == input.type
+    ]
+    fits = buffers.shareable((graph.outputs[i], graph.inputs[k]) for i, k in pairs)
+    found: dict[int, list[int]] = {}
+    for (i, k), fit in zip(pairs, fits):
+        if fit:
+            found.setdefault(i, []).append(k)
+    return [[i, *inputs] for i, inputs in found.items()]
 
 
 def _limits(graph: Graph) -> list[list[str]]:

@@ -151,6 +151,20 @@ class Session:
             self.state = {s.name: results[s.output] for s in self.layout.state}
             return [results[i] for i in self.visible]
 
+    def call(self, plan: Plan) -> None:
+        """Run on the memory that ``plan.pointers`` has for inputs and outputs, by buffer.
+
+        The caller keeps that memory alive and lets others change it between calls only.
+        Raises: InputError when the values do not fit, such as an index out of range.
+        """
+        with self._lock:
+            if plan.stamp is not self._stamp:
+                self._place(plan)
+            status = self._run_steps(plan) if self._hosts else self._invoke(plan.call_address)
+            if status:
+                raise self._failure(plan, status)
+            self.last = plan
+
     def _set_inputs(self, plan: Plan, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Point the input buffers at the arrays; what must stay alive during the run."""
         pointers, address = plan.pointers, arrays.address

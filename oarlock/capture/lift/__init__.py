@@ -15,11 +15,12 @@ from oarlock.capture.lift.registry import LIFTS, Lifter, add_one_to_one, lift, o
 
 add_one_to_one()
 
-from oarlock.capture.lift import complexes  # noqa: E402  after the real table, which it reads
+from oarlock.capture.lift import backward, complexes  # noqa: E402  after the real table, which it reads
 
 __all__ = [
     "LIFTS",
     "Lifter",
+    "backward",
     "complexes",
     "contraction",
     "images",

@@ -1,0 +1,66 @@
+"""Fused optimizer kernels of PyTorch, in the arithmetic of its loops over parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def _adam(decoupled: bool) -> Callable[..., None]:
+    def step(
+        params: Any, grads: Any, averages: Any, squares: Any, largest: Any, steps: Any, *,
+        lr: Any, beta1: float, beta2: float, weight_decay: float, eps: float, amsgrad: bool,
+        maximize: bool, grad_scale: Any = None, found_inf: Any = None,
+    ) -> None:  # fmt: skip
+        if grad_scale is not None or found_inf is not None:
+            raise NotImplementedError("a fused optimizer under a GradScaler")
+        for i, p in enumerate(params):
+            grad = -grads[i] if maximize else grads[i]
+            count = steps[i].double()
+            if weight_decay != 0 and decoupled:
+                p.mul_(1 - lr * weight_decay)
+            elif weight_decay != 0:
+                grad = grad.add(p, alpha=weight_decay)
+            averages[i].lerp_(grad, 1 - beta1)
+            squares[i].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            first, second = 1 - beta1**count, (1 - beta2**count).sqrt()
+            square = squares[i]
+            if amsgrad:
+                largest[i].copy_(torch.maximum(largest[i], square))
+                square = largest[i]
+            denominator = (square.sqrt() / second.to(p.dtype)).add_(eps)
+            p.sub_(averages[i] * (lr / first).to(p.dtype) / denominator)
+
+    return step
+
+
+def _sgd(
+    params: Any, grads: Any, buffers: Any, *, weight_decay: float, momentum: float, lr: Any,
+    dampening: float, nesterov: bool, maximize: bool, is_first_step: bool, grad_scale: Any = None,
+    found_inf: Any = None,
+) -> None:  # fmt: skip
+    if grad_scale is not None or found_inf is not None:
+        raise NotImplementedError("a fused optimizer under a GradScaler")
+    for i, p in enumerate(params):
+        grad = -grads[i] if maximize else grads[i]
+        if weight_decay != 0:
+            grad = grad.add(p, alpha=weight_decay)
+        if momentum != 0:
+            if is_first_step:
+                buffers[i].copy_(grad)
+            else:
+                buffers[i].mul_(momentum).add_(grad, alpha=1 - dampening)
+            grad = grad.add(buffers[i], alpha=momentum) if nesterov else buffers[i]
+        p.sub_(grad * lr)
+
+
+FUSED: dict[str, Callable[..., None]] = {
+    "aten._fused_adam_.default": _adam(False),
+    "aten._fused_adam_.tensor_lr": _adam(False),
+    "aten._fused_adamw_.default": _adam(True),
+    "aten._fused_adamw_.tensor_lr": _adam(True),
+    "aten._fused_sgd_.default": _sgd,
+    "aten._fused_sgd_.tensor_lr": _sgd,
+}

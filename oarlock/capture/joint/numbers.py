@@ -1,0 +1,236 @@
+"""Python numbers that change from call to call, while a step is recorded.
+
+A ``Number`` is the node behind a ``torch.SymFloat``, ``SymInt`` or ``SymBool``: arithmetic on it
+records f64 (i64) nodes, so that a learning rate or ``step.item()`` stays exact double arithmetic.
+What comes from the caller (an option of an optimizer) may be asked for its truth: the answer becomes
+a ``Guard``.  What comes from tensors may not.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oarlock.ir import Value, bool_, f64, i64
+
+Compute = Callable[[Sequence[Any]], Any]
+
+
+class DataDependent(NotImplementedError):
+    """The code asks for a plain number that depends on data."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a number from the caller was when the code asked; ``compute`` gives it for new ones."""
+
+    compute: Compute
+    expected: Any
+
+    def holds(self, given: Sequence[Any]) -> bool:
+        return self.compute(given) == self.expected
+
+
+@dataclass
+class Scope:
+    """``b`` records; ``guards`` collects what was asked; ``where`` says which line asks."""
+
+    b: Any
+    guards: list[Guard]
+    where: Callable[[], str]
+
+
+class Number:
+    """``hint``: the number in this recording; ``value``: its node, made when it is needed;
+    ``compute``: it from the caller's numbers, None when it depends on tensors."""
+
+    def __init__(
+        self, scope: Scope, hint: Any, make: Callable[[], Value], compute: Compute | None
+    ) -> None:
+        self.scope, self.hint, self.make, self.compute = scope, hint, make, compute
+        self._value: Value | None = None
+
+    @property
+    def value(self) -> Value:
+        """f64[], i64[] or bool[]."""
+        if self._value is None:
+            self._value = self.make()
+        return self._value
+
+    # What torch asks of a node
+
+    def is_int(self) -> bool:
+        return type(self.hint) is int
+
+    def is_float(self) -> bool:
+        return type(self.hint) is float
+
+    def is_bool(self) -> bool:
+        return type(self.hint) is bool
+
+    def is_nested_int(self) -> bool:
+        return False
+
+    def has_hint(self) -> bool:
+        return True
+
+    def is_symbolic(self) -> bool:
+        return True
+
+    def is_constant(self) -> bool:
+        return False
+
+    def maybe_as_int(self) -> None:
+        return None
+
+    maybe_as_float = maybe_as_bool = nested_int = maybe_as_int
+
+    def wrap_int(self, x: int) -> Number:
+        return self._constant(int(x))
+
+    def wrap_float(self, x: float) -> Number:
+        return self._constant(float(x))
+
+    def wrap_bool(self, x: bool) -> Number:
+        return self._constant(bool(x))
+
+    def _constant(self, x: Any) -> Number:
+        dtype = {bool: bool_, int: i64, float: f64}[type(x)]
+        return Number(self.scope, x, lambda: self.scope.b.const(x, dtype), lambda given: x)
+
+    def _known(self) -> Any:
+        """The plain number, which this recording is then made for.  Raises: DataDependent."""
+        if self.compute is None:
+            raise DataDependent(
+                f"{self.scope.where()}: the code asks for a plain number of a tensor's element, "
+                f"whose value is known at run time only"
+            )
+        self.scope.guards.append(Guard(self.compute, self.hint))
+        return self.hint
+
+    def guard_int(self, file: str = "", line: int = 0) -> int:
+        return int(self._known())
+
+    def guard_float(self, file: str = "", line: int = 0) -> float:
+        return float(self._known())
+
+    def guard_bool(self, file: str = "", line: int = 0) -> bool:
+        return bool(self._known())
+
+    guard_size_oblivious = guard_bool
+
+    def expect_true(self, file: str = "", line: int = 0) -> bool:
+        """What torch takes for granted, such as ``x >= 0`` in ``x ** 0.5``."""
+        return True
+
+    def bool_(self) -> bool:
+        return self.guard_bool()
+
+    def int_(self) -> int:
+        return self.guard_int()
+
+    def sym_float(self) -> Number:
+        return self if self.is_float() else self._unary(float, lambda b, x: b.cast(x, dtype=f64))
+
+    def neg(self) -> Number:
+        return self._unary(operator.neg, lambda b, x: b.neg(x))
+
+    def abs(self) -> Number:
+        return self._unary(abs, lambda b, x: b.abs(x))
+
+    def sym_sqrt(self) -> Number:
+        return self.sym_float()._unary(math.sqrt, lambda b, x: b.sqrt(x))
+
+    def sym_not(self) -> Number:
+        return self._unary(operator.not_, lambda b, x: b.logical_not(x))
+
+    def _unary(self, plain: Callable[[Any], Any], build: Callable[[Any, Value], Value]) -> Number:
+        compute, b = self.compute, self.scope.b
+        return Number(
+            self.scope, plain(self.hint), lambda: build(b, self.value),
+            None if compute is None else (lambda given: plain(compute(given))),
+        )  # fmt: skip
+
+    def _binary(
+        self, other: Number, plain: Callable[[Any, Any], Any], record: str, wide: bool = False
+    ) -> Number:
+        mine, theirs = self.compute, other.compute
+        wide = wide or self.is_float() or other.is_float()
+
+        def make() -> Value:
+            b = self.scope.b
+            parts = [
+                b.cast(x.value, dtype=f64) if wide and not x.is_float() else x.value
+                for x in (self, other)
+            ]
+            return getattr(b, record)(*parts)
+
+        compute = None
+        if mine is not None and theirs is not None:
+            compute = lambda given: plain(mine(given), theirs(given))  # noqa: E731
+        return Number(self.scope, plain(self.hint, other.hint), make, compute)
+
+    def __str__(self) -> str:
+        return f"number {self.hint}"
+
+    def _graph_repr(self) -> str:
+        return str(self)
+
+
+_BINARY: dict[str, tuple[Callable[[Any, Any], Any], str, bool]] = {
+    "add": (operator.add, "add", False),
+    "sub": (operator.sub, "sub", False),
+    "mul": (operator.mul, "mul", False),
+    "truediv": (operator.truediv, "div", True),
+    "float_truediv": (operator.truediv, "div", True),
+    "int_truediv": (operator.truediv, "div", True),
+    "floordiv": (operator.floordiv, "floor_div", False),
+    "int_floordiv": (operator.floordiv, "floor_div", False),
+    "mod": (operator.mod, "remainder", False),
+    "pow": (operator.pow, "pow", True),
+    "float_pow": (operator.pow, "pow", True),
+    "pow_by_natural": (operator.pow, "pow", False),
+    "sym_max": (max, "maximum", False),
+    "sym_min": (min, "minimum", False),
+    "eq": (operator.eq, "eq", False),
+    "ne": (operator.ne, "ne", False),
+    "lt": (operator.lt, "lt", False),
+    "le": (operator.le, "le", False),
+    "gt": (operator.gt, "gt", False),
+    "ge": (operator.ge, "ge", False),
+    "and_": (operator.and_, "bit_and", False),
+    "or_": (operator.or_, "bit_or", False),
+}
+
+
+def _method(plain: Callable[[Any, Any], Any], record: str, wide: bool) -> Callable[..., Number]:
+    return lambda self, other: self._binary(other, plain, record, wide)
+
+
+for _name, _facts in _BINARY.items():
+    setattr(Number, _name, _method(*_facts))
+
+_SYMBOLIC = (torch.SymFloat, torch.SymInt, torch.SymBool)
+
+
+def symbolic(number: Number) -> Any:
+    """The number as Python code sees it."""
+    kind = {bool: torch.SymBool, int: torch.SymInt, float: torch.SymFloat}[type(number.hint)]
+    return kind(number)
+
+
+def number_of(x: Any) -> Number | None:
+    """The Number behind a symbolic number, else None."""
+    node = x.node if isinstance(x, _SYMBOLIC) else None
+    return node if isinstance(node, Number) else None
+
+
+def plain(x: Any) -> Any:
+    """The example of a symbolic number; anything else as it is."""
+    number = number_of(x)
+    return x if number is None else number.hint

@@ -1,0 +1,444 @@
+"""Record a training step: forward, backward and update as one program."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+
+from oarlock.capture import constants
+from oarlock.capture.aliases import Memory, View
+from oarlock.capture.arrays import dtype_of, to_numpy, torch_dtype
+from oarlock.capture.joint.fused import FUSED
+from oarlock.capture.joint.numbers import (
+    DataDependent,
+    Number,
+    Scope,
+    number_of,
+    plain,
+    symbolic,
+)
+from oarlock.capture.joint.recording import Draw, Gradient, Port, Slot, StepRecording
+from oarlock.capture.joint.surroundings import Surroundings
+from oarlock.capture.joint.whole import WholeFunctions
+from oarlock.capture.owners import named_modules
+from oarlock.capture.recorder import Recorder
+from oarlock.capture.torch_private import Shapes, is_fake, outside_modes
+from oarlock.errors import UnsupportedError
+from oarlock.ir import Program, Signature, TensorType, Value, f64, i64
+
+_FRESH = ("aten.lift_fresh.default", "aten.lift_fresh_copy.default")
+
+
+class StepRecorder(Recorder):
+    """Records under autograd: every real tensor is an input; random draws and numbers are too."""
+
+    def __init__(self, shapes: Shapes, names: dict[int, str]) -> None:
+        super().__init__(shapes, names)
+        self.ports: list[Port] = []
+        self.draws: list[Draw] = []
+        self.captured: dict[int, int] = {}  # port by id of a real tensor
+        self.fresh: set[int] = set()  # ids of tensors that the code makes of Python numbers
+        self.scope = Scope(self.b, [], lambda: str(self.origin()))
+        self.reseeds = False
+        self.grad_of: dict[int, torch.Tensor] = {}  # the parameter by id of its gradient
+
+    # Inputs
+
+    def port(self, kind: str, name: str, type: TensorType, **facts: Any) -> Value:
+        """A new input."""
+        taken = {p.name for p in self.ports}
+        while name in taken:
+            name += "_"
+        self.ports.append(Port(kind, name, **facts))
+        return self.graph.input(type, name)
+
+    def number(self, name: str, index: int, hint: Any) -> Any:
+        """A number that the caller gives at each call."""
+        value = self.port("number", name, TensorType(f64, ()), index=index)
+        return symbolic(Number(self.scope, float(hint), lambda: value, lambda given: given[index]))
+
+    def weight(self, tensor: torch.Tensor) -> tuple[Memory, Value]:
+        if id(tensor) in self.fresh:
+            return super().weight(tensor)
+        if tensor.is_complex():
+            raise NotImplementedError("a complex tensor of a training step")
+        owner = self.grad_of.get(id(tensor))
+        if owner is not None:
+            self.view(owner)
+        name = self.names.get(id(owner if owner is not None else tensor), "tensor")
+        type = TensorType(dtype_of(tensor.dtype), tuple(tensor.shape))
+        self.captured[id(tensor)] = len(self.ports)
+        if owner is not None:
+            value = self.port("gradient", f"{name}.grad", type, tensor=owner)
+        else:
+            value = self.port("tensor", name, type, tensor=tensor)
+        return Memory(source=f"input {len(self.ports) - 1}"), value
+
+    # Calls
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if str(func) in _FRESH and not is_fake(args[0]):
+            self.fresh.add(id(args[0]))
+            self.alive.append(args[0])
+        if str(func) in FUSED:
+            with self:
+                return FUSED[str(func)](*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def fake(self, x: Any) -> Any:
+        return super().fake(plain(x))
+
+    def operand(self, x: Any) -> Any:
+        number = number_of(x)
+        return super().operand(x) if number is None else number.value
+
+    def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> list[View]:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            found = self.drawn(func, args, kwargs, out)
+            if found is not None:
+                return found
+        if str(func) in SIDE_EFFECTS:
+            SIDE_EFFECTS[str(func)](self, args, kwargs)
+        return super().record(func, args, kwargs, out)
+
+    def drawn(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> list[View] | None:
+        """The random tensor as an input, when its numbers depend on no tensor; else None."""
+        first, rest = (args[0], args[1:]) if args else (None, ())
+        takes_self = isinstance(first, torch.Tensor)
+        name = func._schema.name
+        if any(isinstance(x, torch.Tensor) for x in pytree.tree_leaves((rest, kwargs))):
+            return None
+        if takes_self and not (name.endswith(("_like", "_"))):
+            return None
+        if any(number_of(x) is not None for x in pytree.tree_leaves((rest, kwargs))):
+            raise NotImplementedError("a random draw that depends on a changing number")
+        like = None
+        if takes_self:
+            fake = self.fake(first)
+            like = (tuple(fake.shape), tuple(fake.stride()), fake.dtype)
+        kept = {k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory")}
+        self.draws.append(Draw(func, rest if takes_self else args, kept, like))
+        (tensor,) = [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]
+        type = self.type_of(tensor)
+        value = self.port("draw", f"draw{len(self.draws) - 1}", type, index=len(self.draws) - 1)
+        if func._schema.is_mutable:
+            self.write(first, value)
+            return [self.view(first)]
+        view = View(Memory(), value)
+        self.bind_view(tensor, view)
+        return [view]
+
+    def to_python(self, func: Any, args: tuple) -> Any:
+        value = self.value(args[0])
+        with outside_modes():
+            params = {k: to_numpy(t) for k, t in self.weights.items()}
+            known = constants.always(self.graph, value, params)
+        if known is not None and "equal" not in str(func):
+            number = known.reshape(-1)[0].item()
+            return bool(number) if "nonzero" in str(func) else number
+        if "nonzero" in str(func) or "equal" in str(func) or value.dtype.is_bool:
+            raise DataDependent(
+                f"{self.origin()}: the code decides on a tensor's value, known at run time only"
+            )
+        is_int = value.dtype.is_int
+        wanted = i64 if is_int else f64
+
+        def make() -> Value:
+            flat = value if not value.shape else self.b.reshape(value, shape=())
+            return flat if flat.dtype is wanted else self.b.cast(flat, dtype=wanted)
+
+        made = make()  # now: the tensor may be written to later
+        return symbolic(Number(self.scope, 3 if is_int else 0.75, lambda: made, None))
+
+    def write(self, target: torch.Tensor, value: Value) -> None:
+        super().write(target, value)
+        if not is_fake(target):
+            self.view(target)
+
+    def tensor_of(self, value: Value) -> torch.Tensor:
+        """A new tensor of the recording that is ``value``."""
+        with outside_modes(), self.shapes.mode:
+            tensor = torch.empty(value.shape, dtype=torch_dtype(value.dtype))
+        self.bind(tensor, value)
+        return tensor
+
+    def updates(self) -> dict[int, Value]:
+        """The ports whose tensors were written to, and what they hold at the end."""
+        found: dict[int, Value] = {}
+        for view in [*self.real.values(), *self.arguments]:
+            source = view.memory.source
+            if view.memory.version and source.startswith("input ") and view.parent is None:
+                found[int(source.removeprefix("input "))] = view.read()
+        return found
+
+    @property
+    def arguments(self) -> list[View]:
+        return self._arguments
+
+    _arguments: list[View] = []
+
+
+def _running_stats(recorder: StepRecorder, args: tuple, kwargs: dict[str, Any]) -> None:
+    """``native_batch_norm`` in training updates the running statistics, which its schema hides."""
+    x, _, _, mean, var, training, momentum, _ = args
+    if not training or mean is None:
+        return
+    b, value = recorder.b, recorder.value(x)
+    axes = tuple(i for i in range(value.rank) if i != 1)
+    count = value.type.size // value.shape[1]
+    step = recorder.operand(momentum)
+    for target, new in (
+        (mean, b.mean(value, axes=axes)),
+        (var, b.var(value, axes=axes, correction=1.0 if count != 1 else 0.0)),
+    ):
+        old = recorder.value(target)
+        rate = b.to(step, old.dtype)
+        kept = b.mul(old, b.sub(b.const(1.0, old.dtype), rate))
+        recorder.write(target, b.add(b.mul(b.to(new, old.dtype), rate), kept))
+
+
+SIDE_EFFECTS: dict[str, Callable[[StepRecorder, tuple, dict[str, Any]], None]] = {
+    "aten.native_batch_norm.default": _running_stats,
+}
+
+
+def record_step(
+    fn: Callable[..., Any], args: tuple = (), kwargs: Any = None, changing: Collection[str] = ()
+) -> StepRecording:
+    """The program of one call of ``fn``, under autograd, with what it changes as outputs.
+
+    Tensors among the arguments, and every other tensor met, are inputs, bound at each call; floats
+    among the arguments, learning rates of optimizers that ``fn`` reaches and their options named in
+    ``changing`` are numbers.
+    Nothing keeps what the recording did: parameters, ``.grad`` and the optimizers are put back.
+    Raises: UnsupportedError with all that cannot be recorded; DataDependent.
+    """
+    return _Recording(fn, args, kwargs or {}, changing).run()
+
+
+class Uninitialised(UnsupportedError):
+    """The step makes state of the optimizer: run it once in eager mode first."""
+
+
+class _Recording:
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], changing: Collection[str]
+    ) -> None:
+        self.fn, self.around = fn, Surroundings.of(fn, changing)
+        self.shapes = Shapes()
+        self.recorder = StepRecorder(self.shapes, self.around.names)
+        self.recorder._arguments = []
+        self.recorder.grad_of = {id(g): p for p, g in self.around.grads if g is not None}
+        self.leaves, self.arg_spec = pytree.tree_flatten((args, kwargs))
+        self.names = _names(fn, args, kwargs)
+        self.backward = [0]
+        self.arg_grads: list[tuple[torch.Tensor, int, torch.Tensor | None]] = []
+
+    def run(self) -> StepRecording:
+        try:
+            with self._modes():
+                leaves = [self._argument(i, x) for i, x in enumerate(self.leaves)]
+                self.around.replace_options(self._options())
+                args, kwargs = pytree.tree_unflatten(leaves, self.arg_spec)
+                with self._recording():
+                    result = self.fn(*args, **kwargs)
+            self._check(self.around.is_new_state())
+            return self._finish(result)
+        finally:
+            self.around.restore()
+
+    # Before
+
+    def _argument(self, i: int, x: Any) -> Any:
+        recorder, name = self.recorder, self.names[i]
+        if type(x) is float:
+            return recorder.number(name, self._number(), x)
+        if not isinstance(x, torch.Tensor):
+            return x
+        fake = self.shapes.fake_constant(x.detach())
+        if x.requires_grad:
+            fake.requires_grad_()
+        type_ = TensorType(dtype_of(x.dtype), tuple(x.shape))
+        value = recorder.port("argument", name, type_, index=i)
+        port = len(recorder.ports) - 1
+        recorder._arguments.append(recorder.bind(fake, value, f"input {port}"))
+        if x.requires_grad:
+            self._gradient(fake, port, name, x)
+        return fake
+
+    def _gradient(self, fake: torch.Tensor, port: int, name: str, x: torch.Tensor) -> None:
+        """The gradient that an argument has already."""
+        grad = x.grad
+        if grad is not None:
+            given = self.shapes.fake_constant(grad.detach())
+            type_ = TensorType(dtype_of(grad.dtype), tuple(grad.shape))
+            value = self.recorder.port("gradient", f"{name}.grad", type_, index=port)
+            at = len(self.recorder.ports) - 1
+            self.recorder._arguments.append(self.recorder.bind(given, value, f"input {at}"))
+            fake.grad = given
+        self.arg_grads.append((fake, port, fake.grad))
+
+    def _number(self) -> int:
+        return sum(p.kind == "number" for p in self.recorder.ports)
+
+    def _options(self) -> list[Any]:
+        given = zip(self.around.options, self.around.read_options())
+        return [self.recorder.number(name, self._number(), x) for (name, _), x in given]
+
+    @contextmanager
+    def _modes(self) -> Iterator[None]:
+        names = named_modules(self.fn)
+        modules = self.recorder.modules
+
+        def enter(module: torch.nn.Module, _: Any) -> None:
+            modules.append(names.get(id(module), type(module).__name__))
+
+        def leave(module: torch.nn.Module, _: Any, __: Any) -> None:
+            modules.pop()
+
+        hooks = (
+            torch.nn.modules.module.register_module_forward_pre_hook(enter),
+            torch.nn.modules.module.register_module_forward_hook(leave),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        recorder = self.recorder
+        with (
+            _reseeding(recorder),
+            torch.enable_grad(),
+            self.shapes.mode,
+            recorder,
+            WholeFunctions(recorder, self.backward),
+        ):
+            yield
+
+    # After
+
+    def _check(self, is_new: bool) -> None:
+        recorder = self.recorder
+        if recorder.reseeds and recorder.draws:
+            recorder.problems.append(
+                "random draws after the code has set the state of the generator"
+            )
+        if recorder.problems:
+            problems = list(dict.fromkeys(recorder.problems))
+            raise UnsupportedError(f"{len(problems)} things cannot be compiled:", problems)
+        if is_new:
+            raise Uninitialised("the optimizer has no state yet; run the step once")
+
+    def _finish(self, result: Any) -> StepRecording:
+        recorder, graph = self.recorder, self.recorder.graph
+        outputs: list[Value] = []
+
+        def output(value: Value) -> int:
+            outputs.append(value)
+            return len(outputs) - 1
+
+        leaves, spec = pytree.tree_flatten(result)
+        made: dict[int, Slot] = {}
+        slots = [self._slot(x, output, made) for x in leaves]
+        gradients = list(self._gradients(output))
+        updates = [(port, output(value)) for port, value in recorder.updates().items()]
+        graph.outputs = outputs
+        names = tuple(p.name for p in recorder.ports)
+        params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
+        program = Program(graph, params, {}, (), Signature(names=names))
+        options, floats = self.around, [x for x in self.leaves if type(x) is float]
+        return StepRecording(
+            program, recorder.ports, slots, spec, updates, gradients, recorder.draws,
+            recorder.scope.guards, lambda: [*floats, *options.read_options()], self.backward[0] > 0,
+        )  # fmt: skip
+
+    def _slot(self, x: Any, output: Callable[[Value], int], made: dict[int, Slot]) -> Slot:
+        number, recorder = number_of(x), self.recorder
+        if number is not None:
+            return Slot("number", output(number.value), type(number.hint))
+        if not isinstance(x, torch.Tensor):
+            return Slot("constant", value=x)
+        if id(x) in recorder.captured:
+            return Slot("port", recorder.captured[id(x)])
+        if id(x) not in made:
+            self._check_alias(x)
+            made[id(x)] = Slot(
+                "output", output(recorder.value(x)), (tuple(x.shape), x.dtype), x.requires_grad
+            )
+        return made[id(x)]
+
+    def _check_alias(self, x: torch.Tensor) -> None:
+        """Raises: UnsupportedError for a result that shares memory with a tensor outside."""
+        memory = self.recorder.view(x).memory
+        if memory.source.startswith("input "):
+            name = self.recorder.ports[int(memory.source.removeprefix("input "))].name
+            raise UnsupportedError(f"the result is a view of {name}, return a clone of it")
+
+    def _gradients(self, output: Callable[[Value], int]) -> Iterator[Gradient]:
+        """What is left in ``.grad``, where it is another than before."""
+        recorder = self.recorder
+        pairs = [
+            (p, recorder.captured[id(p)], old)
+            for p, old in self.around.grads if id(p) in recorder.captured
+        ]  # fmt: skip
+        unread = [p for p, old in self.around.grads if id(p) not in recorder.captured]
+        assert not any(is_fake(p.grad) for p in unread if p.grad is not None)
+        for p, port, old in [*pairs, *self.arg_grads]:
+            new = p.grad
+            if new is old:
+                continue
+            yield Gradient(port, None if new is None else output(recorder.value(new)))
+
+
+@contextmanager
+def _reseeding(recorder: StepRecorder) -> Iterator[None]:
+    """Note when the code sets the state of torch's generator."""
+    names = ("set_rng_state", "manual_seed", "seed")
+    owners = (torch, torch.random)
+    before = [(owner, name, getattr(owner, name)) for owner in owners for name in names]
+
+    def noted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            recorder.reseeds = True
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    for owner, name, old in before:
+        setattr(owner, name, noted(old))
+    try:
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
+
+
+def _names(fn: Any, args: tuple, kwargs: dict[str, Any]) -> list[str]:
+    """A name for every leaf of the arguments."""
+    target = fn.forward if isinstance(fn, torch.nn.Module) else fn
+    try:
+        parameters = list(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        parameters = []
+    found = []
+    for i, x in enumerate(args):
+        name = parameters[i] if i < len(parameters) else f"arg{i}"
+        found += _leaf_names(name, x)
+    for name, x in kwargs.items():
+        found += _leaf_names(name, x)
+    return found
+
+
+def _leaf_names(name: str, x: Any) -> list[str]:
+    paths = pytree.tree_flatten_with_path(x)[0]
+    return [name + pytree.keystr(path) for path, _ in paths]

@@ -1,0 +1,243 @@
+"""Run a recorded step in the memory of the torch tensors that it reads and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+
+from oarlock.capture.arrays import torch_dtype
+from oarlock.capture.joint.recording import Port, StepRecording
+from oarlock.runtime import engine
+from oarlock.runtime.session import Plan, Session
+
+
+@dataclass
+class _Update:
+    """``output`` is the next value of ``port``: in its own memory, or in ``beside`` and copied."""
+
+    port: int
+    output: int
+    beside: torch.Tensor | None
+
+
+class Changed(Exception):
+    """A tensor is not what the program was made for."""
+
+
+class StepRunner:
+    """An engine, and the tensors bound to it.  Calls take turns."""
+
+    def __init__(self, recording: StepRecording, threads: int) -> None:
+        self.recording = recording
+        self.session = Session(engine.build(recording.program), threads)
+        layout = self.session.layout
+        self.plan = Plan(layout, self.session.engine, {}, threads)
+        self._inputs = [p.buffer for p in layout.inputs]
+        self._outputs = [p.buffer for p in layout.outputs]
+        self._types = [(p.type.shape, torch_dtype(p.type.dtype)) for p in layout.outputs]
+        self._numbers = torch.zeros(max(1, self._count("number")), dtype=torch.float64)
+        self._places = self._numbers.data_ptr()
+        self.updates = self._pair_updates()
+        ports = list(enumerate(recording.ports))
+        self._arguments = [(k, p.index) for k, p in ports if p.kind == "argument"]
+        self._tensors = [(k, p) for k, p in ports if p.kind == "tensor"]
+        self._gradients = [(k, p) for k, p in ports if p.kind == "gradient"]
+        self._draws = [(k, recording.draws[p.index]) for k, p in ports if p.kind == "draw"]
+        self._shapes = [layout.inputs[k].type.shape for k, _ in ports]
+        self._dtypes = [torch_dtype(layout.inputs[k].type.dtype) for k, _ in ports]
+        self._written = {u.port for u in self.updates}
+        self._fixed()
+
+    def _count(self, kind: str) -> int:
+        return sum(p.kind == kind for p in self.recording.ports)
+
+    def _fixed(self) -> None:
+        """What stays where it is: numbers, and next values that are copied."""
+        for k, port in enumerate(self.recording.ports):
+            if port.kind == "number":
+                self.plan.pointers[self._inputs[k]] = self._places + 8 * port.index
+        for update in self.updates:
+            if update.beside is not None:
+                self.plan.pointers[self._outputs[update.output]] = update.beside.data_ptr()
+
+    def _pair_updates(self) -> list[_Update]:
+        metadata = self.session.layout.metadata
+        fits = {i: set(inputs) for i, *inputs in metadata["shareable"]}
+        found = []
+        for port, output in self.recording.updates:
+            shape, dtype = self._types[output]
+            shares = port in fits.get(output, ())
+            beside = None if shares else torch.empty(shape, dtype=dtype)
+            found.append(_Update(port, output, beside))
+        return found
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory beside the tensors of the caller: activations, scratch, copies."""
+        beside = sum(u.beside.nbytes for u in self.updates if u.beside is not None)
+        return self.plan.total_bytes + beside
+
+    def __call__(self, leaves: Sequence[Any], numbers: Sequence[float]) -> list[torch.Tensor]:
+        """The outputs that are no updates, by index; tensors are updated in place.
+
+        Args: leaves: of the arguments.  Raises: Changed, before anything was done.
+        """
+        bound = self._bind(leaves)
+        if len(numbers):
+            self._numbers.copy_(torch.tensor(numbers, dtype=torch.float64))
+        outputs = self._allocate(bound)
+        for k, draw in self._draws:
+            drawn = draw.make()
+            self._point(k, drawn)
+            bound.append(drawn)
+        self.session.call(self.plan)
+        self._finish(bound)
+        return outputs
+
+    def _bind(self, leaves: Sequence[Any]) -> list[Any]:
+        """Point the inputs at their tensors; the tensors by port, then what must stay alive."""
+        found: list[Any] = [None] * len(self._inputs)
+        for k, index in self._arguments:
+            found[k] = leaves[index]
+        for k, port in self._tensors:
+            found[k] = port.tensor
+        for k, port in self._gradients:
+            found[k] = self._gradient(port, found)
+        shapes, dtypes, pointers, inputs = (
+            self._shapes,
+            self._dtypes,
+            self.plan.pointers,
+            self._inputs,
+        )
+        for k, x in enumerate(found):
+            if x is None:
+                continue
+            if x.shape != shapes[k] or x.dtype is not dtypes[k] or not x.is_contiguous():
+                x = self._dense(k, x)
+                found.append(x)
+            at = x.data_ptr()
+            if at % x.itemsize:
+                raise Changed("a tensor that is not aligned")
+            pointers[inputs[k]] = at
+        return found
+
+    def _gradient(self, port: Port, found: Sequence[Any]) -> torch.Tensor:
+        owner = port.tensor if port.tensor is not None else found[port.index]
+        if owner is None or owner.grad is None:
+            raise Changed("a gradient that was there is gone")
+        return owner.grad
+
+    def _dense(self, k: int, x: torch.Tensor) -> torch.Tensor:
+        """A dense copy; what is written to is copied back after the run."""
+        name = self.recording.ports[k].name
+        if x.shape != self._shapes[k] or x.dtype is not self._dtypes[k]:
+            raise Changed(f"{name} is {x.dtype}{list(x.shape)}")
+        if x.layout is not torch.strided or x.device.type != "cpu":
+            raise Changed(f"{name} is on {x.device}, {x.layout}")
+        return x.detach().contiguous()
+
+    def _point(self, k: int, x: torch.Tensor) -> None:
+        if x.shape != self._shapes[k] or x.dtype is not self._dtypes[k]:
+            raise Changed(f"{self.recording.ports[k].name} is {x.dtype}{list(x.shape)}")
+        self.plan.pointers[self._inputs[k]] = x.data_ptr()
+
+    def _allocate(self, bound: list[Any]) -> list[torch.Tensor]:
+        """Memory for the outputs: new, or that of the tensors that they update."""
+        pointers, outputs = self.plan.pointers, []
+        updated = {u.output: u for u in self.updates}
+        for i, (shape, dtype) in enumerate(self._types):
+            update = updated.get(i)
+            if update is None:
+                x = torch.empty(shape, dtype=dtype)
+                pointers[self._outputs[i]] = x.data_ptr()
+            else:
+                x = bound[update.port]
+                if update.beside is None:
+                    pointers[self._outputs[i]] = pointers[self._inputs[update.port]]
+            outputs.append(x)
+        return outputs
+
+    def _finish(self, bound: Sequence[Any]) -> None:
+        """Copy what could not be written in place; tell autograd what has changed."""
+        changed, dense = [], {}
+        copies = iter(bound[len(self._inputs) :])
+        for k in range(len(self._inputs)):
+            x = bound[k]
+            if x is not None and not x.is_contiguous():
+                dense[k] = next(copies)
+        with torch.no_grad():
+            for update in self.updates:
+                x = bound[update.port]
+                if update.beside is not None:
+                    x.detach().copy_(update.beside)
+                elif update.port in dense:
+                    x.detach().copy_(dense[update.port])
+                changed.append(x)
+        torch.autograd.graph.increment_version(changed)
+
+
+class Step:
+    """A recorded step with its runner: called like the function it was recorded from."""
+
+    def __init__(self, recording: StepRecording, threads: int) -> None:
+        self.recording, self.runner = recording, StepRunner(recording, threads)
+
+    def holds(self, numbers: Sequence[float]) -> bool:
+        """What the code asked of the numbers has the same answers."""
+        return all(guard.holds(numbers) for guard in self.recording.guards)
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """One call.  Raises: Changed."""
+        recording = self.recording
+        numbers = [float(x) for x in recording.read_numbers()]
+        outputs = self.runner(leaves, numbers)
+        bound = self._tensors(leaves)
+        for gradient in recording.gradients:
+            new = None if gradient.output is None else outputs[gradient.output]
+            bound(gradient.port).grad = new
+        made: dict[int, Any] = {}
+        return pytree.tree_unflatten(
+            [self._leaf(slot, outputs, bound, made) for slot in recording.slots], recording.spec
+        )
+
+    def _tensors(self, leaves: Sequence[Any]) -> Callable[[int], torch.Tensor]:
+        def of(port: int) -> Any:
+            found = self.recording.ports[port]
+            return leaves[found.index] if found.kind == "argument" else found.tensor
+
+        return of
+
+    def _leaf(self, slot: Any, outputs: Sequence[Any], bound: Any, made: dict[int, Any]) -> Any:
+        if slot.kind == "constant":
+            return slot.value
+        if slot.kind == "port":
+            return bound(slot.index)
+        if slot.kind == "number":
+            return slot.value(outputs[slot.index].item())
+        if slot.index not in made:
+            x = outputs[slot.index]
+            made[slot.index] = Freed.apply(_root(), x) if slot.requires_grad else x
+        return made[slot.index]
+
+
+def _root() -> torch.Tensor:
+    return torch.empty(0, requires_grad=True)
+
+
+class Freed(torch.autograd.Function):
+    """A result whose graph the step has used up already."""
+
+    @staticmethod
+    def forward(ctx: Any, root: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            "Trying to backward through the graph a second time: the compiled step has run its "
+            "backward pass already"
+        )
