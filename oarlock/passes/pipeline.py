@@ -19,7 +19,6 @@ from oarlock.passes.fold_batch_norm import fold_batch_norm
 from oarlock.passes.fuse_siblings import fuse_siblings
 from oarlock.passes.recognise_attention import recognise_attention
 from oarlock.passes.rewrite import budget
-from oarlock.passes.share_places import share_places
 from oarlock.passes.simplify import simplify
 from oarlock.passes.split_conv_transpose import split_conv_transpose
 from oarlock.passes.stage import Stage, get
@@ -39,7 +38,6 @@ TARGET = [
     split_conv_transpose,
     fuse_siblings,
     choose_layout,
-    share_places,
     fold,
     simplify,
     cse,
