@@ -17,6 +17,7 @@ from oarlock.passes.dead_code import dead_code
 from oarlock.passes.fold import fold
 from oarlock.passes.fold_batch_norm import fold_batch_norm
 from oarlock.passes.fuse_siblings import fuse_siblings
+from oarlock.passes.merge_products import merge_products
 from oarlock.passes.recognise_attention import recognise_attention
 from oarlock.passes.rewrite import budget
 from oarlock.passes.simplify import simplify
@@ -35,6 +36,7 @@ PORTABLE = [
     dead_code,
 ]
 TARGET = [
+    merge_products,
     split_conv_transpose,
     fuse_siblings,
     choose_layout,
