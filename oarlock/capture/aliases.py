@@ -68,8 +68,8 @@ class View:
 def put_back(b: Builder, shown: Value, whole: Value, new: Value) -> Value:
     """``whole`` where the elements that ``shown`` shows of it are replaced by ``new``."""
     path: list[Node] = []
-    at = shown
-    while at is not whole:
+    at, here = shown, b.local(whole)
+    while at is not whole and at is not here:
         node = at.producer
         if node is None or node.name not in _INVERSE or not _is_one_view(node):
             how = "by its own" if node is None else f"by {node.name}"

@@ -47,6 +47,10 @@ class Builder:
         """Append a graph input."""
         return self.graph.input(type, name)
 
+    def local(self, value: Value) -> Value:
+        """``value`` as the graph that is added to sees it; see ``capture.lowering.frames``."""
+        return value
+
     def const(self, value: Any, dtype: DType) -> Value:
         """A small constant: a number or nested tuples of numbers."""
         return self.build(get("const")(value=value, dtype=dtype))

@@ -5,13 +5,14 @@ A tree is one of
 * ``{"leaf": i}``                          tensor ``i`` of the graph's inputs or outputs
 * ``{"const": value}``                     None, bool, int, float or str, fixed at capture
 * ``{"size": text}``                       an int computed from the dims
+* ``{"rows": tree}``                      a list with an item for every row of the tensors in the tree
 * ``{"tuple": [...]}``, ``{"list": [...]}``, ``{"dict": [[key, tree], ...]}``
 * ``{"record": type name, "fields": [[name, tree], ...]}``  dataclass, namedtuple, ModelOutput
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,9 @@ def rebuild(
         return tree["const"]
     if "size" in tree:
         return size(tree["size"]) if size else tree["size"]
+    if "rows" in tree:
+        count = len(leaves[next(leaf_indices(tree))])
+        return [rebuild(tree["rows"], _Row(leaves, i), size) for i in range(count)]
     if "tuple" in tree:
         return tuple(rebuild(t, leaves, size) for t in tree["tuple"])
     if "list" in tree:
@@ -97,3 +101,28 @@ def rebuild(
     if "dict" in tree:
         return {key: rebuild(t, leaves, size) for key, t in tree["dict"]}
     return Record(tree["record"], {k: rebuild(t, leaves, size) for k, t in tree["fields"]})
+
+
+class _Row(Sequence):
+    """Row ``i`` of every leaf."""
+
+    def __init__(self, leaves: Sequence[Any], i: int) -> None:
+        self.leaves, self.i = leaves, i
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.leaves[index][self.i]
+
+
+def leaf_indices(tree: Tree) -> Iterator[int]:
+    """Indices of the tensors in a tree, in order."""
+    if "leaf" in tree:
+        yield tree["leaf"]
+    elif "rows" in tree:
+        yield from leaf_indices(tree["rows"])
+    for child in tree.get("tuple", ()) or tree.get("list", ()):
+        yield from leaf_indices(child)
+    for _, child in tree.get("dict", ()) or tree.get("fields", ()):
+        yield from leaf_indices(child)

@@ -136,6 +136,8 @@ def _children(node: dict, count: int, program: Program) -> list | None:
         return None
     if kind == "leaf":
         return [] if type(value) is int and 0 <= value < count else None
+    if kind == "rows":
+        return [value] if isinstance(value, dict) and _holds_rows(value, program) else None
     if kind == "const":
         plain = value is None or isinstance(value, (bool, int, float)) or _is_text(value)
         return [] if plain else None
@@ -144,6 +146,24 @@ def _children(node: dict, count: int, program: Program) -> list | None:
     if kind == "dict":
         return _pairs(value)
     return list(value) if kind in ("tuple", "list") and isinstance(value, (list, tuple)) else None
+
+
+def _holds_rows(tree: dict, program: Program) -> bool:
+    """The tree holds tensors of the result, each with a first axis."""
+    outputs, stack, found = program.result_outputs, [(tree, 0)], []
+    while stack:
+        node, depth = stack.pop()
+        if not isinstance(node, dict) or depth > MAX_TREE_DEPTH:
+            return False
+        kind = next(iter(node), None)
+        if kind == "leaf":
+            found.append(node["leaf"])
+        elif kind in ("tuple", "list") and isinstance(node[kind], (list, tuple)):
+            stack += [(child, depth + 1) for child in node[kind]]
+        else:
+            return False
+    inside = [i for i in found if type(i) is int and 0 <= i < len(outputs)]
+    return bool(found) and len(inside) == len(found) and all(outputs[i].rank for i in found)
 
 
 def _pairs(value: object) -> list | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from oarlock.errors import InputError
-from oarlock.ir.signature import Signature, Tree
+from oarlock.ir.signature import Signature, Tree, leaf_indices
 
 _MISSING = object()
 SizeCheck = tuple[str, str, Any]  # (argument, text of the size, value given)
@@ -47,19 +47,10 @@ def bind(
 def _tree_named(signature: Signature, names: Sequence[str], name: str) -> Tree | None:
     """The positional argument whose tensors are called ``name.``..."""
     for tree in signature.args:
-        leaves = list(_leaves(tree))
+        leaves = list(leaf_indices(tree))
         if leaves and all(names[i].startswith(f"{name}.") for i in leaves):
             return tree
     return None
-
-
-def _leaves(tree: Tree) -> Iterator[int]:
-    if "leaf" in tree:
-        yield tree["leaf"]
-    for child in tree.get("tuple", ()) or tree.get("list", ()):
-        yield from _leaves(child)
-    for _, child in tree.get("dict", ()) or tree.get("fields", ()):
-        yield from _leaves(child)
 
 
 def _is_flat(signature: Signature, names: Sequence[str], inputs: Sequence[Any]) -> bool:

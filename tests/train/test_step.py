@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from oarlock.train.step import Step  # noqa: E402
 from oarlock.capture.joint.trace import record_step  # noqa: E402
+from oarlock.train.step import Step  # noqa: E402
 
 EPS = 2.0**-23
 Made = tuple[nn.Module, Any, Callable[..., Any]]

@@ -14,21 +14,28 @@ import torch
 
 from oarlock.capture.aliases import View
 from oarlock.capture.lowering.frames import Frame, align, as_tuple
+from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
-from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, f64, i64
+from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, bounds, f64, i64
 
 KINDS: dict[type, DType] = {bool: bool_, int: i64, float: f64}
 ROUNDS = 12
+Holder = View | ListValue
+
+
+def held(holder: Holder) -> list[Value]:
+    """The values that a view or list has now."""
+    return holder.known() if isinstance(holder, ListValue) else [holder.read()]
 
 
 @dataclass
 class Recorded:
-    """A block after its recording: ``results`` as Python values, ``written``: views with new values."""
+    """A block after its recording: ``results`` as Python values, ``written``: changes outside of it."""
 
     frame: Frame
     results: list[Any]
-    written: dict[View, Value]
+    written: dict[Holder, list[Value]]
 
 
 class Blocks:
@@ -49,7 +56,8 @@ class Blocks:
         try:
             begin(frame)
             results = list(run())
-            written = {view: frame.local(view.read()) for view in r.written(before)}
+            changed = r.written(before)
+            written = {h: [frame.local(v) for v in held(h)] for h in changed}
         finally:
             r.b.leave(frame)
             r.restore(before)
@@ -68,9 +76,21 @@ class Blocks:
             r.b.frame, r.b.graph = outer, graph
             r.shapes.restore(scope)
 
-    def write_back(self, view: View, value: Value) -> None:
-        view.write(self.r.b, value)
-        view.memory.writes.append(self.r.where)
+    def write_back(self, holder: Holder, values: list[Value]) -> None:
+        """Give a view or list what a block has left in it."""
+        if isinstance(holder, ListValue):
+            holder.set(values)
+            return
+        holder.write(self.r.b, values[0])
+        holder.memory.writes.append(self.r.where)
+
+    def held_in(self, side: Recorded, holder: Holder, like: list[Value]) -> list[Value]:
+        """What a view or list has at the end of a block; one that is empty, such as ``like``."""
+        if holder in side.written:
+            return side.written[holder]
+        if isinstance(holder, ListValue) and holder.stacks is None:
+            return self.within(side, lambda: empty(self.r, like))
+        return [side.frame.local(v) for v in held(holder)]
 
     # ---- if_
 
@@ -81,11 +101,12 @@ class Blocks:
         r = self.r
         sides = [self.record(then), self.record(other)]
         joined = [Joined.of(self, *pair) for pair in zip(*(s.results for s in sides))]
-        views = list(dict.fromkeys(v for s in sides for v in s.written))
+        changed = {h: values for s in sides for h, values in s.written.items()}
         outputs = []
         for k, side in enumerate(sides):
             values = [v for j in joined for v in j.values(self, side, k)]
-            values += [side.written.get(v) or side.frame.local(v.read()) for v in views]
+            for holder, like in changed.items():
+                values += self.held_in(side, holder, like)
             outputs.append(values)
         if not outputs[0]:  # a node gives something, if only to hold an assertion
             outputs = [[self.within(s, lambda: r.b.const(True, bool_))] for s in sides]
@@ -94,8 +115,8 @@ class Blocks:
         graphs = [r.b.finish(s.frame, o) for s, o in zip(sides, outputs)]
         found = iter(as_tuple(r.b.if_(test, *arguments, sizes=sizes, graphs=graphs)))
         results = [j.result(self, found) for j in joined]
-        for view in views:
-            self.write_back(view, next(found))
+        for holder, like in changed.items():
+            self.write_back(holder, [next(found) for _ in like])
         return results
 
     def _sizes(self, then: list[Value], other: list[Value]) -> tuple[tuple[Size, Size, Size], ...]:
@@ -108,7 +129,8 @@ class Blocks:
                 )
             for pair in zip(a.shape, b.shape):
                 if pair[0] != pair[1] and pair not in table:
-                    table[pair] = self.r.shapes.fresh("r")
+                    least = max(0, min(bounds(size)[0] for size in pair))
+                    table[pair] = self.r.shapes.fresh("r", least)
         return tuple((a, b, symbol) for (a, b), symbol in table.items())
 
     # ---- while_
@@ -193,6 +215,11 @@ class Joined:
         return result
 
 
+def empty(r: BlockRecorder, like: Sequence[Value]) -> list[Value]:
+    """Stacks without rows."""
+    return [r.b.full(0, (0, *v.shape[1:]), v.dtype) for v in like]
+
+
 def tie(r: BlockRecorder, side: torch.Tensor, result: torch.Tensor) -> None:
     """Refuse later updates where ``result`` may be the memory of a tensor from outside."""
     view = r.views.get(id(side))
@@ -258,7 +285,7 @@ class Loop:
 
     def __init__(self, blocks: Blocks, carried: list[Carried]) -> None:
         self.blocks, self.r, self.carried = blocks, blocks.r, carried
-        self.written: dict[View, None] = {}
+        self.written: dict[Holder, int] = {}  # with the number of its values
         self.classes: dict[tuple[int, int], Dim] = {}  # (leaf, axis) of a size that changes
         self.promoted: dict[int, DType] = {}
         self.start = self._values([c.init for c in carried], carried)
@@ -326,27 +353,34 @@ class Loop:
         items: list[Any] = []
 
         def begin(frame: Frame) -> None:
-            values = [frame.input(t, f"v{i}") for i, t in enumerate(self.inside)]
-            items[:] = self._items(iter(values), self.carried)
-            for view in self.written:
-                outer = self.r.b.frame.parent.local(view.read())  # type: ignore[union-attr]
-                inner = frame.input(outer.type, f"w{len(frame.graph.inputs)}")
-                frame.replace(outer, inner)
-                view.value, view.memory.version = inner, view.memory.version + 1
-                view.seen = view.memory.version
+            values = iter([frame.input(t, f"v{i}") for i, t in enumerate(self.inside)])
+            items[:] = self._items(values, self.carried)
+            for holder, count in self.written.items():
+                self._enter(frame, holder, [next(values) for _ in range(count)])
 
         test = self.blocks.record(lambda: [cond(items)], begin)
-        changed = [v for v in test.written if test.written[v] not in test.frame.graph.inputs]
-        if changed:
+        inputs = test.frame.graph.inputs
+        if any(v not in inputs for values in test.written.values() for v in values):
             raise NotImplementedError("a condition of a loop that updates a tensor in place")
 
         def run() -> list[Value]:
             before = list(_tensors(items))
             results = list(body(items))
             self._note_updates(before, list(_tensors(results)))
-            return self._values(results, self.carried)
+            found = self._values(results, self.carried)
+            return found + [self.r.b.frame.local(v) for h in self.written for v in held(h)]
 
         return test, self.blocks.record(run, begin)
+
+    def _enter(self, frame: Frame, holder: Holder, values: list[Value]) -> None:
+        """Let a view or list hold ``values`` in the block that begins."""
+        if isinstance(holder, ListValue):
+            holder.set(values)
+            return
+        assert frame.parent is not None
+        frame.replace(frame.parent.local(holder.read()), values[0])
+        holder.value, holder.memory.version = values[0], holder.memory.version + 1
+        holder.seen = holder.memory.version
 
     def _note_updates(self, before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
         """Tensors that the body updates in place: each must be carried on itself."""
@@ -365,8 +399,11 @@ class Loop:
 
     def settles(self, step: Recorded) -> bool:
         """No more sizes change, no more memory is written, than was known."""
-        new = [v for v in step.written if v not in self.written]
-        self.written.update(dict.fromkeys(new))
+        new = {h: values for h, values in step.written.items() if h not in self.written}
+        for holder, like in new.items():
+            self.written[holder] = len(like)
+            is_empty = isinstance(holder, ListValue) and holder.stacks is None
+            self.start += empty(self.r, like) if is_empty else held(holder)
         return not new and self._same_types(step.results) and self._same_classes(step.results)
 
     def _same_types(self, results: Sequence[Value]) -> bool:
@@ -389,7 +426,7 @@ class Loop:
             if self.start[j].shape[other] == begin:
                 self.classes[i, axis] = dim
                 return
-        self.classes[i, axis] = self.r.shapes.fresh("l")
+        self.classes[i, axis] = self.r.shapes.fresh("l", max(bounds(begin)[0], 0))
 
     def _same_classes(self, results: Sequence[Value]) -> bool:
         """Split classes whose members become different sizes."""
@@ -399,10 +436,12 @@ class Loop:
         for (i, axis), dim in list(self.classes.items()):
             got = results[i].shape[axis]
             first.setdefault(dim.name, got)
-            if got == first[dim.name]:
+            is_less = bounds(got)[0] < dim.bounds()[0]
+            if got == first[dim.name] and not is_less:
                 continue
             key = (dim.name, got)
-            following.setdefault(key, self.r.shapes.fresh("l"))
+            least = 0 if is_less else dim.bounds()[0]
+            following.setdefault(key, self.r.shapes.fresh("l", least))
             self.classes[i, axis] = following[key]
             settled = False
         return settled
@@ -411,19 +450,15 @@ class Loop:
 
     def finish(self, test: Recorded, step: Recorded) -> list[Any]:
         r, b = self.r, self.r.b
-        own = len(self.inside) + len(self.written)
-        arguments = align([test.frame, step.frame], own)
-        outer = [v.read() for v in self.written]
-        outputs = [*step.results, *(step.written[v] for v in self.written)]
-        outputs += [step.frame.here[a] for a in arguments]
+        arguments = align([test.frame, step.frame], len(self.inside))
+        outputs = [*step.results, *(step.frame.here[a] for a in arguments)]
         graphs = [b.finish(test.frame, [test.results[0]]), b.finish(step.frame, outputs)]
         symbols = {d.name: d for d in self.classes.values()}
-        sizes = tuple((d, r.shapes.fresh("r")) for d in symbols.values())
-        inputs = [*self.start, *outer, *arguments]
-        found = as_tuple(b.while_(*inputs, sizes=sizes, graphs=graphs))
-        for view, value in zip(self.written, found[len(self.inside) :]):
-            self.blocks.write_back(view, value)
-        results = self._items(iter(found[: len(self.inside)]), self.carried)
+        sizes = tuple((d, r.shapes.fresh("r", d.bounds()[0])) for d in symbols.values())
+        found = iter(as_tuple(b.while_(*self.start, *arguments, sizes=sizes, graphs=graphs)))
+        results = self._items(found, self.carried)
+        for holder, count in self.written.items():
+            self.blocks.write_back(holder, [next(found) for _ in range(count)])
         return self._hand_on(results)
 
     def _hand_on(self, results: list[Any]) -> list[Any]:
@@ -432,7 +467,7 @@ class Loop:
         swaps: dict[int, torch.Tensor] = {}
         for i, init in enumerate(_tensors([c.init for c in self.carried])):
             if i in self.updated:
-                self.blocks.write_back(self.r.view(init), self.r.value(after[i]))
+                self.blocks.write_back(self.r.view(init), [self.r.value(after[i])])
                 swaps[id(after[i])] = init
             else:
                 tie(self.r, init, after[i])

@@ -13,7 +13,7 @@ import torch
 from oarlock.capture.aliases import View
 from oarlock.capture.fakes import run_fake
 from oarlock.capture.torch_private import outside_modes
-from oarlock.ir import Dim, Value, bounds, i64
+from oarlock.ir import Dim, Size, Value, bounds, dim_max, dim_min, i64
 from oarlock.ops.shape import full_slice
 
 Rule = Callable[..., Any]
@@ -83,21 +83,37 @@ def index_put(
     return ATEN.index_put_.default(x, _places(r, indices), values, accumulate)
 
 
+def _size(r: Any, x: torch.Tensor) -> Any:
+    """The number in ``x``, which is never negative, as a SymInt."""
+    with outside_modes():
+        return r.shapes.symbolic(_bound(r, r.scalar_of(x), "k", 3))
+
+
 @rule("aten.repeat_interleave.Tensor")
 def repeat_interleave(r: Any, repeats: torch.Tensor, output_size: Any = None) -> torch.Tensor:
     """``i`` as often as ``repeats[i]`` says: how many spans have begun at each place, less one."""
     repeats = repeats.to(torch.int64)
-    total = repeats.sum().item() if output_size is None else output_size
+    total = _size(r, repeats.sum()) if output_size is None else output_size
     starts = repeats.cumsum(0) - repeats
     begun = repeats.new_zeros(total + 1).index_add(0, starts, torch.ones_like(repeats))
     return begun.cumsum(0)[:-1] - 1
+
+
+@rule("aten.repeat_interleave.self_Tensor")
+def repeat_rows(
+    r: Any, x: torch.Tensor, repeats: torch.Tensor, dim: int | None = None, output_size: Any = None
+) -> torch.Tensor:
+    x, dim = (x.reshape(-1), 0) if dim is None else (x, dim)
+    if repeats.numel() == 1:
+        repeats = repeats.reshape(1).expand(x.shape[dim])
+    return x.index_select(dim, repeat_interleave(r, repeats, output_size))
 
 
 @rule("aten.bincount.default")
 def bincount(r: Any, x: torch.Tensor, weights: Any = None, minlength: int = 0) -> torch.Tensor:
     like = torch.ones_like(x, dtype=torch.int64) if weights is None else weights
     padded = torch.cat([x.to(torch.int64), x.new_full((1,), -1, dtype=torch.int64)])
-    size = torch.clamp(padded.max() + 1, min=minlength).item()
+    size = _size(r, torch.clamp(padded.max() + 1, min=minlength))
     return like.new_zeros(size).index_add(0, x.to(torch.int64), like)
 
 
@@ -143,7 +159,8 @@ def slice_(
     if all(_is_certain(r, s, size) for s in given):
         return NotImplemented
     with outside_modes():
-        found = _cut(r, x, dim % x.dim(), start, None if is_open else end)
+        cut = _cut if any(_is_number(r, s) for s in given) else _cut_by_sizes
+        found = cut(r, x, dim % x.dim(), start, None if is_open else end)
     return found if step == 1 else ATEN.slice.Tensor(found, dim, None, None, step)
 
 
@@ -171,7 +188,7 @@ def narrow(r: Any, x: torch.Tensor, dim: int, start: Any, length: Any) -> Any:
 
 def _is_certain(r: Any, bound: Any, size: Any) -> bool:
     """No number of the run decides whether the bound is inside of the axis."""
-    if isinstance(bound, torch.SymInt) and r.shapes.is_number(bound.node.expr):
+    if _is_number(r, bound):
         return False
     cut = r.shapes.size(bound)
     symbols = (cut.symbols() if isinstance(cut, Dim) else set()) | (
@@ -183,6 +200,24 @@ def _is_certain(r: Any, bound: Any, size: Any) -> bool:
     if low[0] >= 0:
         return spare[0] >= 0
     return low[1] is not None and low[1] < 0 and bounds(size + cut)[0] >= 0
+
+
+def _is_number(r: Any, bound: Any) -> bool:
+    return isinstance(bound, torch.SymInt) and r.shapes.is_number(bound.node.expr)
+
+
+def _cut_by_sizes(r: Any, x: torch.Tensor, dim: int, start: Any, end: Any) -> torch.Tensor:
+    """Bounds that are sizes: cut to the axis by sizes alone."""
+    size = r.type_of(r.fake(x)).shape[dim]
+
+    def inside(bound: Any, low: Size) -> Size:
+        cut = r.shapes.size(bound)
+        high = bounds(cut)[1]
+        cut = cut + size if high is not None and high < 0 else cut
+        return dim_min(dim_max(cut, low), size)
+
+    begin = 0 if start is None or (isinstance(start, int) and start == 0) else inside(start, 0)
+    return _view(r, x, dim, begin, size if end is None else inside(end, begin))
 
 
 def _cut(r: Any, x: torch.Tensor, dim: int, start: Any, end: Any) -> torch.Tensor:

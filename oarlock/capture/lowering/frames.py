@@ -72,6 +72,9 @@ class FrameLifter(Lifter):
     def input(self, type: TensorType, name: str) -> Value:
         return self.frame.input(type, name)
 
+    def local(self, value: Value) -> Value:
+        return self.frame.local(value)
+
     def enter(self) -> Frame:
         """Add to a new sub-graph."""
         self.frame = Frame(Graph(), self.frame)

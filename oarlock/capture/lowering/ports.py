@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.arrays import dtype_of
+from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic
 from oarlock.capture.structure import _fields as fields_of
@@ -138,6 +139,8 @@ class Results:
         if isinstance(x, (tuple, list)):
             trees = [self.found(item, f"{where}.{i}") for i, item in enumerate(x)]
             return {"tuple" if isinstance(x, tuple) else "list": trees}
+        if isinstance(x, ListValue):
+            return self.rows(x, where)
         if isinstance(x, Maybe):
             raise UnsupportedError(f"{where}: None or a tensor, as the run decides")
         if isinstance(x, torch.Tensor):
@@ -149,6 +152,19 @@ class Results:
         if x is None or isinstance(x, (bool, int, float, str)):
             return {"const": x}
         raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")
+
+    def rows(self, x: ListValue, where: str) -> Tree:
+        """A list of run-time length: a leaf is a stack with a row per item."""
+        if x.stacks is None:
+            return {"list": []}
+        stacks = iter(x.stacks)
+
+        def build(like: Any) -> Tree:
+            if isinstance(like, (tuple, list)):
+                return {"tuple" if isinstance(like, tuple) else "list": list(map(build, like))}
+            return {"leaf": self.add(next(stacks))}
+
+        return {"rows": build(x.like)}
 
     def add(self, value: Value) -> int:
         self.outputs.append(value)

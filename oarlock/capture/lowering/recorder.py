@@ -11,6 +11,7 @@ import torch
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.lowering import data
 from oarlock.capture.lowering.frames import FrameLifter
+from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.lowering.scalars import Scalars
 from oarlock.capture.recorder import Recorder, Spoiled
@@ -26,6 +27,7 @@ class Snapshot:
     views: dict[int, View]
     shown: dict[View, tuple[Value, int, Value | None]]
     versions: dict[Memory, int]
+    lists: dict[ListValue, tuple[list[Value] | None, int]]
 
 
 class BlockRecorder(Recorder):
@@ -39,6 +41,8 @@ class BlockRecorder(Recorder):
         self.known_views: dict[View, None] = {}
         self.binding = False
         self.where, self.module = "", ""
+        self.lists: dict[ListValue, None] = {}
+        self.lowering: Any = None
         self.first: dict[View, Value] = {}  # what weights hold when the program starts
         self.places: dict[Value, torch.Tensor] = {}
 
@@ -154,7 +158,8 @@ class BlockRecorder(Recorder):
     def snapshot(self) -> Snapshot:
         shown = {v: (v.value, v.seen, v.origin_value) for v in self.known_views}
         versions = {v.memory: v.memory.version for v in self.known_views}
-        return Snapshot(dict(self.views), shown, versions)
+        lists = {x: (x.stacks, x.version) for x in self.lists}
+        return Snapshot(dict(self.views), shown, versions, lists)
 
     def restore(self, before: Snapshot) -> None:
         """Let the views show again what they showed at ``before``."""
@@ -166,9 +171,12 @@ class BlockRecorder(Recorder):
                 view.value, view.seen, view.memory.version = self.first[view], 0, 0
             else:
                 del self.known_views[view]
+        self.lists = dict.fromkeys(before.lists)
+        for x, (stacks, version) in before.lists.items():
+            x.stacks, x.version = stacks, version
 
-    def written(self, before: Snapshot) -> list[View]:
-        """Bases of memory from outside of a block that the block has written to.
+    def written(self, before: Snapshot) -> list[View | ListValue]:
+        """Bases of memory, and lists, from outside of a block that the block has changed.
 
         Raises: NotImplementedError when the block has made a tensor show other memory.
         """
@@ -177,12 +185,14 @@ class BlockRecorder(Recorder):
             raise NotImplementedError(
                 "a branch or loop gives a tensor from outside other memory; use the returned tensor"
             )
-        return [
+        lists = [x for x, (_, version) in before.lists.items() if x.version != version]
+        views = [
             view
             for view in self.known_views
             if view.parent is None and view.memory.version != before.versions.get(view.memory, 0)
             and (view in before.shown or view in self.first)
         ]  # fmt: skip
+        return [*views, *lists]
 
     def view(self, tensor: torch.Tensor) -> View:
         found = super().view(tensor)

@@ -15,7 +15,9 @@ import torch
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import refuse
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
+from oarlock.capture.lowering import lists
 from oarlock.capture.lowering.blocks import Blocks
+from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.ports import Inputs, Results
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
@@ -52,6 +54,7 @@ class Lowering:
 
     def __init__(self, recorder: BlockRecorder) -> None:
         self.r, self.blocks = recorder, Blocks(recorder)
+        recorder.lowering = self
         self.env: dict[Val, Any] = {}
         self.notes: list[str] = []
 
@@ -149,6 +152,13 @@ class Lowering:
         if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
             with self.outside():
                 return self.read(name_of(func), *args)
+        if getattr(func, "__name__", "") == "list_of":
+            with self.outside():
+                return lists.list_of(self.r, args)
+        if any(isinstance(x, ListValue) for x in args):
+            return self.on_list(func, args, kwargs)
+        if name_of(func) in ("__setitem__", "setitem") and _picks_by_number(args[1]):
+            return self.put(*self.present(args))
         numbers = [*args, *kwargs.values()]
         numbers = list(leaves(numbers))
         has_tensor = any(isinstance(x, (torch.Tensor, Maybe)) for x in numbers)
@@ -160,6 +170,22 @@ class Lowering:
                 return self.r.scalars.compute(func, args)
         with self.autocast(call):
             return func(*self.present(args), **self.present(kwargs))
+
+    def put(self, x: torch.Tensor, index: Any, value: Any) -> None:
+        """``x[index] = value`` where the index holds a number known at run time."""
+        place = x[index]
+        if isinstance(value, torch.Tensor):
+            place.copy_(value)
+        else:
+            place.fill_(value)
+
+    def on_list(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call with a list of run-time length."""
+        rule = lists.RULES.get(func)
+        if rule is None:
+            raise NotImplementedError("a call with a list whose length is known at run time")
+        with self.outside():
+            return rule(self.r, *args, **kwargs)
 
     @contextlib.contextmanager
     def autocast(self, call: Call) -> Iterator[None]:
@@ -249,9 +275,20 @@ class Lowering:
         with self.outside():
             self.r.b.assert_(good, message=text, kind=kind)
 
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Values of a block that only the block sees."""
+        before = dict(self.env)
+        try:
+            with self.recording():
+                yield
+        finally:
+            self.env.clear()
+            self.env.update(before)
+
     def side(self, block: Block) -> Callable[[], list[Any]]:
         def run() -> list[Any]:
-            with self.recording():
+            with self.scope():
                 self.run(block)
                 return [self.get(result) for result in block.results]
 
@@ -265,15 +302,15 @@ class Lowering:
                 self.env[param] = item
 
         def cond(items: list[Any]) -> Value:
-            begin(items)
-            with self.recording():
+            with self.scope():
+                begin(items)
                 self.run(node.cond)
                 test = self.test(node.cond.results[0])
             return self.r.b.const(test, bool_) if isinstance(test, bool) else test
 
         def body(items: list[Any]) -> list[Any]:
-            begin(items)
-            with self.recording():
+            with self.scope():
+                begin(items)
                 self.run(node.body)
                 return [self.get(x) for x in node.body.results]
 
@@ -374,6 +411,12 @@ def _names(tape: Any, roots: Sequence[Any]) -> dict[int, str]:
 
 def _is_torch(func: Any) -> bool:
     return "torch" in (getattr(func, "__module__", "") or "") or "torch" in str(func)
+
+
+def _picks_by_number(index: Any) -> bool:
+    items = index if isinstance(index, tuple) else (index,)
+    mixed = any(isinstance(x, (torch.Tensor, list)) for x in items)
+    return not mixed and any(isinstance(x, torch.SymInt) for x in items)
 
 
 def _said(kind: type, args: Sequence[Any]) -> tuple[str, str]:
