@@ -70,7 +70,7 @@ class StaticFunction:
     @functools.cached_property
     def converted(self) -> Callable[..., Any]:
         try:
-            from oarlock.capture.convert.convert import convert  # pyright: ignore
+            from oarlock.capture.convert import convert  # pyright: ignore
         except ImportError:
             return self.fn
         return convert(self.fn)

@@ -12,7 +12,9 @@ import torch
 
 from oarlock.capture.owners import Attributes
 from oarlock.capture.tape import runtime
+from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import Stand
+from oarlock.capture.tape.effects import Effects
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Val, Where
@@ -40,9 +42,14 @@ class Tape:
     replay: Callable[..., Any]
     origins: dict[int, Where] = field(default_factory=dict)
     ambient: Ambient = PLAIN
+    symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
+    has_effects: bool = False
 
     def __str__(self) -> str:
         return self.source
+
+
+Symbolic = dict[Any, tuple[Any, Any]]
 
 
 def trace(
@@ -52,46 +59,68 @@ def trace(
     *,
     roots: list[Any] | None = None,
     name: str = "",
+    symbolic: Symbolic | None = None,
 ) -> Tape:
     """Run ``fn`` on fakes of the arguments and record it.
 
-    Args: roots: callables whose modules hold state that the code may read; default: ``fn``.
+    Args:
+        roots: callables whose modules hold state that the code may read; default: ``fn``.
+        symbolic: sizes and numbers that are read at each call, each with another value of it.
     Raises: UnsupportedError with every reason why it can't be captured.
     """
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
     before = [Attributes.of(root) for root in roots]
-    tracer = Tracer(state_sources(roots))
+    tracer = Tracer(state_sources(roots), symbolic)
+    _know(tracer, roots)
     stand = Stand(tracer.add_input, lambda x, source: tracer.plain(x, source, stand.atoms))
     fake_args = tuple(
         stand.of(x, argument(f"args[{i}]", _shown(fn, i))) for i, x in enumerate(args)
     )
     fake_kwargs = {k: stand.of(v, argument(f"kwargs[{k!r}]", k)) for k, v in kwargs.items()}
+    for new, source in stand.places.values():
+        tracer.objects.know(new, source)
     modes = ambient()
     try:
         with tracer.recording():
-            result = fn(*fake_args, **fake_kwargs)
-            return finish(tracer, stand, result, (args, kwargs), modes, roots, name or _name(fn))
+            result, after = fn(*fake_args, **fake_kwargs), ambient()
+        with activated(tracer):
+            call = (args, kwargs)
+            return finish(tracer, stand, result, call, (modes, after), roots, name or _name(fn))
     finally:
+        torch._C._set_grad_enabled(modes.grad)
+        tracer.journal.frames[0].restore()
         for attributes in before:
             attributes.restore()
 
 
+def _know(tracer: Tracer, roots: list[Any]) -> None:
+    """Objects that exist before the call."""
+    for module in modules_below(roots):
+        tracer.objects.know(module)
+    for root in roots:
+        owner = getattr(root, "__self__", None)
+        if owner is not None:
+            tracer.objects.know(owner)
+
+
 def finish(
-    tracer: Tracer, stand: Stand, result: Any, call: tuple[tuple, dict], modes: Ambient,
-    roots: list[Any], name: str,
+    tracer: Tracer, stand: Stand, result: Any, call: tuple[tuple, dict],
+    ambients: tuple[Ambient, Ambient], roots: list[Any], name: str,
 ) -> Tape:  # fmt: skip
     """Emit what was recorded."""
     file = f"<oarlock tape {next(_SERIAL)} of {name}>"
-    emitter, after = Emitter(modes), ambient()
+    modes, after = ambients
+    emitter = Emitter(modes)
     guards = Guards(emitter)
+    effects = Effects(tracer)
+    tracer.root.results = [effects.noted(result), *effects.values()]
     for val, source, _ in tracer.inputs:
         emitter.line(f"v{val.id} = {guards.place(source)}")
         emitter.bind([val.id])
-    body = Emitter.block
-    kept = _results(tracer, result)
-    body(emitter, tracer.root, kept)
+    emitter.block(tracer.root)
     emitter.switch(after)
-    rebuild = Rebuild(emitter, tracer.leaf, stand.places)
+    rebuild = Rebuild(emitter, tracer.noted, tracer.objects.places)
+    effects.emit(rebuild)
     emitter.line(f"return {rebuild.text(result)}")
     conditions(guards, tracer, stand, call, modes, roots)
     replay = emitter.compile("def replay(args, kwargs):", "replay", file)
@@ -99,28 +128,9 @@ def finish(
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return Tape(
         name, tracer.root, [(v, s) for v, s, _ in tracer.inputs], result, source, guards,
-        guards.compile(file + " guard"), replay, dict(emitter.origins), modes,
+        guards.compile(file + " guard"), replay, dict(emitter.origins), modes, tracer.symbolic,
+        effects.has_any,
     )  # fmt: skip
-
-
-def _results(tracer: Tracer, result: Any) -> set[int]:
-    """Values that the result holds, at any depth."""
-    found: set[int] = set()
-    seen: set[int] = set()
-
-    def visit(x: Any) -> None:
-        if isinstance(x, torch.Tensor) or hasattr(x, "is_data"):
-            found.add(tracer.leaf(x).id)
-        elif id(x) not in seen:
-            seen.add(id(x))
-            inner = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
-            for item in inner:
-                visit(item)
-            if hasattr(x, "__dict__") and not isinstance(x, (type, torch.nn.Module)):
-                visit(vars(x))
-
-    visit(result)
-    return found
 
 
 def conditions(
@@ -135,8 +145,12 @@ def conditions(
         guards.structure(source, x)
     for x, source in stand.atoms:
         guards.same(source, x)
+    for source, x in tracer.objects.guarded:
+        guards.same(source, x)
     for val, source, real in tracer.inputs:
-        if source.base is None:
+        if not isinstance(real, torch.Tensor):
+            guards.number(source, real)
+        elif source.base is None:
             guards.tensor(source, real, val.dims)
         else:
             guards.state(source, real)

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.tape.emit import Emitter
-from oarlock.capture.tape.sources import Source
-
-Key = tuple[int, str, int]  # base object, path, axis (-1: a number)
+from oarlock.capture.tape.sources import Key, Source, key_of
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,10 @@ class Guards:
             f" and {at}.device.type == {device!r}",
             f"{source} is a {x.dtype} tensor of {x.dim()} axes, requires_grad={x.requires_grad}",
         )
-        if not dims:
-            self.add(f"{at}.shape == {tuple(x.shape)}", f"{source} has shape {list(x.shape)}")
-            return
         for axis, n in enumerate(x.shape):
             if axis not in dims:
-                self.add(f"{at}.shape[{axis}] == {n}", f"{source}.shape[{axis}] == {n}")
+                key = key_of(source, axis)
+                self.add(f"{at}.shape[{axis}] == {n}", f"{source}.shape[{axis}] == {n}", key, n)
 
     def state(self, source: Source, x: torch.Tensor) -> None:
         """A parameter, buffer or global that is read at each call."""
@@ -145,7 +141,3 @@ def _holds(text: str, scope: dict[str, Any]) -> bool:
         return bool(eval(text, scope))
     except (AttributeError, LookupError, TypeError, ValueError):
         return False
-
-
-def key_of(source: Source, axis: int) -> Key:
-    return (id(source.base) if source.base is not None else 0, source.path, axis)

@@ -195,7 +195,7 @@ class SubTape:
 
 def leaves(tree: Any) -> Iterator[Any]:
     """Leaves of an argument tree in order."""
-    if isinstance(tree, (tuple, list)):
+    if type(tree) is list or isinstance(tree, tuple):
         for x in tree:
             yield from leaves(x)
     elif isinstance(tree, dict):

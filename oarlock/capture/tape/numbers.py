@@ -42,6 +42,8 @@ class Number:
     def __init__(self, val: Val, hint: Any, is_data: bool) -> None:
         self.node = _Node(f"n{val.id}")
         self.val, self.hint, self.is_data = val, hint, is_data
+        self.other: Any = hint
+        self.loops: frozenset[int] = frozenset()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} n{self.val.id}>"

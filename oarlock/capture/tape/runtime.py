@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.state import Undefined
+
 
 class Respecialise(Exception):
     """The call does not meet an assumption of the tape."""
@@ -55,3 +57,28 @@ NAMES.update(
     is_autocast=torch.is_autocast_enabled,
     autocast_dtype=torch.get_autocast_dtype,
 )
+
+
+def bound(value: Any, name: str) -> None:
+    """Raises: UnboundLocalError when a variable has no value on the path that ran."""
+    if isinstance(value, Undefined):
+        raise UnboundLocalError(
+            f"cannot access local variable {name!r} where it is not associated with a value"
+        )
+
+
+def is_none(value: Any) -> bool:
+    return value is None
+
+
+def text(*parts: Any) -> str:
+    """A formatted text: literals, and (value, conversion, spec) of each field."""
+    found = []
+    for part in parts:
+        if isinstance(part, tuple):
+            value, conversion, spec = part
+            value = {"r": repr, "s": str, "a": ascii}.get(conversion or "", lambda x: x)(value)
+            found.append(format(value, spec or ""))
+        else:
+            found.append(part)
+    return "".join(found)

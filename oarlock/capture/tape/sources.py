@@ -67,3 +67,11 @@ def modules_below(roots: list[Any]) -> list[torch.nn.Module]:
         for _, module in modules_of(root):
             found.update(dict.fromkeys(module.modules()))
     return list(found)
+
+
+Key = tuple[int, str, int]  # base object, path, axis (-1: a number)
+
+
+def key_of(source: Source, axis: int) -> Key:
+    """What identifies a size or number over several captures."""
+    return (id(source.base) if source.base is not None else 0, source.path, axis)

@@ -10,13 +10,33 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from oarlock.capture.convert.state import State, Text, Undefined
+from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
+from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
-from oarlock.capture.tape.nodes import Ambient, Block, Call, Val, Where, map_tree
+from oarlock.capture.tape.join import Leaf, Many, stand_in
+from oarlock.capture.tape.journal import Journal
+from oarlock.capture.tape.lists import Lists, RunList
+from oarlock.capture.tape.nodes import (
+    Ambient,
+    Assert,
+    Block,
+    Call,
+    Check,
+    Print,
+    Val,
+    Where,
+    leaves,
+    map_tree,
+)
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.queries import READS, access_of, is_query, name_of
-from oarlock.capture.tape.sources import Source
-from oarlock.capture.torch_private import fake_mode, is_fake
+from oarlock.capture.tape.raising import message
+from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
+from oarlock.capture.tape.sources import Source, key_of
+from oarlock.capture.tape.worlds import Worlds, inherited
+from oarlock.capture.torch_private import fake_mode, is_fake, outside_modes
 from oarlock.errors import UnsupportedError
 
 _LIBRARY = (
@@ -27,6 +47,7 @@ _LIBRARY = (
     "/contextlib.py",
     "/functools.py",
 )
+_NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
 
 
 def user_line(depth: int = 2) -> Where:
@@ -44,19 +65,28 @@ class Tracer(TorchFunctionMode):
     """Records the outermost torch calls of code that runs under it, autograd included.
 
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
+
+    Args: state: tensors by id with their source; symbolic: the two values of each number, and of
+        each size, that is read at every call.
     """
 
-    def __init__(self, state: dict[int, tuple[torch.Tensor, Source]] | None = None) -> None:
+    def __init__(
+        self, state: dict[int, tuple[torch.Tensor, Source]] | None = None,
+        symbolic: dict[Any, tuple[Any, Any]] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.fake = fake_mode()
-        self.data = DataHints()
-        self.root = Block()
-        self.block = self.root
+        self.fake, self.data = fake_mode(), DataHints()
+        self.root = self.block = Block()
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
         self.fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.inputs: list[tuple[Val, Source, torch.Tensor]] = []
+        self.inputs: list[tuple[Val, Source, Any]] = []
         self.state = state or {}
+        self.symbolic = symbolic or {}
         self.aliases: list[tuple[Source, Source]] = []
+        self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
+        self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
+        self.objects = Objects(self, self.symbolic)
+        self.bound_checks: set[tuple[int, int]] = set()
 
     # ---- running
 
@@ -75,50 +105,70 @@ class Tracer(TorchFunctionMode):
         finally:
             self.block = before
 
+    def where(self) -> Where:
+        return user_line(3)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if name_of(func) in READS:
-            return self.read_data(func, args, kwargs)
-        real_args, real_kwargs = self.samples(args), self.samples(kwargs)
-        out = func(*real_args, **real_kwargs)
-        if is_query(func) or (access_of(func) == "__get__" and not _has_tensor(out)):
+        name = name_of(func)
+        if name in READS:
+            return self.reader.read(func, args, kwargs)
+        if _is_silent(name, func):
+            return func(*args, **kwargs)
+        if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
+            out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
+            return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
+        out, other, dynamic, found = self.worlds.run(func, args, kwargs)
+        if access_of(func) == "__get__" and not _has_tensor(out):
             return out
-        if not _is_silent(func):
-            self.record(func, args, kwargs, out)
+        call = self.record(func, args, kwargs, out)
+        if dynamic:
+            loose = inherited(list(leaves((call.args, call.kwargs))))
+            self.worlds.mark(call.outs, out, other, found, loose)
         return out
 
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Call:
         """Append a call; tensors of ``out`` that are new become its results."""
-        where = user_line(3)
         noted = self.note(args), self.note(kwargs)
-        call = Call(func, noted[0], noted[1], self.bind(out), where, ambient())
+        call = Call(func, noted[0], noted[1], self.bind(out), user_line(3), ambient())
         self.block.nodes.append(call)
         return call
 
-    def read_data(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        raise UnsupportedError(
-            f"{user_line(3)}: {name_of(func)} reads the data of a tensor at capture time"
-        )
+    def emit(self, func: Any, args: tuple, kwargs: dict[str, Any], outs: Any) -> Call:
+        """Append a call with given results."""
+        call = Call(func, self.note(args), self.note(kwargs), outs, user_line(3), ambient())
+        self.block.nodes.append(call)
+        return call
 
-    # ---- tensors and their values
-
-    def samples(self, tree: Any) -> Any:
-        """``tree`` with fakes for real tensors and hints for symbolic numbers."""
-        return map_tree(tree, self.sample)
-
-    def sample(self, x: Any) -> Any:
-        if isinstance(x, torch.Tensor):
-            return x if is_fake(x) else self.fake_of(x)
-        return x.hint if isinstance(x, Number) else x
+    # ---- values
 
     def note(self, tree: Any) -> Any:
-        """``tree`` with Vals for tensors and symbolic numbers."""
+        """``tree`` with Vals for everything known at run time, about to be used."""
+        noted = map_tree(tree, self.leaf)
+        for val in leaves(noted):
+            if isinstance(val, Val) and "unbound" in val.loose:
+                self.check_bound(val)
+        return noted
+
+    def noted(self, tree: Any) -> Any:
+        """``note`` for values that are only passed on."""
         return map_tree(tree, self.leaf)
 
     def leaf(self, x: Any) -> Any:
         if isinstance(x, torch.Tensor):
             return self.val(x)
-        return x.val if isinstance(x, Number) else x
+        if isinstance(x, Number):
+            return x.val
+        if isinstance(x, RunList):
+            return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
+        return message(self, x) if isinstance(x, Text) else x
+
+    def check_bound(self, val: Val) -> None:
+        key = (val.id, id(self.block))
+        if key not in self.bound_checks:
+            self.bound_checks.add(key)
+            call = Call(runtime.bound, (val, val.name), {}, None, user_line(4), ambient())
+            self.block.nodes.append(call)
 
     def val(self, x: torch.Tensor) -> Val:
         """The value that a tensor in the hands of the user's code stands for."""
@@ -140,7 +190,45 @@ class Tracer(TorchFunctionMode):
     def name(self, x: torch.Tensor, val: Val) -> Val:
         """Let fake tensor ``x`` stand for ``val``."""
         self.vals[id(x)] = (x, val)
+        val.sample = x
         return val
+
+    def stand_for(self, leaf: Leaf, val: Val) -> Any:
+        """What the user's code holds for a value that is one of two."""
+        val.dims, val.loose = leaf.dims, leaf.loose
+        if leaf.kind == "number":
+            val.sample = leaf.a
+            number = number_of(val, leaf.a, leaf.is_data)
+            number.other = leaf.b
+            number.loops = frozenset([leaf.loop]) if hasattr(leaf, "loop") else frozenset()  # type: ignore[attr-defined]
+            return number
+        if leaf.kind == "any":
+            raise UnsupportedError(
+                f"{user_line(3)}: {val.name} is one of two objects: {leaf.parts}"
+            )
+        if leaf.dims and leaf.is_data:
+            val.loose |= {"data"}
+        sources = [x for x in leaf.parts if isinstance(x, torch.Tensor)]
+        with torch._C.DisableTorchFunction():
+            sources = [self.val(x).sample for x in sources]
+            device = sources[0].device
+            fake = stand_in(leaf.a, leaf.dtype, device, leaf.grad, sources)  # type: ignore[arg-type]
+            val.twin = stand_in(leaf.b, leaf.dtype, device, leaf.grad, []) if leaf.dims else None  # type: ignore[arg-type]
+        self.name(fake, val)
+        return fake
+
+    def sample_of(self, joint: Any) -> Any:
+        """Fakes in the structure of a joined value, for an item of a list."""
+        if isinstance(joint, Leaf):
+            val = Val(self.block, None)
+            return self.stand_for(joint, val)
+        if isinstance(joint, Many):
+            items = [self.sample_of(x) for x in joint.items]
+            like = joint.like
+            return dict(zip(joint.keys, items)) if isinstance(like, dict) else type(like)(items)
+        return joint.value
+
+    # ---- inputs
 
     def fake_of(self, real: torch.Tensor) -> torch.Tensor:
         """The fake of a real tensor that the code meets: a new input of the tape at first."""
@@ -159,38 +247,130 @@ class Tracer(TorchFunctionMode):
             return found[1]
         if source.base is None and id(real) in self.state:
             self.aliases.append((source, self.state[id(real)][1]))
-        with _outside(self):
+        sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
+        with outside_modes():
             fake = self.fake.from_tensor(real, static_shapes=True)
+            others = [n if s is None else s[1] for n, s in zip(real.shape, sizes)]
+            twin = None
+            if any(s is not None for s in sizes):
+                meta = torch.empty(others, dtype=real.dtype, requires_grad=real.requires_grad)
+                twin = self.fake.from_tensor(meta, static_shapes=True)
         self.fakes[id(real)] = (real, fake)
         val = self.name(fake, Val(self.root, fake, str(source)))
+        val.dims = frozenset(i for i, s in enumerate(sizes) if s is not None)
+        val.twin = twin
         self.inputs.append((val, source, real))
         return fake
 
-    # ---- numbers
-
     def plain(self, x: Any, source: Source, atoms: list[tuple[Any, Source]]) -> Any:
-        """An int or float argument: itself, guarded by equality."""
-        atoms.append((x, source))
-        return x
+        """An int or float from outside: itself, guarded by equality; or read at each call."""
+        hints = self.symbolic.get(key_of(source, -1))
+        if hints is None:
+            atoms.append((x, source) if atoms is not self.objects.guarded else (source, x))  # type: ignore[arg-type]
+            return x
+        val = Val(self.root, x, str(source))
+        self.inputs.append((val, source, x))
+        number = number_of(val, x, False)
+        number.other = hints[1] if hints[1] != x else x + 1
+        return number
+
+    def read(self, owner: Any, name: Any, value: Any) -> Any:
+        return self.objects.read(owner, name, value)
+
+    def read_item(self, owner: Any, key: Any, value: Any) -> Any:
+        return self.objects.read(owner, key, value)
+
+    # ---- numbers
 
     def compute(self, op: Callable[..., Any], *args: Any) -> Any:
         """Record Python arithmetic on symbolic numbers."""
-        hint = op(*[x.hint if isinstance(x, Number) else x for x in args])
-        is_data = any(x.is_data for x in args if isinstance(x, Number))
-        return self.number(op, args, hint, is_data)
+        numbers = [x for x in args if isinstance(x, Number)]
+        is_data = any(x.is_data for x in numbers)
+        hint, other = _hints(op, args, is_data)
+        found = self.number(op, args, hint, is_data)
+        found.other = other
+        found.loops = frozenset().union(*(x.loops for x in numbers))
+        return found
 
     def number(self, op: Callable[..., Any], args: tuple, hint: Any, is_data: bool) -> Any:
         """A symbolic number that ``op(*args)`` gives at run time."""
-        if isinstance(hint, tuple):
-            raise UnsupportedError(f"{user_line()}: divmod of numbers known at run time")
+        if isinstance(hint, (tuple, complex)):
+            raise UnsupportedError(f"{user_line()}: {op.__name__} of numbers known at run time")
         val = Val(self.block, hint)
         found = number_of(val, hint, is_data)
-        self.block.nodes.append(Call(op, self.note(args), {}, val, user_line(3), ambient()))
+        self.emit(op, args, {}, val)
         return found
+
+    def concrete(self, x: Any, what: str) -> Any:
+        """A symbolic number as a plain one, where the code can't go on otherwise."""
+        if not isinstance(x, Number):
+            return x
+        refusal = (
+            f"{user_line(3)}: {what} from a number that depends on data; keep it a tensor, or decide "
+            f"on it with `if` in converted code"
+        )
+        if x.loops:
+            raise NeedsConstant(x.loops, refusal)
+        if x.is_data:
+            raise UnsupportedError(refusal)
+        self.block.nodes.append(Check(x.val, x.hint, f"{what} needs a plain number", user_line(3)))
+        return x.hint
+
+    def text_of(self, x: Number, spec: str) -> str:
+        return f"<{type(x).__name__}>"
+
+    def text(self, parts: tuple) -> Val:
+        """A text that is put together at run time."""
+        val = Val(self.block, "")
+        self.block.nodes.append(Call(runtime.text, parts, {}, val, user_line(3), ambient()))
+        return val
+
+    # ---- what converted code calls
 
     def is_symbolic(self, x: Any) -> bool:
         """``x`` is known at run time only: a tensor, a symbolic number, a list of run-time length."""
-        return isinstance(x, (torch.Tensor, Number))
+        return isinstance(x, (torch.Tensor, Number)) or (
+            isinstance(x, RunList) and x.val is not None
+        )
+
+    def truth(self, test: Any) -> Any:
+        """The value of a test, or a bool that is known now."""
+        if isinstance(test, RunList) and test.val is not None:
+            test = self.lists.length(test) > 0
+        if isinstance(test, (torch.Tensor, Number)):
+            return self.note(test)
+        return bool(test)
+
+    def if_(self, test: Any, then: Callable, orelse: Callable, state: State) -> None:
+        self.control.if_(test, then, orelse, state)
+
+    def while_(self, test: Callable, body: Callable, state: State) -> None:
+        self.control.while_(test, body, state)
+
+    def assert_(self, test: Any, text: Callable[[], Any] | None = None) -> None:
+        truth = self.truth(test)
+        block = None
+        if text is not None:
+            with self.into(Block(self.block)) as block:
+                block.results.append(self.note(text()))
+        self.block.nodes.append(Assert(truth, block, user_line(3), ambient()))
+
+    def print_(self, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
+        node = Print(self.note(tuple(args)), self.note(kwargs or {}), user_line(3))
+        self.block.nodes.append(node)
+
+    def is_(self, a: Any, b: Any) -> Any:
+        """``a is b`` where one of them may be None at run time."""
+        a, b = (b, a) if a is None else (a, b)
+        noted = self.noted(a)
+        if b is None and isinstance(noted, Val) and "none" in noted.loose:
+            number = self.number(runtime.is_none, (noted,), False, True)
+            number.other = True
+            return number
+        return a is b
+
+    def list_(self, items: Any = ()) -> Any:
+        return self.lists.new(items)
 
 
 def ambient() -> Ambient:
@@ -204,11 +384,33 @@ def ambient() -> Ambient:
     )
 
 
-_SILENT = ("_set_grad_enabled", "_record_function_enter_new", "_record_function_exit")
+def _hints(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[Any, Any]:
+    """The result for the values of both worlds."""
+
+    def at(world: str, number: Any = None) -> Any:
+        plain = [getattr(x, world) if isinstance(x, Number) else x for x in args]
+        if number is not None:
+            pairs = zip(args, plain)
+            plain = [
+                type(p)(number) if isinstance(x, Number) and x.is_data else p for x, p in pairs
+            ]
+        return op(*plain)
+
+    try:
+        first = at("hint")
+    except _NO_DATA:
+        if not is_data:
+            raise
+        first = at("hint", 1)
+    try:
+        second = at("other")
+    except _NO_DATA:
+        second = first
+    return first, second if type(second) is type(first) else first
 
 
-def _is_silent(func: Any) -> bool:
-    return name_of(func) in _SILENT or "_record_function" in str(func)
+def _is_silent(name: str, func: Any) -> bool:
+    return name == "_set_grad_enabled" or "_record_function" in str(func)
 
 
 def _has_tensor(out: Any) -> bool:
@@ -217,9 +419,4 @@ def _has_tensor(out: Any) -> bool:
     return isinstance(out, torch.Tensor)
 
 
-@contextmanager
-def _outside(tracer: Tracer) -> Iterator[None]:
-    from oarlock.capture.torch_private import outside_modes
-
-    with outside_modes():
-        yield
+__all__ = ["Tracer", "Undefined", "ambient", "user_line"]

@@ -1,0 +1,223 @@
+"""Branches and loops whose test is known at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of, stand_in
+from oarlock.capture.tape.journal import MISSING, content, put
+from oarlock.capture.tape.nodes import Block, If, Raise, Val, Where, While
+from oarlock.capture.tape.numbers import Number, number_of
+from oarlock.capture.tape.raising import raised_in
+from oarlock.errors import OarlockError, UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+ATTEMPTS = 16
+Contents = dict[int, tuple[Any, Any]]
+
+
+class NeedsConstant(BaseException):
+    """Code in a loop needs a number that the loop changes as a plain Python number."""
+
+    def __init__(self, loops: frozenset[int], refusal: str) -> None:
+        self.loops, self.refusal = loops, refusal
+        super().__init__(refusal)
+
+
+@dataclass
+class Path:
+    """A traced branch or body: its block, what it left in the variables and changed objects."""
+
+    block: Block
+    values: tuple[Any, ...]
+    contents: Contents
+    error: Exception | None = None
+
+
+class Control:
+    """Traces branches and loops for a tracer."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.loops = 0
+
+    # ---- branches
+
+    def if_(self, test: Any, then: Callable, orelse: Callable, state: State) -> None:
+        truth = self.tracer.truth(test)
+        if not isinstance(truth, Val):
+            (then if truth else orelse)()
+            return
+        before = state.get()
+        for _ in range(ATTEMPTS):
+            a, b = self.path(then, state, before), self.path(orelse, state, before)
+            if not self.tracer.lists.grow(a.contents, b.contents, self.old(a, b)):
+                break
+        if a.error is not None and b.error is not None:
+            node = If(truth, a.block, b.block, [], [], Where(*state.where))
+            self.tracer.block.nodes.append(node)
+            raise a.error
+        is_data = not isinstance(test, Number) or test.is_data
+        self.merge(truth, a, b, state, before, is_data)
+
+    def path(self, fn: Callable[[], Any], state: State, before: tuple) -> Path:
+        """Trace ``fn`` into a block, and undo what it did to variables and objects."""
+        tracer = self.tracer
+        frame = tracer.journal.open()
+        error = None
+        with tracer.into(Block(tracer.block)) as block:
+            try:
+                fn()
+            except OarlockError:
+                raise
+            except Exception as found:
+                error = found
+                block.nodes.append(raised_in(tracer, found, Where(*state.where)))
+                block.raises = True
+            finally:
+                values, contents = state.get(), frame.contents()
+                frame.restore()
+                tracer.journal.close(frame)
+                state.set(before)
+        return Path(block, values, contents, error)
+
+    def old(self, *paths: Path) -> Contents:
+        """What the objects that some path changes hold now."""
+        found = {key: obj for path in paths for key, (obj, _) in path.contents.items()}
+        return {key: (obj, content(obj)) for key, obj in found.items()}
+
+    def merge(
+        self, truth: Val, a: Path, b: Path, state: State, before: tuple, is_data: bool
+    ) -> None:
+        tracer = self.tracer
+        joiner = Joiner(tracer.val, is_data)
+        old = self.old(a, b)
+        if a.error is not None:
+            a.values, a.contents = b.values, b.contents
+        if b.error is not None:
+            b.values, b.contents = a.values, a.contents
+        one_sided = a.error is not None or b.error is not None
+        join = self.only if one_sided else joiner.join
+        joints = [join(x, y) for x, y in zip(a.values, b.values)]
+        held = {}
+        for key, (obj, now) in old.items():
+            x, y = a.contents.get(key, (obj, now))[1], b.contents.get(key, (obj, now))[1]
+            held[key] = (obj, self.join_contents(join, obj, x, y, state))
+        node = If(truth, a.block, b.block, [], [], Where(*state.where))
+        tracer.block.nodes.append(node)
+        names = [*state.names, *(type(obj).__name__ for obj, _ in held.values())]
+        for name, joint in zip(names, [*joints, *(j for _, j in held.values())]):
+            for leaf in leaves_of(joint):
+                self.output(node, leaf, name)
+        state.set(tuple(map(self.value, joints)))
+        for obj, joint in held.values():
+            tracer.journal.touch(obj)
+            put(obj, self.value(joint))
+
+    def only(self, x: Any, y: Any) -> Any:
+        """The value of the one path that goes on."""
+        joiner = Joiner(self.tracer.val)
+        if isinstance(x, torch.Tensor):
+            return joiner.tensors(x, x)
+        if isinstance(x, Number):
+            leaf = joiner.numbers(x, x)
+            leaf.is_data, leaf.b = x.is_data, x.other
+            return leaf
+        if type(x) in (tuple, list, dict):
+            keys = list(x) if isinstance(x, dict) else list(range(len(x)))
+            return Many(x, keys, [self.only(x[k], x[k]) for k in keys])
+        return Same(x)
+
+    def join_contents(self, join: Callable, obj: Any, x: Any, y: Any, state: State) -> Any:
+        """The joined content of a changed object."""
+        if not isinstance(x, dict):
+            joint = join(x, y)
+            if isinstance(joint, Leaf):
+                self.refuse_object(obj, "holds different things on two paths", state)
+            return joint
+        keys = [*x, *(k for k in y if k not in x)]
+        if isinstance(obj, dict) and len(keys) != len(x.keys() & y.keys()):
+            self.refuse_object(obj, "has a key on one path only", state)
+        items = []
+        for key in keys:
+            p, q = x.get(key, MISSING), y.get(key, MISSING)
+            p, q = (Undefined(str(key)) if v is MISSING else v for v in (p, q))
+            items.append(join(p, q))
+        return Many({}, keys, items)
+
+    def refuse_object(self, obj: Any, why: str, state: State) -> None:
+        file, line = state.where
+        raise UnsupportedError(
+            f"{Where(file, line)}: a {type(obj).__name__} {why} of a decision on data; give both "
+            f"paths the same keys and lengths, or keep the values in variables"
+        )
+
+    def output(self, node: If, leaf: Leaf, name: str) -> None:
+        """A result of an ``If`` for one joined value."""
+        with self.tracer.into(node.then):
+            first = self.tracer.noted(leaf.parts[0])
+        with self.tracer.into(node.orelse):
+            second = self.tracer.noted(leaf.parts[1])
+        if not node.then.raises:
+            node.then.results.append(first)
+        if not node.orelse.raises:
+            node.orelse.results.append(second)
+        val = Val(self.tracer.block, None, name)
+        node.outs.append(val)
+        node.names.append(name)
+        leaf.out = val  # type: ignore[attr-defined]
+
+    # ---- joined values in the hands of the user's code
+
+    def value(self, joint: Any) -> Any:
+        """What the user's code gets for a joined value whose leaves have an ``out``."""
+        if isinstance(joint, Same):
+            return joint.value
+        if isinstance(joint, Many):
+            return self.container(joint)
+        return self.tracer.stand_for(joint, joint.out)
+
+    def container(self, joint: Many) -> Any:
+        items = [self.value(item) for item in joint.items]
+        like = joint.like
+        if isinstance(like, dict):
+            return dict(zip(joint.keys, items))
+        if isinstance(like, list):
+            return self.tracer.lists.new(items) if type(like) is not list else items
+        return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+
+    # ---- loops
+
+    def while_(self, test: Callable[[], Any], body: Callable[[], Any], state: State) -> None:
+        from oarlock.capture.tape.loops import Loop
+
+        before = state.get()
+        self.loops += 1
+        loop = Loop(self, test, body, state, before, self.loops)
+        try:
+            loop.trace()
+        except NeedsConstant as need:
+            if self.loops not in need.loops and loop.number not in need.loops:
+                raise
+            state.set(before)
+            self.unroll(test, body, need)
+
+    def unroll(self, test: Callable[[], Any], body: Callable[[], Any], need: NeedsConstant) -> None:
+        """Run a loop as Python does: its trips are then a constant of the tape."""
+        while True:
+            again = test()
+            if isinstance(again, torch.Tensor) or (isinstance(again, Number) and again.is_data):
+                raise UnsupportedError(need.refusal)
+            if not again:
+                return
+            body()
+
+
+__all__ = ["Control", "NeedsConstant", "Path", "While", "number_of", "stand_in", "Raise"]

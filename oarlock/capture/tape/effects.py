@@ -1,0 +1,102 @@
+"""What a call leaves in Python objects: done again after each replay."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import CellType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.tape.arguments import is_record
+from oarlock.capture.tape.journal import MISSING, content
+from oarlock.capture.tape.lists import RunList
+from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.results import Rebuild
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+class Effects:
+    """Changes of objects that exist before the call: ``(object, key, new value)``."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.lines: list[tuple[Any, str, Any, Any]] = []
+        for obj, old in tracer.journal.frames[0].before.values():
+            if tracer.objects.source(obj) is not None:
+                self.compare(obj, old, content(obj))
+
+    @property
+    def has_any(self) -> bool:
+        return bool(self.lines)
+
+    def compare(self, obj: Any, old: Any, now: Any) -> None:
+        if isinstance(obj, (list, deque)):
+            if len(now) >= len(old) and all(a is b for a, b in zip(old, now)):
+                if len(now) > len(old):
+                    self.lines.append((obj, "extend", None, now[len(old) :]))
+            else:
+                self.lines.append((obj, "replace", None, now))
+        elif isinstance(obj, set):
+            if now != old:
+                self.lines.append((obj, "reset", None, now))
+        else:
+            kind = "item" if isinstance(obj, dict) else "attribute"
+            self.table(obj, kind, old, now)
+
+    def table(self, obj: Any, kind: str, old: dict, now: dict) -> None:
+        for key in [*now, *(k for k in old if k not in now)]:
+            a, b = old.get(key, MISSING), now.get(key, MISSING)
+            if key in _TABLES and isinstance(a, dict) and isinstance(b, dict):
+                self.table(obj, kind, a, b)
+            elif b is MISSING:
+                self.lines.append((obj, f"delete {kind}", key, None))
+            elif a is not b:
+                self.lines.append((obj, kind, key, b))
+
+    def values(self) -> list[Any]:
+        """Values that must live until the end."""
+        return [self.noted(value) for _, _, _, value in self.lines]
+
+    def noted(self, x: Any, depth: int = 8) -> Any:
+        """The run-time values inside a Python object, as a tree."""
+        if isinstance(x, (torch.Tensor, Number, Val)):
+            return self.tracer.note(x)
+        if isinstance(x, RunList) and x.val is not None:
+            return x.val
+        if not depth or isinstance(x, (str, bytes, torch.nn.Module, type)):
+            return None
+        if isinstance(x, dict):
+            return [self.noted(v, depth - 1) for v in x.values()]
+        if isinstance(x, (list, tuple)):
+            return [self.noted(v, depth - 1) for v in x]
+        return [self.noted(v, depth - 1) for v in vars(x).values()] if is_record(x) else None
+
+    def emit(self, rebuild: Rebuild) -> None:
+        """Python statements that make the changes."""
+        emitter, source = rebuild.emitter, self.tracer.objects.source
+        for obj, kind, key, value in self.lines:
+            at = (
+                rebuild.place(source(obj))
+                if not isinstance(obj, CellType)
+                else emitter.constant(obj)
+            )
+            text = rebuild.text(value) if not kind.startswith("delete") else ""
+            if kind == "extend":
+                emitter.line(f"{at}.extend({text})")
+            elif kind == "replace":
+                emitter.line(f"{at}[:] = {text}")
+            elif kind == "reset":
+                emitter.line(f"{at}.clear(); {at}.update({text})")
+            elif kind == "item":
+                emitter.line(f"{at}[{emitter.expr(key)}] = {text}")
+            elif kind == "attribute":
+                emitter.line(f"{at}.{key} = {text}")
+            else:
+                where = f"[{emitter.expr(key)}]" if kind.endswith("item") else f".{key}"
+                emitter.line(f"del {at}{where}")

@@ -1,0 +1,222 @@
+"""The type of a value that is one of two at run time, and a stand-in of that type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from oarlock.capture.convert.state import Undefined
+from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.numbers import Number
+
+_SCALARS = (bool, int, float)
+
+
+@dataclass(eq=False)
+class Same:
+    """One value either way."""
+
+    value: Any
+
+
+@dataclass(eq=False)
+class Leaf:
+    """A run-time value of two origins.
+
+    ``kind``: "tensor", "number" or "any"; ``a`` and ``b``: its samples in the two worlds (shapes
+    and hints).  ``parts``: the two values themselves.
+    """
+
+    kind: str
+    parts: tuple[Any, Any]
+    a: Any = None
+    b: Any = None
+    dims: frozenset[int] = frozenset()
+    loose: frozenset[str] = frozenset()
+    dtype: torch.dtype | None = None
+    grad: bool = False
+    is_data: bool = True
+
+    def type_key(self) -> tuple:
+        """What a fixpoint compares."""
+        shape = tuple(None if i in self.dims else n for i, n in enumerate(self.a)) \
+            if self.kind == "tensor" else type(self.a)  # fmt: skip
+        return self.kind, shape, self.dims, self.loose, self.dtype, self.grad
+
+
+@dataclass(eq=False)
+class Many:
+    """A container with joined items; ``like`` is one of the two containers."""
+
+    like: Any
+    keys: list[Any]
+    items: list[Any] = field(default_factory=list)
+
+
+def leaves_of(joint: Any) -> Iterator[Leaf]:
+    """Run-time values inside a joined value, in order."""
+    if isinstance(joint, Leaf):
+        yield joint
+    elif isinstance(joint, Many):
+        for item in joint.items:
+            yield from leaves_of(item)
+
+
+class Joiner:
+    """Joins the values that two paths leave in one variable.
+
+    Args: val: the ``Val`` of a fake tensor; is_data: the choice between the paths depends on data.
+    """
+
+    def __init__(self, val: Any, is_data: bool = True) -> None:
+        self.val, self.is_data = val, is_data
+
+    def join(self, x: Any, y: Any) -> Any:
+        """``Same``, ``Leaf`` or ``Many``."""
+        with torch._C.DisableTorchFunction():
+            return self.joined(x, y)
+
+    def joined(self, x: Any, y: Any) -> Any:
+        if x is y or _equal(x, y):
+            return Same(x)
+        if isinstance(x, Undefined) and isinstance(y, Undefined):
+            return Same(x)
+        if isinstance(x, Undefined) or isinstance(y, Undefined):
+            return self.one(y if isinstance(x, Undefined) else x, (x, y), "unbound")
+        if x is None or y is None:
+            return self.one(y if x is None else x, (x, y), "none")
+        if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+            return self.tensors(x, y)
+        if isinstance(x, torch.Tensor) and _is_number(y):
+            return self.one(x, (x, y), "number")
+        if isinstance(y, torch.Tensor) and _is_number(x):
+            return self.one(y, (x, y), "number")
+        if _is_number(x) and _is_number(y):
+            return self.numbers(x, y)
+        return self.containers(x, y)
+
+    def one(self, value: Any, parts: tuple[Any, Any], why: str) -> Any:
+        """``value`` on one path, something that is not of its kind on the other."""
+        if isinstance(value, torch.Tensor):
+            leaf = self.tensors(value, value)
+        elif _is_number(value):
+            leaf = self.numbers(value, value)
+        else:
+            leaf = Leaf("any", parts, value)
+        leaf.parts, leaf.loose = parts, leaf.loose | {why}
+        return leaf
+
+    def tensors(self, x: torch.Tensor, y: torch.Tensor) -> Leaf:
+        with torch._C.DisableTorchFunction():
+            return self.joined_tensors(x, y)
+
+    def joined_tensors(self, x: torch.Tensor, y: torch.Tensor) -> Leaf:
+        p, q = self.val(x), self.val(y)
+        x, y = p.sample, q.sample
+        a, b = tuple(x.shape), tuple((y if q.twin is None else q.twin).shape)
+        loose, dims = p.loose | q.loose, p.dims | q.dims
+        if len(a) != len(b):
+            a = b = max(a, b, key=len)
+            loose |= {"rank"}
+            dims = frozenset(range(len(a)))
+        dims |= {i for i, (m, n) in enumerate(zip(a, b)) if m != n}
+        dims |= {i for i, (m, n) in enumerate(zip(x.shape, y.shape)) if m != n}
+        b = tuple(n + 2 if i in dims and n == a[i] else n for i, n in enumerate(b))
+        if x.dtype != y.dtype:
+            loose |= {"dtype"}
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        grad = x.requires_grad or y.requires_grad
+        return Leaf("tensor", (x, y), a, b, frozenset(dims), loose, dtype, grad, self.is_data)
+
+    def numbers(self, x: Any, y: Any) -> Leaf:
+        a, b = _hint(x), _other(y)
+        kind = _wider(type(a), type(_hint(y)))
+        a, b = kind(a), kind(b)
+        if a == b:
+            b = (not a) if kind is bool else a + 1
+        is_data = self.is_data or _is_data(x) or _is_data(y)
+        loose = _loose(x) | _loose(y)
+        return Leaf("number", (x, y), a, b, loose=loose, is_data=is_data)
+
+    def containers(self, x: Any, y: Any) -> Any:
+        keys = _keys(x)
+        if keys is None or type(x) is not type(y) or keys != _keys(y):
+            return Leaf("any", (x, y), x)
+        pairs = [self.joined(_item(x, k), _item(y, k)) for k in keys]
+        return Many(x, keys, pairs)
+
+
+def _keys(x: Any) -> list[Any] | None:
+    if isinstance(x, dict):
+        return list(x)
+    return list(range(len(x))) if isinstance(x, (tuple, list)) else None
+
+
+def _item(x: Any, key: Any) -> Any:
+    return (
+        x[key]
+        if isinstance(x, dict)
+        else list.__getitem__(x, key)
+        if isinstance(x, list)
+        else x[key]
+    )
+
+
+def _equal(x: Any, y: Any) -> bool:
+    plain = (bool, int, float, str, bytes, complex, torch.dtype, torch.device)
+    return type(x) is type(y) and isinstance(x, plain) and (x == y or (x != x and y != y))
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (*_SCALARS, Number))
+
+
+def _hint(x: Any) -> Any:
+    return x.hint if isinstance(x, Number) else x
+
+
+def _other(x: Any) -> Any:
+    return x.other if isinstance(x, Number) else x
+
+
+def _is_data(x: Any) -> bool:
+    return isinstance(x, Number) and x.is_data
+
+
+def _loose(x: Any) -> frozenset[str]:
+    return x.val.loose if isinstance(x, Number) else frozenset()
+
+
+def _wider(a: type, b: type) -> type:
+    return _SCALARS[max(_SCALARS.index(a), _SCALARS.index(b))]
+
+
+class _Joined(torch.autograd.Function):
+    """A new tensor that needs gradients when one of ``sources`` does."""
+
+    @staticmethod
+    def forward(ctx: Any, new: torch.Tensor, *sources: torch.Tensor) -> torch.Tensor:
+        ctx.sources = [(x.shape, x.dtype) for x in sources]
+        return new
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return None, *(torch.empty(shape, dtype=dtype) for shape, dtype in ctx.sources)
+
+
+def stand_in(
+    shape: Any, dtype: torch.dtype, device: torch.device, grad: bool, sources: list[torch.Tensor]
+) -> torch.Tensor:  # fmt: skip
+    """A fake tensor, tied to ``sources`` for gradients; made inside the fake mode."""
+    new = torch.empty(shape, dtype=dtype, device=device)
+    if not grad or not torch.is_grad_enabled():
+        return new.requires_grad_(grad and not sources)
+    found = [x for x in sources if x.requires_grad]
+    return _Joined.apply(new, *found) if found else new.requires_grad_()  # type: ignore[return-value]
+
+
+def val_of_number(x: Any) -> Val | Any:
+    return x.val if isinstance(x, Number) else x

@@ -1,0 +1,110 @@
+"""What Python objects held before code changed them."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import CellType
+from typing import Any
+
+MISSING = object()
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+class Frame:
+    """Contents of objects at the time when the frame began, for those changed since."""
+
+    def __init__(self) -> None:
+        self.before: dict[int, tuple[Any, Any]] = {}
+
+    def contents(self) -> dict[int, tuple[Any, Any]]:
+        """What the changed objects hold now."""
+        return {key: (obj, content(obj)) for key, (obj, _) in self.before.items()}
+
+    def restore(self) -> None:
+        for obj, old in self.before.values():
+            put(obj, old)
+
+
+class Journal:
+    """Frames of a trace; code that will change an object calls ``touch`` first."""
+
+    def __init__(self) -> None:
+        self.frames = [Frame()]
+
+    def touch(self, obj: Any) -> None:
+        if any(id(obj) not in frame.before for frame in self.frames):
+            now = content(obj)
+            if now is not None:
+                for frame in self.frames:
+                    frame.before.setdefault(id(obj), (obj, now))
+
+    def open(self) -> Frame:
+        self.frames.append(Frame())
+        return self.frames[-1]
+
+    def close(self, frame: Frame) -> None:
+        self.frames.remove(frame)
+
+
+def content(obj: Any) -> Any:
+    """A copy of what an object holds; None for one that can't be changed so."""
+    if isinstance(obj, (list, deque)):
+        return list.copy(obj) if isinstance(obj, list) else list(obj)
+    if isinstance(obj, dict):
+        return dict(obj)
+    if isinstance(obj, set):
+        return set(obj)
+    if isinstance(obj, CellType):
+        try:
+            return {"cell_contents": obj.cell_contents}
+        except ValueError:
+            return {}
+    if hasattr(obj, "__dict__"):
+        table = dict(vars(obj))
+        for name in _TABLES:
+            if isinstance(table.get(name), dict):
+                table[name] = dict(table[name])
+        return table
+    return None
+
+
+def put(obj: Any, old: Any) -> None:
+    """Make ``obj`` hold ``old`` again."""
+    if isinstance(obj, list):
+        list.__setitem__(obj, slice(None), old)
+    elif isinstance(obj, deque):
+        obj.clear()
+        obj.extend(old)
+    elif isinstance(obj, set):
+        obj.clear()
+        obj.update(old)
+    elif isinstance(obj, dict):
+        _put_items(obj, old)
+    elif isinstance(obj, CellType):
+        if "cell_contents" in old:
+            obj.cell_contents = old["cell_contents"]
+        else:
+            del obj.cell_contents
+    else:
+        _put_table(vars(obj), old)
+
+
+def _put_items(obj: dict[Any, Any], old: dict[Any, Any]) -> None:
+    if list(obj) != list(old) and "__builtins__" not in obj:
+        obj.clear()
+    for key in [k for k in obj if k not in old]:
+        del obj[key]
+    for key, value in old.items():
+        if key not in obj or obj[key] is not value:
+            obj[key] = value
+
+
+def _put_table(table: dict[str, Any], old: dict[str, Any]) -> None:
+    for name in [n for n in table if n not in old]:
+        del table[name]
+    for name, value in old.items():
+        if name in _TABLES and isinstance(table.get(name), dict):
+            table[name].clear()
+            table[name].update(value)
+        else:
+            table[name] = value

@@ -1,0 +1,291 @@
+"""Lists whose length is known at run time."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.numbers import Number
+from oarlock.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+
+class RunList(list):
+    """A list of a trace: an ordinary one, until a decision on data changes its length.
+
+    Then ``val`` is a list of the run, and every method is a call on the tape.
+    """
+
+    tracer: Any = None
+    val: Val | None = None
+    item: Any = None  # the joint of its items
+
+    def run_time_length(self) -> Any:
+        return self.tracer.lists.length(self)
+
+    def run_time_item(self, index: Any) -> Any:
+        return self.tracer.lists.get(self, index)
+
+    def __iter__(self) -> Any:
+        if self.val is not None:
+            raise UnsupportedError(
+                f"{self.tracer.where()}: a loop in library code over a list whose length is known at run time"
+            )
+        return list.__iter__(self)
+
+    def __len__(self) -> int:
+        if self.val is not None:
+            return self.tracer.concrete(self.run_time_length(), "the length of a list")
+        return list.__len__(self)
+
+    def __bool__(self) -> bool:
+        if self.val is not None:
+            return bool(self.run_time_length() > 0)
+        return list.__len__(self) > 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.val is not None:
+            return self.tracer.lists.get(self, index)
+        return list.__getitem__(self, index)
+
+    def __setitem__(self, index: Any, x: Any) -> None:
+        if self.val is None:
+            list.__setitem__(self, index, x)
+        else:
+            self.tracer.lists.put(self, operator.setitem, (index,), x)
+
+    def append(self, x: Any) -> None:
+        if self.val is None:
+            list.append(self, x)
+        else:
+            self.tracer.lists.put(self, list.append, (), x)
+
+    def insert(self, index: Any, x: Any) -> None:  # type: ignore[override]
+        if self.val is None:
+            list.insert(self, index, x)
+        else:
+            self.tracer.lists.put(self, list.insert, (index,), x)
+
+    def extend(self, items: Any) -> None:
+        if self.val is None and not _is_run(items):
+            list.extend(self, items)
+        elif _is_run(items):
+            self.tracer.lists.extend(self, items)
+        else:
+            for x in items:
+                self.append(x)
+
+    def __iadd__(self, items: Any) -> Any:
+        self.extend(items)
+        return self
+
+    def __add__(self, items: Any) -> Any:
+        if self.val is None and not _is_run(items):
+            return self.tracer.lists.new(list.__add__(self, items))
+        return self.tracer.lists.joined(self, items)
+
+    def __radd__(self, items: Any) -> Any:
+        return self.tracer.lists.joined(items, self)
+
+    def copy(self) -> Any:
+        return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
+
+    def pop(self, index: Any = -1) -> Any:
+        if self.val is None:
+            return list.pop(self, index)
+        return self.tracer.lists.call(self, list.pop, (index,), self.item)
+
+    def clear(self) -> None:
+        if self.val is None:
+            list.clear(self)
+        else:
+            self.tracer.lists.call(self, list.clear, (), Same(None))
+
+    def reverse(self) -> None:
+        if self.val is None:
+            list.reverse(self)
+        else:
+            self.tracer.lists.call(self, list.reverse, (), Same(None))
+
+
+def _is_run(x: Any) -> bool:
+    return isinstance(x, RunList) and x.val is not None
+
+
+def list_of(*items: Any) -> list[Any]:
+    return list(items)
+
+
+class Lists:
+    """The run-time lists of a trace."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.dirty = False
+
+    def new(self, items: Any = ()) -> RunList:
+        found = RunList(items)
+        found.tracer = self.tracer
+        return found
+
+    def grow(self, a: Any, b: Any, old: Any) -> bool:
+        """Make run-time lists of those whose length two paths leave different; whether there were."""
+        grown = False
+        for key, (obj, before) in old.items():
+            if not isinstance(obj, list) or _is_run(obj):
+                continue
+            x = a.get(key, (obj, before))[1]
+            y = before if b is None else b.get(key, (obj, before))[1]
+            if len(x) != len(y):
+                self.materialise(obj, [*x, *y])
+                grown = True
+        return grown
+
+    def materialise(self, obj: Any, seen: list[Any]) -> None:
+        """From here on ``obj`` is a list of the run; ``seen``: items that it will hold."""
+        tracer = self.tracer
+        if not isinstance(obj, RunList):
+            raise UnsupportedError(
+                f"{tracer.where()}: a list from outside the function grows where data decides; "
+                f"build a new list in the function and extend the other one once, after it"
+            )
+        items = list.copy(obj)
+        val = Val(tracer.block, obj)
+        call = tracer.emit(list_of, tuple(items), {}, val)
+        call.func = list_of
+        obj.val = val
+        list.clear(obj)
+        for x in [*items, *seen]:
+            self.learn(obj, x)
+
+    def learn(self, obj: RunList, x: Any) -> None:
+        """``obj`` may hold ``x``."""
+        joiner = Joiner(self.tracer.val)
+        if obj.item is None:
+            obj.item, self.dirty = _loose(joiner, x), True
+            return
+        from oarlock.capture.tape.loops import _same_type, _wider
+
+        new = (
+            joiner.join(_sample(obj.item), x)
+            if not isinstance(obj.item, Leaf)
+            else _leaf(joiner, x)
+        )
+        if isinstance(obj.item, Leaf) and isinstance(new, Leaf):
+            merged = _wider_of(obj.item, new, _wider)
+        else:
+            merged = new
+        if not _same_type(obj.item, merged):
+            self.dirty = True
+        obj.item = merged
+
+    def changed(self) -> bool:
+        """Whether an item's type changed since this was last asked."""
+        dirty, self.dirty = self.dirty, False
+        return dirty
+
+    def length(self, obj: RunList) -> Any:
+        if obj.val is None:
+            return list.__len__(obj)
+        return self.tracer.number(len, (obj.val,), 2, True)
+
+    def get(self, obj: RunList, index: Any) -> Any:
+        if obj.val is None:
+            return list.__getitem__(obj, self.tracer.concrete(index, "an index"))
+        if isinstance(index, slice):
+            return self.derived(operator.getitem, (obj.val, index), [obj])
+        return self.call(obj, operator.getitem, (index,), obj.item)
+
+    def call(self, obj: RunList, op: Any, args: tuple, result: Any) -> Any:
+        """A call on the list whose result is an item, or None."""
+        tracer = self.tracer
+        if result is None:
+            raise IndexError("list index out of range")
+        for leaf in leaves_of(result):
+            leaf.out = Val(tracer.block, None)  # type: ignore[attr-defined]
+        outs = _outs(result)
+        tracer.emit(op, (obj.val, *args), {}, outs)
+        return tracer.control.value(result)
+
+    def put(self, obj: RunList, op: Any, args: tuple, x: Any) -> None:
+        self.learn(obj, x)
+        self.tracer.emit(op, (obj.val, *args, x), {}, None)
+
+    def extend(self, obj: RunList, items: RunList) -> None:
+        if obj.val is None:
+            self.materialise(obj, [])
+        self.learn_all(obj, items)
+        self.tracer.emit(list.extend, (obj.val, items), {}, None)
+
+    def learn_all(self, obj: RunList, items: Any) -> None:
+        if _is_run(items):
+            if items.item is not None:
+                self.learn(obj, self.tracer.sample_of(items.item))
+        else:
+            for x in items:
+                self.learn(obj, x)
+
+    def joined(self, a: Any, b: Any) -> RunList:
+        return self.derived(operator.add, (a, b), [a, b])
+
+    def derived(self, op: Any, args: tuple, sources: list[Any]) -> RunList:
+        """A new run-time list with the items of others."""
+        found = self.new()
+        found.val = Val(self.tracer.block, found)
+        self.tracer.emit(op, args, {}, found.val)
+        for source in sources:
+            self.learn_all(found, source)
+        return found
+
+
+def _outs(joint: Any) -> Any:
+    if isinstance(joint, Leaf):
+        return joint.out  # type: ignore[attr-defined]
+    if isinstance(joint, Many):
+        items = [_outs(x) for x in joint.items]
+        return dict(zip(joint.keys, items)) if isinstance(joint.like, dict) else items
+    return None
+
+
+def _leaf(joiner: Joiner, x: Any) -> Any:
+    return _loose(joiner, x)
+
+
+def _loose(joiner: Joiner, x: Any) -> Any:
+    """The joint of ``x`` with itself, as a run-time value."""
+    if isinstance(x, torch.Tensor):
+        return joiner.tensors(x, x)
+    if isinstance(x, (bool, int, float, Number)):
+        return joiner.numbers(x, x)
+    if type(x) in (tuple, list, dict):
+        keys = list(x) if isinstance(x, dict) else list(range(len(x)))
+        return Many(x, keys, [_loose(joiner, x[k]) for k in keys])
+    return Same(x)
+
+
+def _sample(joint: Any) -> Any:
+    if isinstance(joint, Leaf):
+        return joint.parts[1]
+    if isinstance(joint, Many):
+        items = [_sample(x) for x in joint.items]
+        return (
+            dict(zip(joint.keys, items))
+            if isinstance(joint.like, dict)
+            else type(joint.like)(items)
+        )
+    return joint.value
+
+
+def _wider_of(old: Leaf, new: Leaf, wider: Any) -> Leaf:
+    if old.kind == new.kind == "tensor" and len(old.a) == len(new.a):
+        differ = {i for i, (m, n) in enumerate(zip(old.a, new.a)) if m != n}
+        new.dims |= differ
+        new.a, old_a = old.a, new.a
+        new.b = tuple(n if i in differ else m for i, (m, n) in enumerate(zip(new.b, old_a)))
+    return wider(old, new, 0)

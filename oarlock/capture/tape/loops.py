@@ -1,0 +1,234 @@
+"""A loop whose number of trips is known at run time: traced until the types of what it carries stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.journal import MISSING, put
+from oarlock.capture.tape.nodes import Block, Val, Where, While
+from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.raising import raised_in
+from oarlock.errors import OarlockError, UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.control import Contents, Control
+
+ATTEMPTS = 16
+
+
+class Loop:
+    """One loop being traced.
+
+    ``joints``: of each variable, what it is over all iterations; ``held``: of each changed object.
+    """
+
+    def __init__(
+        self, control: Control, test: Callable[[], Any], body: Callable[[], Any], state: State,
+        before: tuple, number: int,
+    ) -> None:  # fmt: skip
+        self.control, self.tracer = control, control.tracer
+        self.test, self.body, self.state, self.before = test, body, state, before
+        self.number = number
+        self.where = Where(*state.where)
+        self.joiner = Joiner(self.tracer.val)
+        self.joints: list[Any] = [self.first(x) for x in before]
+        self.held: dict[int, tuple[Any, Any, Any]] = {}  # id: object, content before, joint
+
+    def first(self, x: Any) -> Any:
+        """Variables that a loop assigns: run-time values from the start."""
+        if isinstance(x, torch.Tensor):
+            return self.joiner.tensors(x, x)
+        if isinstance(x, Number):
+            leaf = self.joiner.numbers(x, x)
+            leaf.b = x.other
+            return leaf
+        return Same(x)
+
+    def trace(self) -> None:
+        for attempt in range(ATTEMPTS):
+            node, after, contents = self.attempt()
+            stays = self.widen(node, after, contents, attempt)
+            if stays:
+                self.finish(node, after, contents)
+                return
+        names = [n for n, j in zip(self.state.names, self.joints) if isinstance(j, Leaf)]
+        raise UnsupportedError(
+            f"{self.where}: the types of loop variables do not settle: {', '.join(names)}"
+        )
+
+    def attempt(self) -> tuple[While, tuple | None, Contents]:
+        """Trace test and body once with stand-ins for what the loop carries."""
+        tracer, state = self.tracer, self.state
+        outer = tracer.block
+        node = While([], [], Block(outer), Block(outer), [], self.where)
+        frame = tracer.journal.open()
+        try:
+            for obj, _, _ in self.held.values():
+                tracer.journal.touch(obj)
+            names = [*state.names, *(type(o).__name__ for o, _, _ in self.held.values())]
+            joints = [*self.joints, *(j for _, _, j in self.held.values())]
+            for name, joint in zip(names, joints):
+                for leaf in leaves_of(joint):
+                    self.parameter(node, leaf, name)
+            state.set(tuple(map(self.control.value, self.joints)))
+            for obj, _, joint in self.held.values():
+                put(obj, self.control.value(joint))
+            after = self.once(node)
+            return node, after, frame.contents()
+        finally:
+            frame.restore()
+            tracer.journal.close(frame)
+            state.set(self.before)
+
+    def once(self, node: While) -> tuple | None:
+        tracer, block = self.tracer, node.cond
+        try:
+            with tracer.into(node.cond):
+                truth = tracer.truth(self.test())
+                node.cond.results.append(truth)
+            block = node.body
+            with tracer.into(node.body):
+                self.body()
+        except OarlockError:
+            raise
+        except Exception as error:
+            block.nodes.append(raised_in(tracer, error, self.where))
+            block.raises = True
+            return None
+        return self.state.get()
+
+    def parameter(self, node: While, leaf: Leaf, name: str) -> None:
+        val = Val(self.tracer.block, None, name)
+        node.params.append(val)
+        node.init.append(self.tracer.noted(leaf.parts[0]))
+        node.names.append(name)
+        leaf.out, leaf.loop = val, self.number  # type: ignore[attr-defined]
+
+    def widen(self, node: While, after: tuple | None, contents: Contents, attempt: int) -> bool:
+        """Join what an iteration leaves into what the loop carries; whether all stays."""
+        tracer = self.tracer
+        grown = tracer.lists.grow(contents, None, {k: (o, b) for k, (o, b) in self.olds(contents)})
+        stays = not grown and not tracer.lists.changed()
+        joints, held = list(self.joints), dict(self.held)
+        if after is not None:
+            for i, (x, y) in enumerate(zip(self.before, after)):
+                joints[i] = self.combine(self.joints[i], self.joiner.join(x, y), attempt)
+                stays &= _same_type(self.joints[i], joints[i])
+        for key, (obj, now) in contents.items():
+            if grown and isinstance(obj, list):
+                continue
+            before = self.held[key][1] if key in self.held else self.start(obj)
+            new = self.content_joint(obj, before, now)
+            old = self.held[key][2] if key in self.held else None
+            joint = self.combine(old, new, attempt)
+            stays &= _same_type(old, joint) if old is not None else not list(leaves_of(joint))
+            held[key] = (obj, before, joint)
+        if stays:
+            self.tie(joints, held)
+        else:
+            self.joints, self.held = joints, held
+        return stays
+
+    def tie(self, joints: list[Any], held: dict[int, Any]) -> None:
+        """Let what the loop leaves need the gradients of its last iteration."""
+        old = [*self.joints, *(self.held[k][2] for k in self.held)]
+        new = [*joints, *(held[k][2] for k in self.held)]
+        for p, q in zip(old, new):
+            for mine, last in zip(leaves_of(p), leaves_of(q)):
+                mine.parts = last.parts
+
+    def olds(self, contents: Contents) -> Any:
+        return [(key, (obj, self.start(obj))) for key, (obj, _) in contents.items()]
+
+    def start(self, obj: Any) -> Any:
+        """What an object held before the loop (it holds that now)."""
+        from oarlock.capture.tape.journal import content
+
+        return content(obj)
+
+    def content_joint(self, obj: Any, before: Any, now: Any) -> Any:
+        return self.control.join_contents(self.joiner.join, obj, before, now, self.state)
+
+    def combine(self, old: Any, new: Any, attempt: int) -> Any:
+        """The joint of all iterations so far."""
+        if old is None or (isinstance(old, Same) and not isinstance(new, Same)):
+            return new
+        if isinstance(old, Leaf) and isinstance(new, Same):
+            return old
+        if isinstance(old, Many) and isinstance(new, Many) and old.keys == new.keys:
+            items = [self.combine(p, q, attempt) for p, q in zip(old.items, new.items)]
+            return Many(new.like, new.keys, items)
+        if isinstance(old, Leaf) and isinstance(new, Leaf):
+            return _wider(old, new, attempt)
+        return new
+
+    def finish(self, node: While, after: tuple | None, contents: Contents) -> None:
+        """Append the loop; its variables hold what they hold after any number of trips."""
+        tracer = self.tracer
+        joints = [*self.joints, *(j for _, _, j in self.held.values())]
+        if not node.body.raises and not node.cond.raises and after is not None:
+            last = [*after, *(contents[k][1] for k in self.held)]
+            with tracer.into(node.body):
+                for joint, value in zip(joints, last):
+                    node.body.results += [tracer.noted(v) for v in self.parts(joint, value)]
+        tracer.block.nodes.append(node)
+        self.state.set(tuple(map(self.control.value, self.joints)))
+        for obj, _, joint in self.held.values():
+            tracer.journal.touch(obj)
+            put(obj, self.control.value(joint))
+
+    def parts(self, joint: Any, value: Any) -> list[Any]:
+        """What an iteration leaves in each leaf of ``joint``."""
+        if isinstance(joint, Leaf):
+            return [value]
+        if isinstance(joint, Many):
+            found: list[Any] = []
+            for key, item in zip(joint.keys, joint.items):
+                missing = isinstance(value, dict) and key not in value
+                inner = Undefined(str(key)) if missing else _get(value, key)
+                found += self.parts(item, inner)
+            return found
+        return []
+
+
+def _get(value: Any, key: Any) -> Any:
+    return list.__getitem__(value, key) if isinstance(value, list) else value[key]
+
+
+def _wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
+    if old.kind != new.kind:
+        kinds = {old.kind, new.kind}
+        keep = old if old.kind == "tensor" else new
+        keep.loose |= {"number"} if kinds == {"tensor", "number"} else {"rank"}
+        keep.parts = (new.parts[0], new.parts[1])
+        return keep
+    new.loose |= old.loose
+    new.grad |= old.grad
+    if old.kind == "tensor":
+        new.dims |= old.dims
+        if old.dtype != new.dtype and old.dtype and new.dtype:
+            new.dtype = torch.promote_types(old.dtype, new.dtype)
+        if len(old.a) == len(new.a):
+            new.b = tuple(p if i in old.dims else q for i, (p, q) in enumerate(zip(old.b, new.b)))
+    elif old.kind == "number" and attempt > 1 and type(old.b) is type(new.b):
+        new.b = old.b
+    return new
+
+
+def _same_type(old: Any, new: Any) -> bool:
+    if type(old) is not type(new):
+        return False
+    if isinstance(new, Leaf):
+        return old.type_key() == new.type_key()
+    if isinstance(new, Many):
+        same = old.keys == new.keys and len(old.items) == len(new.items)
+        return same and all(_same_type(p, q) for p, q in zip(old.items, new.items))
+    return True
+
+
+__all__ = ["MISSING", "Loop"]

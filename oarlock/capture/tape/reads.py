@@ -1,0 +1,244 @@
+"""What the user's code reads of tensors and Python objects while it is traced."""
+
+from __future__ import annotations
+
+from types import CellType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.tape.journal import content
+from oarlock.capture.tape.nodes import Call, Check, Val
+from oarlock.capture.tape.numbers import Number, number_of
+from oarlock.capture.tape.queries import access_of, name_of
+from oarlock.capture.tape.sources import Source
+from oarlock.capture.torch_private import is_fake
+from oarlock.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+_SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_UNGUARDED = (type, FunctionType, ModuleType)
+SIZES = ("shape", "size", "numel", "nelement", "__len__")
+
+
+class Sizes:
+    """Sizes of tensors: plain where they are constant, symbolic numbers elsewhere."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.known: dict[tuple[int, int], Any] = {}
+        self.checked: set[tuple[int, int]] = set()
+
+    def read(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Any:
+        x = args[0]
+        val = self.tracer.val(x)
+        if not val.dims and not val.loose:
+            return out
+        self.certain(val, "rank", out)
+        sample, name = val.sample, name_of(func)
+        if name == "__len__":
+            return self.size(val, 0)
+        if name in ("numel", "nelement"):
+            total: Any = 1
+            for i in range(sample.dim()):
+                total = total * self.size(val, i)
+            return total
+        axis = args[1] if len(args) > 1 else kwargs.get("dim")
+        if axis is not None:
+            return self.size(val, axis % sample.dim())
+        return torch.Size([self.size(val, i) for i in range(sample.dim())])
+
+    def certain(self, val: Val, what: str, found: Any) -> None:
+        if what in val.loose:
+            raise UnsupportedError(
+                f"{self.tracer.where()}: the {what} of a tensor differs between paths of a decision "
+                f"on data, and is read here; give both paths the same {what}"
+            )
+
+    def size(self, val: Val, axis: int) -> Any:
+        """The size of an axis of a value."""
+        n = val.sample.shape[axis]
+        key = (val.id, axis)
+        tracer = self.tracer
+        if axis not in val.dims:
+            is_input = val.block is tracer.root and not val.loose
+            if (val.dims or val.loose) and not is_input and key not in self.checked:
+                self.checked.add(key)
+                got = Val(tracer.block, n)
+                tracer.emit(torch.Tensor.size, (val, axis), {}, got)
+                tracer.block.nodes.append(
+                    Check(got, n, f"axis {axis} has size {n}", tracer.where())
+                )
+            return n
+        found = self.known.get(key)
+        if found is not None and tracer.block.is_within(found.val.block):
+            return found
+        other = val.twin.shape[axis] if val.twin is not None else n + 1
+        got = Val(tracer.block, n)
+        number = number_of(got, n, "data" in val.loose)
+        number.other = other if other != n else n + 1
+        tracer.emit(torch.Tensor.size, (val, axis), {}, got)
+        self.known[key] = number
+        return number
+
+
+class Data:
+    """Numbers that are read from the data of tensors."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def read(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        name = name_of(func)
+        if name == "item":
+            return self.item(args[0])
+        if name == "tolist":
+            return self.tolist(func, args[0])
+        if name in ("equal", "allclose", "is_nonzero", "__contains__"):
+            return self.truth(func, args, kwargs)
+        what = {"__bool__": "a decision", "__int__": "a plain int", "__float__": "a plain float",
+                "__index__": "a plain int", "numpy": "a numpy array"}  # fmt: skip
+        raise UnsupportedError(
+            f"{self.tracer.where()}: {what.get(name, name)} from the data of a tensor, in code that "
+            f"is not converted; use torch functions, or t.item() in converted code"
+        )
+
+    def scalar(self, val: Val, dtype: torch.dtype) -> Any:
+        if dtype == torch.bool:
+            hint: Any = True
+        else:
+            hint = 0.5 if dtype.is_floating_point else 1
+        val.sample = hint
+        number = number_of(val, hint, True)
+        number.other = (not hint) if hint is True else hint + 1
+        return number
+
+    def item(self, x: torch.Tensor) -> Any:
+        val = Val(self.tracer.block, None)
+        sample = self.tracer.val(x).sample
+        if sample.dtype.is_complex:
+            raise UnsupportedError(
+                f"{self.tracer.where()}: a complex number from data; keep a tensor"
+            )
+        self.tracer.emit(torch.Tensor.item, (x,), {}, val)
+        return self.scalar(val, sample.dtype)
+
+    def tolist(self, func: Any, x: torch.Tensor) -> Any:
+        tracer = self.tracer
+        val = tracer.val(x)
+        sample = val.sample
+        if 0 in val.dims or "rank" in val.loose:
+            return self.run_list(func, x, sample)
+        if val.dims:
+            raise UnsupportedError(f"{tracer.where()}: tolist of an axis known at run time")
+        made: list[Any] = []
+
+        def build(shape: Any) -> tuple[Any, Any]:
+            if not shape:
+                one = Val(tracer.block, None)
+                made.append(one)
+                return one, self.scalar(one, sample.dtype)
+            pairs = [build(shape[1:]) for _ in range(shape[0])]
+            return [p for p, _ in pairs], tracer.lists.new([n for _, n in pairs])
+
+        outs, numbers = build(tuple(sample.shape))
+        tracer.emit(func, (x,), {}, outs)
+        return numbers
+
+    def run_list(self, func: Any, x: torch.Tensor, sample: torch.Tensor) -> Any:
+        tracer = self.tracer
+        if sample.dim() != 1:
+            raise UnsupportedError(f"{tracer.where()}: tolist of axes known at run time")
+        found = tracer.lists.new()
+        found.val = Val(tracer.block, found)
+        tracer.emit(func, (x,), {}, found.val)
+        tracer.lists.learn(found, self.scalar(Val(tracer.block, None), sample.dtype))
+        return found
+
+    def truth(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        val = Val(self.tracer.block, True)
+        self.tracer.emit(func, args, kwargs, val)
+        number = number_of(val, True, True)
+        number.other = False
+        return number
+
+
+class Objects:
+    """Attributes, globals and closure variables of objects that exist before the call."""
+
+    def __init__(self, tracer: Tracer, symbolic: dict[Any, tuple[Any, Any]]) -> None:
+        self.tracer, self.symbolic = tracer, symbolic
+        self.places: dict[int, tuple[Any, Source]] = {}
+        self.guarded: list[tuple[Source, Any]] = []
+        self.seen: dict[tuple[int, Any], Any] = {}
+
+    def know(self, obj: Any, source: Source | None = None) -> None:
+        """``obj`` exists before the call."""
+        self.places.setdefault(id(obj), (obj, source or Source(obj, "")))
+
+    def source(self, owner: Any) -> Source | None:
+        if id(owner) in self.places:
+            return self.places[id(owner)][1]
+        if isinstance(owner, (CellType, ModuleType)) or _is_globals(owner):
+            return Source(owner, "")
+        return None
+
+    def read(self, owner: Any, name: Any, value: Any) -> Any:
+        """What code gets that reads ``name`` of ``owner``."""
+        source = self.source(owner)
+        if source is None or isinstance(value, _UNGUARDED) or _is_property(owner, name):
+            return value
+        if self.is_changed(owner, name, value):
+            return value
+        key = (id(owner), name)
+        if key not in self.seen:
+            self.seen[key] = self.first(source.step(_path(owner, name)), value)
+        return self.seen[key]
+
+    def first(self, at: Source, value: Any) -> Any:
+        tracer = self.tracer
+        if isinstance(value, torch.Tensor):
+            if not is_fake(value):
+                tracer.state.setdefault(id(value), (value, at))
+            return value
+        if type(value) in (int, float):
+            return tracer.plain(value, at, self.guarded)
+        if isinstance(value, Number):
+            return value
+        self.guarded.append((at, value))
+        if not isinstance(value, (*_SCALARS, tuple)):
+            self.know(value)
+        return value
+
+    def is_changed(self, owner: Any, name: Any, value: Any) -> bool:
+        """The traced code itself has put ``value`` there."""
+        entry = self.tracer.journal.frames[0].before.get(id(owner))
+        if entry is None:
+            return False
+        old = entry[1]
+        if isinstance(old, dict):
+            return old.get(name) is not value
+        return content(owner) != old if not isinstance(old, list) else True
+
+
+def _is_globals(owner: Any) -> bool:
+    return isinstance(owner, dict) and "__builtins__" in owner
+
+
+def _path(owner: Any, name: Any) -> str:
+    if isinstance(owner, CellType):
+        return ".cell_contents"
+    if isinstance(owner, (dict, list, tuple)):
+        return f"[{name!r}]"
+    return f".{name}"
+
+
+def _is_property(owner: Any, name: Any) -> bool:
+    if isinstance(owner, (dict, list, tuple, CellType)) or not isinstance(name, str):
+        return False
+    return isinstance(getattr(type(owner), name, None), property)
+
+
+__all__ = ["SIZES", "Call", "Data", "Objects", "Sizes", "access_of"]

@@ -1,0 +1,161 @@
+"""Two worlds of sizes: which axes of a result may differ at run time is seen by running a call in both.
+
+In world A every run-time size and number has one value that could be, in world B another one, both
+consistent over the whole program.  An axis that is equal in both is taken as constant; where the
+user's code reads it, the replay checks that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.tape.lists import RunList
+from oarlock.capture.tape.nodes import Val, leaves, map_tree
+from oarlock.capture.tape.numbers import Number
+from oarlock.capture.torch_private import is_fake
+from oarlock.errors import OarlockError, UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+_OTHERS = (0, 1, 2, 3)
+_LENGTHS = (2, 3)
+
+
+class Worlds:
+    """Runs torch calls on fakes."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def samples(self, tree: Any, world: int = 0, number: int | None = None) -> Any:
+        """``tree`` with fakes and plain numbers of a world; ``number``: for every int from data."""
+
+        def sample(x: Any) -> Any:
+            if isinstance(x, torch.Tensor):
+                fake = x if is_fake(x) else self.tracer.fake_of(x)
+                if world:
+                    twin = self.tracer.val(fake).twin
+                    return fake if twin is None else twin
+                return fake
+            if isinstance(x, Number):
+                if number is not None and x.is_data and type(x.hint) is int:
+                    return number
+                return x.other if world else x.hint
+            if isinstance(x, RunList):
+                return self.items(x, world, sample)
+            return x
+
+        return map_tree(tree, sample)
+
+    def items(self, x: RunList, world: int, sample: Callable[[Any], Any]) -> list[Any]:
+        if x.val is None:
+            return [map_tree(item, sample) for item in list.__iter__(x)]
+        one = map_tree(self.tracer.sample_of(x.item), sample)
+        return [one] * _LENGTHS[world]
+
+    def is_dynamic(self, tree: Any) -> bool:
+        """Some argument's size or value differs at run time."""
+        for x in leaves(tree):
+            if isinstance(x, Number) or (isinstance(x, RunList) and x.val is not None):
+                return True
+            if isinstance(x, RunList) and self.is_dynamic(list(list.__iter__(x))):
+                return True
+            if isinstance(x, torch.Tensor) and is_fake(x):
+                val = self.tracer.val(x)
+                if val.dims or val.twin is not None or val.loose:
+                    return True
+        return False
+
+    def run(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        """``(result in A, result in B or None, is dynamic, depends on data)``."""
+        data, dynamic = self.tracer.data, self.is_dynamic((args, kwargs))
+        uses = data.uses
+        out = self.first(func, args, kwargs, dynamic)
+        found = data.uses > uses
+        if not (dynamic or found):
+            return out, None, False, False
+        found = found or any(map(self.is_data, leaves((args, kwargs))))
+        return out, self.second(func, args, kwargs), True, found
+
+    def is_data(self, x: Any) -> bool:
+        if isinstance(x, Number):
+            return x.is_data
+        if isinstance(x, torch.Tensor) and is_fake(x):
+            return "data" in self.tracer.val(x).loose
+        return isinstance(x, RunList)
+
+    def first(self, func: Any, args: tuple, kwargs: dict[str, Any], dynamic: bool) -> Any:
+        try:
+            return func(*self.samples(args), **self.samples(kwargs))
+        except OarlockError:
+            raise
+        except Exception as error:
+            if not dynamic:
+                raise
+            for number in _OTHERS:
+                found = self.attempt(func, args, kwargs, 0, number)
+                if found is not None:
+                    return found[0]
+            found = self.attempt(func, args, kwargs, 1)
+            if found is not None:
+                return found[0]
+            raise UnsupportedError(
+                f"{self.tracer.where()}: {getattr(func, '__name__', func)} with a size or number "
+                f"that is known at run time only: {error}"
+            ) from error
+
+    def second(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The result in world B, in a list; None when it can't be had."""
+        data = self.tracer.data
+        data.count, data.number = data.count + 2, data.number + 1
+        try:
+            return self.attempt(func, args, kwargs, 1)
+        finally:
+            data.count, data.number = data.count - 2, data.number - 1
+
+    def attempt(
+        self, func: Any, args: tuple, kwargs: dict[str, Any], world: int, number: int | None = None
+    ) -> Any:
+        try:
+            return [func(*self.samples(args, world, number), **self.samples(kwargs, world, number))]
+        except Exception:
+            return None
+
+    def mark(self, outs: Any, out: Any, other: Any, found: bool, loose: frozenset[str]) -> None:
+        """Which axes of the results differ between the worlds."""
+        vals = list(leaves(outs))
+        mine = list(leaves(out))
+        theirs = list(leaves(other[0])) if other is not None else [None] * len(mine)
+        if len(theirs) != len(mine):
+            theirs = [None] * len(mine)
+        for val, a, b in zip(vals, mine, theirs):
+            if isinstance(val, Val) and isinstance(a, torch.Tensor):
+                self.mark_one(val, a, b, found, loose)
+
+    def mark_one(
+        self, val: Val, a: torch.Tensor, b: Any, found: bool, loose: frozenset[str]
+    ) -> None:
+        if not isinstance(b, torch.Tensor) or b.dim() != a.dim():
+            dims = frozenset(range(a.dim()))
+            rank = isinstance(b, torch.Tensor)
+            loose |= {"rank"} if rank else frozenset()
+        else:
+            dims = frozenset(i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n)
+            val.twin = b
+        val.dims = dims
+        if dims and found:
+            loose |= {"data"}
+        val.loose |= loose
+
+
+def inherited(vals: list[Any]) -> frozenset[str]:
+    """What is not certain of results since it is not of arguments."""
+    found: frozenset[str] = frozenset()
+    for val in vals:
+        if isinstance(val, Val):
+            found |= val.loose & {"rank", "dtype"}
+    return found
