@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,13 +112,18 @@ def test_an_error_names_the_line():
 
 
 def test_no_frame_of_the_function_runs():
-    ran = []
+    ran, frames = [], []
 
     def fn(x):
         ran.append(1)
         return x + 1
 
     static = to_static(fn)
-    for _ in range(3):
+    static(torch.ones(2))
+    sys.setprofile(lambda frame, event, arg: frames.append(frame.f_code))
+    try:
         static(torch.ones(2))
-    assert len(ran) == 1
+    finally:
+        sys.setprofile(None)
+    assert fn.__code__ not in frames and all(code.co_filename != __file__ for code in frames[:-1])
+    assert ran == [1, 1]
