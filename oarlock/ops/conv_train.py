@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from itertools import product as cartesian
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +38,21 @@ def _samples(of_input: bool) -> list[Sample]:
         )
         for x, w, attrs in CASES
     ]
+
+
+def _last_samples() -> list[Sample]:
+    """Channels last."""
+    found = []
+    for x, w, attrs in CASES:
+        dy = _output(x, w, attrs)
+        types = tuple(TensorType(f32, (n, *rest, c)) for n, c, *rest in (dy, x))
+        found.append(Sample(types, {**attrs, "shape": w, "layout": "NHWC", "parts": len(w) % 3}))
+    return found
+
+
+def _first(shape: tuple[Size, ...]) -> tuple[Size, ...]:
+    """A shape with channels last, with channels first."""
+    return (shape[0], shape[-1], *shape[1:-1])
 
 
 class ConvGrad(Op):
@@ -116,21 +132,45 @@ class ConvGradInput(ConvGrad):
 class ConvGradWeight(ConvGrad):
     """The gradient of ``conv`` to its weight.
 
-    Shapes: dy [N, O, *spatial'], x [N, I, *spatial] -> w [O, I/groups, *kernel]
+    Shapes: dy [N, O, *spatial'], x [N, I, *spatial] -> w [O, I/groups, *kernel];
+            layout NHWC: dy [N, *spatial', O], x [N, *spatial, I] -> w [O, *kernel, I/groups]
+    Attrs:  shape: that of w in NCHW; parts: with NHWC, the result is [parts, ...], one for each of
+            so many ranges of places.
     """
 
+    images: ClassVar[int] = 2  # operands with spatial axes
     shape: tuple[Size, ...] = ()
     stride: tuple[int, ...] = (1, 1)
     padding: Pairs = ((0, 0), (0, 0))
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
-    samples = _samples(False)
+    layout: str = "NCHW"
+    parts: int = 0
+    samples = [*_samples(False), *_last_samples()]
 
     def infer(self, dy: TensorType, x: TensorType) -> TensorType:
-        self.check((dy, x), x.shape, self.shape, dy.shape)
-        return dy.with_shape(self.shape)
+        if self.layout == "NCHW":
+            if self.parts:
+                raise self.fail((dy, x), "parts need the layout NHWC")
+            self.check((dy, x), x.shape, self.shape, dy.shape)
+            return dy.with_shape(self.shape)
+        self.check((dy, x), _first(x.shape), self.shape, _first(dy.shape))
+        out, channels, *kernel = self.shape
+        return dy.with_shape((*[self.parts] * bool(self.parts), out, *kernel, channels))
 
     def reference(self, dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if self.layout == "NCHW":
+            return self._first_reference(dy, x)
+        ends = [p * dy[..., 0].size // max(1, self.parts) for p in range(max(1, self.parts) + 1)]
+        parts = []
+        for begin, end in pairwise(ends):
+            rows = np.zeros((dy[..., 0].size, dy.shape[-1]), dy.dtype)
+            rows[begin:end] = dy.reshape(rows.shape)[begin:end]
+            turned = (np.moveaxis(a, -1, 1) for a in (rows.reshape(dy.shape), x))
+            parts.append(np.moveaxis(self._first_reference(*turned), 1, -1))
+        return np.ascontiguousarray(np.stack(parts) if self.parts else parts[0])
+
+    def _first_reference(self, dy: np.ndarray, x: np.ndarray) -> np.ndarray:
         g, batch = self.groups, dy.shape[0]
         padded = np.pad(x, [(0, 0), (0, 0), *self.padding])
         places = int(np.prod(dy.shape[2:]))
@@ -143,6 +183,33 @@ class ConvGradWeight(ConvGrad):
 
     def decompose(self, b: Any, dy: Value, x: Value) -> Value:
         """One product over batch and places for each offset in the kernel."""
+        if self.layout == "NCHW":
+            return self._first_decomposed(b, dy, x)
+        n = dy.rank - 2
+        first = b.transpose(x, perm=(0, n + 1, *range(1, n + 1)))
+        count = max(1, self.parts)
+        found = []
+        for p in range(count):
+            turned = b.transpose(self._part(b, dy, p), perm=(0, n + 1, *range(1, n + 1)))
+            w = self._first_decomposed(b, turned, first)
+            w = b.transpose(w, perm=(0, *range(2, n + 2), 1))
+            found.append(b.reshape(w, shape=(1, *w.shape)) if self.parts else w)
+        return found[0] if count == 1 else b.concat(*found, axis=0)
+
+    def _part(self, b: Any, dy: Value, p: int) -> Value:
+        """dy with zeros at the places of other parts."""
+        if self.parts < 2:
+            return dy
+        places: Size = 1
+        for size in dy.shape[:-1]:
+            places = places * size
+        begin, end = (places * k // self.parts for k in (p, p + 1))
+        rows = b.reshape(dy, shape=(places, dy.shape[-1]))
+        cut = b.slice(rows, starts=(begin, 0), stops=(end, dy.shape[-1]), steps=(1, 1))
+        cut = b.pad(cut, low=(begin, 0), high=(places - end, 0), value=0.0)
+        return b.reshape(cut, shape=dy.shape)
+
+    def _first_decomposed(self, b: Any, dy: Value, x: Value) -> Value:
         n, g, batch = dy.rank - 2, self.groups, dy.shape[0]
         out, kernel = dy.shape[2:], self.shape[2:]
         per, channels = self.shape[0] // g, self.shape[1]
@@ -179,24 +246,35 @@ def _grouped(b: Any, x: Value, shape: tuple[Size, ...]) -> Value:
 class MaxPoolGrad(Op):
     """The gradient of ``max_pool``: to the first of the largest of each window, NaN before all.
 
-    Shapes: dy [N, C, *spatial'], x [N, C, *spatial] -> like x
+    Shapes: dy [N, C, *spatial'], x [N, C, *spatial] -> like x;
+            layout NHWC: dy [N, *spatial', C], x [N, *spatial, C]
     """
 
+    images: ClassVar[int] = 2
     kernel: tuple[int, ...] = (2, 2)
     stride: tuple[int, ...] = (2, 2)
     padding: Pairs = ((0, 0), (0, 0))
     dilation: tuple[int, ...] = (1, 1)
     ceil_mode: bool = False
+    layout: str = "NCHW"
     samples = [
         Sample((TensorType(f32, (2, 3, 4, 3)), TensorType(f32, (2, 3, 8, 7)))),
         Sample(
             (TensorType(f32, (2, 3, 5, 4)), TensorType(f32, (2, 3, 9, 8))),
             {"kernel": (3, 3), "padding": ((1, 1), (1, 1))},
         ),
+        Sample(
+            (TensorType(f32, (2, 5, 4, 3)), TensorType(f32, (2, 9, 8, 3))),
+            {"kernel": (3, 3), "padding": ((1, 1), (1, 1)), "layout": "NHWC"},
+        ),
     ]
 
     def infer(self, dy: TensorType, x: TensorType) -> TensorType:
         same_dtype(self, (dy, x))
+        if self.layout == "NHWC":
+            plain = type(self)(**{**self.attributes, "layout": "NCHW"})
+            plain.infer(dy.with_shape(_first(dy.shape)), x.with_shape(_first(x.shape)))
+            return x
         if not all(isinstance(s, int) for s in (*x.shape[2:], *dy.shape[2:])):
             raise self.fail((dy, x), "expected known sizes of the spatial axes")
         sizes = tuple(
@@ -224,6 +302,10 @@ class MaxPoolGrad(Op):
         return [(p[0], max(n - s - p[0], 0)) for n, s, p in zip(needed, size, self.padding)]
 
     def reference(self, dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if self.layout == "NHWC":
+            plain = type(self)(**{**self.attributes, "layout": "NCHW"})
+            dx = plain.reference(*(np.moveaxis(a, -1, 1) for a in (dy, x)))
+            return np.ascontiguousarray(np.moveaxis(dx, 1, -1))
         out, room = dy.shape[2:], self._room(x.shape[2:], dy.shape[2:])
         padded = np.pad(x, [(0, 0), (0, 0), *room], constant_values=-np.inf)
         dx, left = np.zeros_like(padded), np.ones(dy.shape, bool)
@@ -240,6 +322,12 @@ class MaxPoolGrad(Op):
 
     def decompose(self, b: Any, dy: Value, x: Value) -> Value:
         """A mask for each offset in the kernel; what it lets through, spread and added up."""
+        if self.layout == "NHWC":
+            n = x.rank - 2
+            first = (b.transpose(v, perm=(0, n + 1, *range(1, n + 1))) for v in (dy, x))
+            plain = type(self)(**{**self.attributes, "layout": "NCHW"})
+            dx = plain.decompose(b, *first)
+            return b.transpose(dx, perm=(0, *range(2, n + 2), 1))
         out, room = dy.shape[2:], self._room(x.shape[2:], dy.shape[2:])
         low, high = (tuple(r[i] for r in room) for i in (0, 1))
         padded = x

@@ -123,7 +123,10 @@ class _Pass:
         lead = x.rank - _spatial_axes(node) - 1
         order = (*range(lead), *range(lead + 1, x.rank), lead)
         op = type(node.op)(**{**node.op.attributes, "layout": "NHWC"})
-        y = self.b.build(op, self._turned(x, order), *map(self.plain, others))
+        images = getattr(op, "images", 1)
+        more = [self._turned(v, order) for v in others[: images - 1]]
+        more += map(self.plain, others[images - 1 :])
+        y = self.b.build(op, self._turned(x, order), *more)
         self._hold(node.output, y, inverse(order))
 
     def _pointwise(self, node: Node) -> None:

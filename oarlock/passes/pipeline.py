@@ -20,6 +20,7 @@ from oarlock.passes.fuse_siblings import fuse_siblings
 from oarlock.passes.merge_products import merge_products
 from oarlock.passes.recognise_attention import recognise_attention
 from oarlock.passes.rewrite import budget
+from oarlock.passes.share_places import share_places
 from oarlock.passes.simplify import simplify
 from oarlock.passes.split_conv_transpose import split_conv_transpose
 from oarlock.passes.stage import Stage, get
@@ -40,6 +41,7 @@ TARGET = [
     split_conv_transpose,
     fuse_siblings,
     choose_layout,
+    share_places,
     fold,
     simplify,
     cse,

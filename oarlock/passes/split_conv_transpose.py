@@ -25,6 +25,12 @@ def split_conv_transpose(program: Program) -> Program:
     return rewrite(program, RULES)
 
 
+@RULES.rule("conv_grad_input")
+def transposed(b: Patch, node: Node, dy: Value, w: Value) -> Any:
+    """``conv_grad_input`` -> ``conv_transpose``"""
+    return node.op.decompose(b, dy, w)
+
+
 @dataclass(frozen=True)
 class _Phase:
     """Along one axis: the first tap, the space between taps, and padding of x, maybe negative."""

@@ -40,10 +40,12 @@ def makers() -> Mapping[str, Maker]:
     """Every maker by the name of its op."""
     from oarlock.codegen.kernels.attention import AttentionMaker
     from oarlock.codegen.kernels.conv import Conv
+    from oarlock.codegen.kernels.conv_grad import ConvGradWeightMaker
     from oarlock.codegen.kernels.gemm import Linear, MatMul
     from oarlock.codegen.kernels.gemm_groups import GroupedMatMul
     from oarlock.codegen.kernels.index import Put, Scatter
     from oarlock.codegen.kernels.pool import PoolMaker
+    from oarlock.codegen.kernels.pool_grad import MaxPoolGradMaker
     from oarlock.codegen.kernels.random import Random
     from oarlock.codegen.kernels.rnn import ScanMaker
     from oarlock.codegen.kernels.rnn_grad import ScanGradMaker
@@ -54,6 +56,7 @@ def makers() -> Mapping[str, Maker]:
         "attention": AttentionMaker(),
         "avg_pool": PoolMaker(),
         "conv": Conv(),
+        "conv_grad_weight": ConvGradWeightMaker(),
         "cummax": Extreme(),
         "cummin": Extreme(),
         "cumprod": Scan(),
@@ -65,6 +68,7 @@ def makers() -> Mapping[str, Maker]:
         "linear": Linear(),
         "matmul": MatMul(),
         "max_pool": PoolMaker(),
+        "max_pool_grad": MaxPoolGradMaker(),
         "put": Put(),
         "rand": Random(),
         "randn": Random(),

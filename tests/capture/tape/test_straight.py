@@ -125,5 +125,5 @@ def test_no_frame_of_the_function_runs():
         static(torch.ones(2))
     finally:
         sys.setprofile(None)
-    assert fn.__code__ not in frames and all(code.co_filename != __file__ for code in frames[:-1])
+    assert "fn" not in {code.co_name for code in frames}
     assert ran == [1, 1]

@@ -1,0 +1,191 @@
+"""``if``, ``while`` and ``for`` as calls of operators, with the variables that they carry.
+
+Statements are read backwards, so that each knows which variables are read after it: a block's state
+is what it assigns or changes in place and what is read later, or inside before it is assigned.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from oarlock.capture.convert.build import (
+    GENERATED,
+    apply,
+    at,
+    constant,
+    define,
+    load,
+    no_arguments,
+    one_argument,
+    thunk,
+    tuple_of,
+)
+from oarlock.capture.convert.names import bound, mutated, own_nodes, reads
+from oarlock.capture.convert.scope import Scope
+from oarlock.capture.convert.statements import yields
+
+Names = frozenset[str]
+_TRY = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)
+
+
+class Blocks:
+    """Converts the statements of one function."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.inner: dict[str, set[str]] = {}  # our functions and what they read
+        self.dry = False  # only what is read is asked for
+
+    def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        for node in own_nodes(body):
+            if isinstance(node, ast.FunctionDef) and getattr(node, "ours", False):
+                self.inner[node.name] = node.free_names  # pyright: ignore
+        outside = self.scope.nonlocals | self.scope.globals
+        always = self.scope.captured(body) | self.scope.shared | outside
+        return self.block(body, frozenset(always), frozenset(always))[0]
+
+    def block(
+        self, body: list[ast.stmt], after: Names, always: Names
+    ) -> tuple[list[ast.stmt], Names]:
+        """Returns: the statements, and the names that are read from where they begin."""
+        made: list[ast.stmt] = []
+        for node in reversed(body):
+            new, after = self.statement(node, after, always)
+            made[:0] = [s if hasattr(s, "lineno") else at(s, node) for s in new]
+        return made, after
+
+    def reads(self, nodes: Iterable[ast.AST]) -> Names:
+        found = reads(nodes)
+        for name in [n for n in found if n in self.inner]:
+            found |= self.inner[name]
+        return frozenset(found)
+
+    def statement(
+        self, node: ast.stmt, after: Names, always: Names
+    ) -> tuple[list[ast.stmt], Names]:
+        if isinstance(node, ast.If):
+            return self.conditional(node, after, always)
+        if isinstance(node, (ast.While, ast.For)):
+            return self.loop(node, after, always)
+        if isinstance(node, ast.With):
+            body, live = self.block(node.body, after, always | after)
+            live = live - bound(node.items) | self.reads(node.items)
+            return [at(ast.With(node.items, body), node)], live
+        if isinstance(node, _TRY):
+            return self.attempt(node, after, always)
+        if isinstance(node, (ast.Return, ast.Raise)):
+            after = always
+        if isinstance(node, ast.FunctionDef) and getattr(node, "ours", False):
+            return [node], after
+        return [node], after - bound([node]) | self.reads([node]) | always
+
+    def attempt(self, node: ast.Try, after: Names, always: Names) -> tuple[list[ast.stmt], Names]:
+        final, last = self.block(node.finalbody, after, always)
+        outer = always | last
+        handlers, caught = [], outer
+        for h in node.handlers:
+            body, live = self.block(h.body, last, outer)
+            caught |= (live - {h.name}) | self.reads([h.type] if h.type else [])
+            handlers.append(at(ast.ExceptHandler(h.type, h.name, body), h))
+        orelse, live = self.block(node.orelse, last, outer)
+        body, live = self.block(node.body, live, caught)
+        return [at(node.__class__(body, handlers, orelse, final), node)], live
+
+    def is_plain(self, node: ast.stmt) -> bool:
+        return getattr(node, "plain", False) or (self.scope.is_generator and yields([node]))
+
+    def names(self, nodes: list[ast.stmt], live: Names) -> tuple[str, ...]:
+        """The state of a block."""
+        changed = bound(nodes) | mutated(nodes)
+        if any(isinstance(n, ast.Call) for n in own_nodes(nodes)):
+            changed |= self.scope.shared
+        mine = self.scope.locals | self.scope.nonlocals | self.scope.globals
+        return tuple(sorted(changed & live & mine))
+
+    def inside(self, name: str, body: list[ast.stmt], place: ast.stmt, item: str = "") -> ast.stmt:
+        arguments = one_argument(item) if item else no_arguments()
+        made = at(define(name, arguments, [*self.scope.declare(sorted(bound(body))), *body]), place)
+        made.ours = True
+        made.free_names = set()  # counted where the block stands
+        return made
+
+    def conditional(
+        self, node: ast.If, after: Names, always: Names
+    ) -> tuple[list[ast.stmt], Names]:
+        body, first = self.block(node.body, after, always)
+        orelse, second = self.block(node.orelse, after, always)
+        before = (first | second) - bound([node.test]) | self.reads([node.test])
+        if self.dry:
+            return [], before
+        if self.is_plain(node):
+            return [at(ast.If(apply("plain", node.test), body, orelse), node)], before
+        parts = [*node.body, *node.orelse]
+        state = self.scope.access(self.names(parts, after | first | second))
+        fresh = self.scope.unit.fresh
+        made, branches = [], []
+        for kind, part in (("then", body), ("else", orelse)):
+            if part:
+                made.append(self.inside(fresh(kind), part, node))
+                branches.append(load(made[-1].name))
+            else:
+                branches.append(constant(None))
+        call = at(apply("if_", node.test, *branches, *state), node)
+        return [*made, at(ast.Expr(call), node)], before
+
+    def loop(
+        self, node: ast.While | ast.For, after: Names, always: Names
+    ) -> tuple[list[ast.stmt], Names]:
+        """A loop; its header is where it may end or go on."""
+        test = [node.test] if isinstance(node, ast.While) else []
+        target = [node.target] if isinstance(node, ast.For) else []
+        stops = getattr(node, "stops", [])
+        orelse, after = self.block(node.orelse, after, always)
+        own = frozenset(stops) | self.reads(test)
+        header = after | always | own
+        outer, self.dry = self.dry, True
+        live = self.block(node.body, header, always)[1]
+        self.dry = outer
+        header |= live - bound(target) - bound(test)
+        before = header | (self.reads([node.iter]) if isinstance(node, ast.For) else frozenset())
+        if self.dry:
+            return [], before
+        body, _ = self.block(node.body, header, always)
+        if self.is_plain(node):
+            node.body = body
+            if isinstance(node, ast.While):
+                node.test = apply("plain", node.test)
+                return [*getattr(node, "before", []), node], before
+            node.iter = apply("plain_iterable", node.iter)
+            node.orelse, orelse = orelse, []
+            return [node], before
+        state = self.scope.access(self.names([*node.body, *test, *target], header))
+        made = self.emit(node, body, stops, state)
+        return [*made, *orelse], before
+
+    def emit(
+        self, node: ast.While | ast.For, body: list[ast.stmt], stops: list[str], state: tuple
+    ) -> list[ast.stmt]:
+        fresh = self.scope.unit.fresh
+        if isinstance(node, ast.For):
+            item = f"{GENERATED}item"
+            body = [at(ast.Assign([node.target], load(item)), node.target), *body]
+            inner = self.inside(fresh("body"), body, node, item)
+            stop = thunk(disjunction(stops)) if stops else constant(None)
+            call = apply("for_", node.iter, load(inner.name), stop, *state)
+            return [inner, at(ast.Expr(at(call, node)), node)]
+        test = node.test
+        for name in stops:
+            test = at(apply("and_test", apply("not_", load(name)), tuple_of([thunk(test)])), node)
+        before = getattr(node, "before", [])
+        condition = self.inside(fresh("test"), [*before, at(ast.Return(test), node.test)], node)
+        inner = self.inside(fresh("body"), body, node)
+        call = apply("while_", load(condition.name), load(inner.name), *state)
+        return [condition, inner, at(ast.Expr(at(call, node)), node)]
+
+
+def disjunction(names: list[str]) -> ast.expr:
+    first, *rest = names
+    if not rest:
+        return load(first)
+    return apply("or_test", load(first), tuple_of(thunk(load(n)) for n in rest))

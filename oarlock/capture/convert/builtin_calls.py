@@ -1,0 +1,493 @@
+"""Builtins that would need the value of a run-time number or tensor, made to keep it run-time."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import itertools
+import math
+import operator
+import re
+import string
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from oarlock.capture.convert.sequences import (
+    Mapped,
+    Range,
+    is_run_time_sequence,
+    length,
+)
+from oarlock.capture.convert.state import Text
+from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.truth import (
+    contains,
+    here,
+    is_run_time,
+    junction,
+    negated,
+    refuse_here,
+    select,
+    truth,
+)
+
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+def number(value: Any) -> Any:
+    """A run-time tensor of one element as a run-time number."""
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def int_(*args: Any, **options: Any) -> Any:
+    if len(args) == 1 and is_run_time(args[0]):
+        found = number(args[0])
+        return tracer().compute(int, found) if not isinstance(found, (int, torch.SymInt)) else found
+    return int(*args, **options)
+
+
+def float_(*args: Any) -> Any:
+    if len(args) == 1 and is_run_time(args[0]):
+        found = number(args[0])
+        return tracer().compute(float, found) if not isinstance(found, torch.SymFloat) else found
+    return float(*args)
+
+
+def bool_(*args: Any) -> Any:
+    if len(args) == 1 and is_run_time(args[0]):
+        found = truth(args[0])
+        return found.item() if isinstance(found, torch.Tensor) else found
+    return bool(*args)
+
+
+def complex_(*args: Any, **options: Any) -> Any:
+    if any(map(is_run_time, (*args, *options.values()))):
+        refuse_here("complex() of a run-time value", "use torch.complex and keep the tensor")
+    return complex(*args, **options)
+
+
+def len_(items: Any) -> Any:
+    return length(items) if is_run_time_sequence(items) else len(items)
+
+
+def range_(*args: Any) -> Any:
+    if not any(map(is_run_time, args)):
+        return range(*args)
+    found = [int_(a) if isinstance(a, torch.Tensor) else a for a in args]
+    return Range(0, found[0]) if len(found) == 1 else Range(*found)
+
+
+def enumerate_(items: Any, start: Any = 0) -> Any:
+    if is_run_time_sequence(items) or is_run_time(start):
+        if is_run_time_sequence(items):
+            return Mapped(lambda i, x: (start + i, x), (items,))
+        return ((start + i, x) for i, x in enumerate(items))
+    return enumerate(items, start)
+
+
+def zip_(*items: Any, **options: Any) -> Any:
+    if any(map(is_run_time_sequence, items)):
+        sources = [
+            x if hasattr(x, "__getitem__") or is_run_time_sequence(x) else list(x) for x in items
+        ]
+        return Mapped(lambda _, *found: found, tuple(sources))
+    return zip(*items, **options)
+
+
+def reversed_(items: Any) -> Any:
+    if is_run_time_sequence(items):
+        return Mapped(lambda _, x: x, (items,), backwards=True)
+    return reversed(items)
+
+
+def map_(function: Any, *items: Any) -> Any:
+    from oarlock.capture.convert.calls import call
+
+    made = call(function)
+    if any(map(is_run_time_sequence, items)):
+        return Mapped(lambda _, *found: made(*found), items)
+    return map(made, *items)
+
+
+def filter_(function: Any, items: Any) -> Any:
+    from oarlock.capture.convert.calls import call
+
+    if tracer() is None:
+        return filter(function if function is None else call(function), items)
+    if is_run_time_sequence(items):
+        refuse_here("filter() of a sequence of run-time length", "loop and append to a list")
+    made = (lambda x: x) if function is None else call(function)
+    return _kept(made, items)
+
+
+def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+    for item in items:
+        keep = made(item)
+        if is_run_time(keep):
+            refuse_here("filter() by a run-time condition", "use `[x for x in xs if f(x)]`")
+        if keep:
+            yield item
+
+
+def reduce_(function: Any, items: Any, *initial: Any) -> Any:
+    from oarlock.capture.convert.calls import call
+
+    return functools.reduce(call(function), items, *initial)
+
+
+def sum_(items: Any, /, start: Any = 0) -> Any:
+    if not is_run_time_sequence(items):
+        return sum(items, start)
+    cell = [start]
+
+    def add(item: Any) -> None:
+        cell[0] = cell[0] + item
+
+    _each(items, add, cell)
+    return cell[0]
+
+
+def _each(items: Any, body: Callable[[Any], None], cell: list[Any]) -> None:
+    from oarlock.capture.convert.sequences import loop
+
+    loop(items, body, None, here().with_cell("value", cell))
+
+
+def any_(items: Any) -> Any:
+    return _some(iter(_listed(items)), True)
+
+
+def all_(items: Any) -> Any:
+    return _some(iter(_listed(items)), False)
+
+
+def _listed(items: Any) -> Any:
+    if is_run_time_sequence(items):
+        refuse_here("any() or all() of a sequence of run-time length", "stack it: xs.any()")
+    return items
+
+
+def _some(items: Any, found: bool) -> bool | Any:
+    """``any`` (found: True) or ``all`` (False); later items are asked for only if needed."""
+    for item in items:
+        if is_run_time(item):
+            return junction(item, (lambda: _some(items, found),), found, here(), True)
+        if bool(item) is found:
+            return found
+    return not found
+
+
+def _extreme(name: str) -> Callable[..., Any]:
+    plain: Callable[..., Any] = getattr(builtins, name)
+    better = operator.gt if name == "max" else operator.lt
+
+    def extreme(*args: Any, key: Any = None, **options: Any) -> Any:
+        if tracer() is None:
+            return plain(*args, **({"key": key} if key is not None else {}), **options)
+        if len(args) == 1 and is_run_time_sequence(args[0]):
+            refuse_here(f"{name}() of a sequence of run-time length", f"stack it: xs.{name}()")
+        items = list(args[0]) if len(args) == 1 else list(args)
+        from oarlock.capture.convert.calls import call
+
+        keys = items if key is None else [call(key)(x) for x in items]
+        if not items or not any(map(is_run_time, keys)):
+            if key is None:
+                return plain(items, **options)
+            return items[keys.index(plain(keys))] if items else plain(items, **options)
+        if all(not isinstance(k, torch.Tensor) for k in keys) and key is None:
+            return tracer().compute(plain, *items)
+        return _fold(better, items, keys)
+
+    return extreme
+
+
+def _fold(better: Callable[..., Any], items: list[Any], keys: list[Any]) -> Any:
+    best, at_best = items[0], keys[0]
+    for item, key in zip(items[1:], keys[1:]):
+        wins = better(key, at_best)
+        if not is_run_time(wins):
+            best, at_best = (item, key) if wins else (best, at_best)
+            continue
+        old, old_key = best, at_best
+        best = select(wins, lambda i=item: i, lambda o=old: o, here())
+        at_best = (
+            best if keys is items else select(wins, lambda k=key: k, lambda o=old_key: o, here())
+        )
+    return best
+
+
+def sorted_(items: Any, *, key: Any = None, reverse: Any = False) -> Any:
+    if tracer() is None:
+        return sorted(items, key=key, reverse=reverse)
+    from oarlock.capture.convert.calls import call
+
+    if is_run_time_sequence(items):
+        refuse_here("sorted() of a sequence of run-time length", "stack it: torch.sort(xs)")
+    items = list(items)
+    keys = items if key is None else [call(key)(x) for x in items]
+    if any(map(_holds_run_time, keys)):
+        return _insertion_sort(items, keys, reverse)
+    places = sorted(range(len(items)), key=keys.__getitem__, reverse=reverse)
+    return tracer().list_([items[i] for i in places])
+
+
+def _holds_run_time(key: Any) -> bool:
+    return any(map(is_run_time, key)) if isinstance(key, (tuple, list)) else is_run_time(key)
+
+
+def _insertion_sort(items: list[Any], keys: list[Any], reverse: bool) -> Any:
+    """A stable sorting network of exchanges of neighbours: the places stay, values choose."""
+    if any(isinstance(k, (tuple, list)) for k in keys):
+        refuse_here("sorting by tuples of run-time values", "sort by one number")
+    pairs = list(zip(keys, items))
+    for end in range(len(pairs) - 1, 0, -1):
+        for i in range(end):
+            pairs[i : i + 2] = _ordered(*pairs[i], *pairs[i + 1], reverse)
+    return tracer().list_([item for _, item in pairs])
+
+
+def _ordered(ka: Any, a: Any, kb: Any, b: Any, reverse: bool) -> list[tuple[Any, Any]]:
+    """Two neighbours and their keys in order."""
+    swap = ka < kb if reverse else kb < ka
+    if not is_run_time(swap):
+        return [(kb, b), (ka, a)] if swap else [(ka, a), (kb, b)]
+    low = select(swap, lambda: kb, lambda: ka, here())
+    high = select(swap, lambda: ka, lambda: kb, here())
+    if a is ka and b is kb:
+        return [(low, low), (high, high)]
+    first = select(swap, lambda: b, lambda: a, here())
+    return [(low, first), (high, select(swap, lambda: a, lambda: b, here()))]
+
+
+def divmod_(a: Any, b: Any) -> Any:
+    return (a // b, a % b) if is_run_time(a) or is_run_time(b) else divmod(a, b)
+
+
+def pow_(base: Any, exponent: Any, mod: Any = None) -> Any:
+    if mod is None:
+        return base**exponent
+    values = (base, exponent, mod)
+    return tracer().compute(pow, *values) if any(map(is_run_time, values)) else pow(*values)
+
+
+def round_(value: Any, *digits: Any) -> Any:
+    if isinstance(value, _NUMBERS) and is_run_time(value):
+        return tracer().compute(round, value, *digits)
+    return round(value, *digits)
+
+
+def abs_(value: Any) -> Any:
+    return (
+        tracer().compute(abs, value)
+        if isinstance(value, _NUMBERS) and is_run_time(value)
+        else abs(value)
+    )
+
+
+def list_(*args: Any) -> list[Any]:
+    active = tracer()
+    if active is None:
+        return list(*args)
+    if args and is_run_time_sequence(args[0]):
+        found = active.list_([])
+
+        def add(item: Any) -> None:
+            active.journal.touch(found)
+            found.append(item)
+
+        _each(args[0], add, [found])
+        return found
+    return active.list_(list(*args))
+
+
+def tuple_(*args: Any) -> Any:
+    if args and is_run_time_sequence(args[0]) and not isinstance(args[0], list):
+        return list_(*args)
+    return tuple(*args)
+
+
+def print_(*args: Any, **options: Any) -> None:
+    active = tracer()
+    if active is not None:
+        active.print_(args, options)
+    else:
+        print(*args, **options)
+
+
+def str_(*args: Any, **options: Any) -> Any:
+    if len(args) == 1 and (is_run_time(args[0]) or isinstance(args[0], Text)):
+        return args[0] if isinstance(args[0], Text) else Text.of(((args[0], "s", ""),))
+    return str(*args, **options)
+
+
+def repr_(value: Any) -> str:
+    return Text.of(((value, "r", ""),)) if is_run_time(value) else repr(value)
+
+
+def format_(value: Any, spec: str = "") -> str:
+    return Text.of(((value, "", spec),)) if is_run_time(value) else format(value, spec)
+
+
+def format_text(text: str, *args: Any, **names: Any) -> str:
+    """``text.format(...)`` of run-time values."""
+    if not any(is_run_time(x) or isinstance(x, Text) for x in (*args, *names.values())):
+        return text.format(*args, **names)
+    parts: list[Any] = []
+    place = itertools.count()
+    formatter = string.Formatter()
+    for literal, field, spec, conversion in formatter.parse(text):
+        if literal:
+            parts.append(literal)
+        if field is not None:
+            name = str(next(place)) if field == "" else field
+            value, _ = formatter.get_field(name, args, names)
+            parts.append((value, conversion or "", (spec or "").format(*args, **names)))
+    return Text.of(tuple(parts))
+
+
+def percent_parts(text: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of ``text % values``; ``%s`` and ``%r`` as conversions, numbers as formats."""
+    parts: list[Any] = []
+    rest = list(values)
+    end = 0
+    for found in re.finditer(r"%(?P<flags>[-+ #0]*[\d]*(?:\.\d+)?)(?P<kind>[sdrifgeEGxXo%])", text):
+        parts.append(text[end : found.start()])
+        end = found.end()
+        if found["kind"] == "%":
+            parts.append("%")
+            continue
+        kind, flags = found["kind"], found["flags"]
+        if kind in "sr":
+            parts.append((rest.pop(0), kind, flags and f">{flags}"))
+        else:
+            value = rest.pop(0)
+            whole = int_(value) if kind in "di" else float_(value) if kind in "fgeEG" else value
+            parts.append((whole, "", flags + ("d" if kind == "i" else kind)))
+    return tuple(p for p in (*parts, text[end:]) if p != "")
+
+
+def join_text(separator: str, items: Iterable[Any]) -> str:
+    found = list(items)
+    if not any(isinstance(x, Text) for x in found):
+        return separator.join(found)
+    parts: list[Any] = []
+    for i, x in enumerate(found):
+        parts += [separator] if i and separator else []
+        parts += x.parts if isinstance(x, Text) else [x]
+    return Text.of(tuple(parts))
+
+
+def not_(value: Any) -> Any:
+    return negated(value) if is_run_time(value) else not value
+
+
+def hasattr_(owner: Any, name: str) -> bool:
+    found = hasattr(owner, name)
+    active = tracer()
+    if active is not None and not isinstance(owner, torch.Tensor) and hasattr(active, "read_has"):
+        active.read_has(owner, name, found)
+    return found
+
+
+def getattr_(owner: Any, name: str, *default: Any) -> Any:
+    from oarlock.capture.convert.calls import read_attribute
+
+    if default and not hasattr_(owner, name):
+        return default[0]
+    return read_attribute(owner, name)
+
+
+def setattr_(owner: Any, name: str, value: Any) -> None:
+    from oarlock.capture.convert.operators import touch
+
+    touch(owner)
+    setattr(owner, name, value)
+
+
+def delattr_(owner: Any, name: str) -> None:
+    from oarlock.capture.convert.operators import touch
+
+    touch(owner)
+    delattr(owner, name)
+
+
+def next_(items: Any, *default: Any) -> Any:
+    return next(items, *default)
+
+
+def numeric(function: Any) -> Callable[..., Any]:
+    """A pure function of numbers, computed at run time where an argument is a run-time value."""
+
+    def compute(*args: Any, **options: Any) -> Any:
+        if not any(map(is_run_time, args)):
+            return function(*args, **options)
+        return tracer().compute(function, *map(number, args))
+
+    return compute
+
+
+_math: dict[str, Any] = {
+    name: numeric(f)
+    for name, f in vars(math).items()
+    if callable(f) and name not in ("frexp", "modf", "fsum", "prod", "sumprod", "dist")
+}
+
+
+def prod(items: Any, *, start: Any = 1) -> Any:
+    found = list(items)
+    if not any(map(is_run_time, found)):
+        return math.prod(found, start=start)
+    return functools.reduce(operator.mul, found, start)
+
+
+_BY_NAME: dict[str, Any] = {
+    "len": len_,
+    "any": any_,
+    "all": all_,
+    "sum": sum_,
+    "max": _extreme("max"),
+    "min": _extreme("min"),
+    "sorted": sorted_,
+    "divmod": divmod_,
+    "pow": pow_,
+    "round": round_,
+    "abs": abs_,
+    "print": print_,
+    "repr": repr_,
+    "format": format_,
+    "hasattr": hasattr_,
+    "getattr": getattr_,
+    "setattr": setattr_,
+    "delattr": delattr_,
+}
+FUNCTIONS: dict[Any, Any] = {}
+_BUILTINS: dict[int, Any] = {
+    **{id(getattr(builtins, name)): f for name, f in _BY_NAME.items()},
+    **{id(getattr(math, name)): f for name, f in _math.items()},
+    id(math.prod): prod,
+    id(functools.reduce): reduce_,
+    id(operator.not_): not_,
+    id(operator.truth): bool_,
+    id(operator.contains): lambda items, x: contains(x, items),
+}
+TYPES: dict[Any, Any] = {
+    int: int_,
+    float: float_,
+    bool: bool_,
+    complex: complex_,
+    range: range_,
+    enumerate: enumerate_,
+    zip: zip_,
+    reversed: reversed_,
+    map: map_,
+    filter: filter_,
+    list: list_,
+    tuple: tuple_,
+    str: str_,
+}
+
+
+def replacement(function: Any) -> Any:
+    return _BUILTINS.get(id(function))

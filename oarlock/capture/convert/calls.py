@@ -1,0 +1,147 @@
+"""Calls from converted code: what is called is converted too, or replaced, or left as it is."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import types
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+
+from oarlock.capture.convert import builtin_calls
+from oarlock.capture.convert.names import MUTATORS
+from oarlock.capture.convert.state import Text
+from oarlock.capture.convert.tracing import tracer
+
+_CONTAINERS = (list, dict, set, collections.deque, bytearray)
+_UNREPORTED = (ModuleType, type, torch.Tensor)
+_METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
+
+
+def call(function: Any) -> Any:
+    """What to call in place of ``function``."""
+    kind = type(function)
+    if kind is FunctionType:
+        return converted_function(function)
+    if kind is MethodType:
+        return converted_method(function)
+    if kind is BuiltinFunctionType or kind is types.MethodWrapperType:
+        return builtin(function)
+    if kind is type or isinstance(function, type):
+        return builtin_calls.TYPES.get(function) or constructor(function)
+    if isinstance(function, functools.partial):
+        return converted_partial(function)
+    if isinstance(function, torch.nn.Module):
+        return function  # its call is patched while code is converted
+    return callable_object(function)
+
+
+def converted_function(function: FunctionType) -> Callable[..., Any]:
+    from oarlock.capture.convert.convert import converted_or_same
+
+    return builtin_calls.FUNCTIONS.get(function) or converted_or_same(function)
+
+
+def converted_method(method: MethodType) -> Callable[..., Any]:
+    from oarlock.capture.convert.convert import converted_or_same
+
+    inner = method.__func__
+    if type(inner) is not FunctionType:
+        return method
+    made = converted_or_same(inner)
+    return method if made is inner else MethodType(made, method.__self__)
+
+
+def converted_partial(function: functools.partial[Any]) -> Callable[..., Any]:
+    inner = call(function.func)
+    if inner is function.func:
+        return function
+    return functools.partial(inner, *function.args, **function.keywords)
+
+
+def callable_object(function: Any) -> Any:
+    """An object whose class defines ``__call__`` in Python."""
+    method = call_of(type(function))
+    if type(method) is not FunctionType:
+        return function
+    return converted_method(MethodType(method, function))
+
+
+def call_of(cls: type) -> Any:
+    """``__call__`` as the class defines it, None if it does not."""
+    return next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
+
+
+def constructor(cls: type) -> Callable[..., Any]:
+    """A class whose ``__init__`` is converted, where making an object is just that."""
+    from oarlock.capture.convert.convert import converted_or_same
+
+    init = cls.__init__
+    is_simple = type(cls).__call__ is type.__call__ and cls.__new__ is object.__new__
+    if not is_simple or type(init) is not FunctionType or issubclass(cls, BaseException):
+        return cls
+    made = converted_or_same(init)
+    if made is init:
+        return cls
+
+    def construct(*args: Any, **kwargs: Any) -> Any:
+        new = cls.__new__(cls)
+        made(new, *args, **kwargs)
+        return new
+
+    return construct
+
+
+def builtin(function: Any) -> Any:
+    """A function written in C: one of ours for run-time values; changes of containers reported."""
+    replaced = builtin_calls.replacement(function)
+    if replaced is not None:
+        return replaced
+    active = tracer()
+    if active is None:
+        return function
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, _CONTAINERS):
+        if function.__name__ in MUTATORS:
+            active.journal.touch(owner)
+    elif isinstance(owner, str):
+        if function.__name__ == "format":
+            return functools.partial(builtin_calls.format_text, owner)
+        if function.__name__ == "join":
+            return functools.partial(builtin_calls.join_text, owner)
+    elif getattr(function, "__module__", None) in ("_heapq", "_bisect"):
+        return functools.partial(_changing, active, function)
+    return function
+
+
+def _changing(active: Any, function: Any, items: Any, *rest: Any, **options: Any) -> Any:
+    active.journal.touch(items)
+    return function(items, *rest, **options)
+
+
+def report_change(active: Any, owner: Any) -> None:
+    is_object = not isinstance(owner, (torch.Tensor, ModuleType)) and hasattr(owner, "__dict__")
+    if is_object or isinstance(owner, (*_CONTAINERS, types.CellType)):
+        active.journal.touch(owner)
+
+
+def read_attribute(owner: Any, name: str) -> Any:
+    """``owner.name``; plain values of objects are reported, since later calls may find others."""
+    active = tracer()
+    if active is None or isinstance(owner, _UNREPORTED):
+        return getattr(owner, name)
+    made = getattr(type(owner), name, None)
+    if type(made) is property and type(made.fget) is FunctionType:
+        value = converted_function(made.fget)(owner)
+    else:
+        value = getattr(owner, name)
+    if isinstance(value, _METHOD_KINDS) or isinstance(owner, torch.Size):
+        return value
+    return active.read(owner, name, value)
+
+
+def percent(left: str, values: tuple[Any, ...]) -> str:
+    return Text.of(builtin_calls.percent_parts(left, values))

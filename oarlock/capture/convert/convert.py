@@ -1,0 +1,284 @@
+"""``convert``: a callable whose control flow a tracer can record, and what is left alone."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+
+from oarlock.capture.convert import calls
+from oarlock.capture.convert.build import GENERATED, OPERATORS, at, define
+from oarlock.capture.convert.functions import Mangler, convert_definition
+from oarlock.capture.convert.modules import converting_modules
+from oarlock.capture.convert.operators import Operators
+from oarlock.capture.convert.problems import NotConvertible, Problem
+from oarlock.capture.convert.scope import Unit
+from oarlock.capture.convert.source import copy_tree, definition_of
+from oarlock.capture.convert.traces import strip_frames
+
+_FUTURE = 0x1FF0000  # flags of `from __future__` imports
+_ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
+_PYTHON = tuple({str(Path(sysconfig.get_path(k))) for k in ("stdlib", "platstdlib")})
+_SITE = ("/site-packages/", "/dist-packages/")
+_LIBRARIES = ("torch", "numpy", "oarlock", "sympy", "functorch")
+_CONVERTED_LIBRARIES = ("torch.distributions",)
+_OURS = str(Path(__file__).parents[2])
+
+_excluded_modules: set[str] = set()
+_excluded: WeakSet[Any] = WeakSet()
+_templates: dict[int, tuple[CodeType, Template | NotConvertible]] = {}
+_functions: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
+
+
+@dataclass
+class Template:
+    """Converted code of one code object, for any closure; ``tree`` prints it."""
+
+    code: CodeType
+    tree: ast.FunctionDef
+    file: str
+    problems: tuple[Problem, ...] = ()
+
+    def bind(self, function: FunctionType) -> FunctionType:
+        """The converted code with the globals, closure and defaults of ``function``."""
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
+        operators = CellType(Operators(self.file, function.__globals__, cells))
+        every = {**cells, OPERATORS: operators}
+        closure = tuple(every[name] for name in self.code.co_freevars)
+        made = FunctionType(
+            self.code, function.__globals__, function.__name__, function.__defaults__, closure
+        )
+        made.__kwdefaults__ = function.__kwdefaults__
+        functools.update_wrapper(made, function)
+        return made
+
+
+def not_to_static(fn: Any) -> Any:
+    """Leave a function (or class of modules) as it is when code that calls it is converted."""
+    _excluded.add(getattr(fn, "__func__", fn))
+    return fn
+
+
+def ignore_module(*modules: Any) -> None:
+    """Leave all functions of these Python modules as they are."""
+    _excluded_modules.update(getattr(m, "__name__", m) for m in modules)
+
+
+def is_excluded(function: FunctionType) -> bool:
+    """Whether calls of it from converted code run it as it is."""
+    if function in _excluded:
+        return True
+    module = function.__globals__.get("__name__", "")
+    if _excluded_modules and any(
+        module == m or module.startswith(m + ".") for m in _excluded_modules
+    ):
+        return True
+    wrapped = getattr(function, "__wrapped__", None)
+    if type(wrapped) is FunctionType:  # a decorator's function: what it wraps decides
+        return is_excluded(wrapped)
+    return is_library(module, function.__code__.co_filename)
+
+
+@functools.cache
+def is_library(module: str, file: str) -> bool:
+    top = module.partition(".")[0]
+    if top in _LIBRARIES:
+        return not (top == "oarlock" and not file.startswith(_OURS)) and not module.startswith(
+            _CONVERTED_LIBRARIES
+        )
+    if any(part in file for part in _SITE):
+        return False
+    return file.startswith(_PYTHON) and (top in sys.stdlib_module_names or "/lib/python" in file)
+
+
+def converted_or_same(function: FunctionType) -> FunctionType:
+    """The converted function; itself where it is excluded, converted already, or can't be."""
+    code = function.__code__
+    if OPERATORS in code.co_freevars:
+        return function
+    known = _functions.get(function)
+    if known is not None and known.__defaults__ is function.__defaults__:
+        return known
+    if is_excluded(function):
+        return function
+    template = template_of(function)
+    if isinstance(template, NotConvertible):
+        return function
+    made = _functions[function] = template.bind(function)
+    return made
+
+
+def template_of(function: FunctionType) -> Template | NotConvertible:
+    code = function.__code__
+    known = _templates.get(id(code))
+    if known is None:
+        try:
+            made: Template | NotConvertible = make_template(function)
+        except NotConvertible as problem:
+            made = problem
+        known = _templates[id(code)] = (code, made)
+    return known[1]
+
+
+def make_template(function: FunctionType) -> Template:
+    """Raises: NotConvertible with every problem."""
+    code = function.__code__
+    where = (code.co_filename, code.co_firstlineno)
+    if code.co_flags & _ASYNC:
+        raise NotConvertible(Problem(where, "asynchronous code", "use a plain function"))
+    found = definition_of(code)
+    unit = Unit(
+        code.co_filename, found.owner, frozenset(code.co_freevars), frozenset(function.__globals__)
+    )
+    node = copy_tree(found.node)
+    if isinstance(node, ast.Lambda):
+        body = [at(ast.Return(node.body), node.body)]
+        node = at(define(f"{GENERATED}lambda", node.args, body), node)
+    node.decorator_list = []
+    node.args.defaults, node.args.kw_defaults = [], [None for _ in node.args.kw_defaults]
+    if found.owner:
+        node = Mangler(found.owner).generic_visit(node)
+    assert isinstance(node, ast.FunctionDef)
+    tree = convert_definition(node, unit, None)
+    if unit.problems:
+        raise NotConvertible(*unit.problems)
+    return Template(compile_definition(tree, code), tree, code.co_filename)
+
+
+def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:
+    """The code of a function whose free variables are those of ``original`` and ours."""
+    arguments = [ast.arg(name) for name in (OPERATORS, *original.co_freevars)]
+    outer = define(
+        f"{GENERATED}around",
+        ast.arguments(posonlyargs=[], args=arguments, kwonlyargs=[], kw_defaults=[], defaults=[]),
+        [tree],
+    )
+    module = ast.Module([at(outer, tree)], [])
+    ast.fix_missing_locations(module)
+    flags = original.co_flags & _FUTURE
+    made = compile(module, original.co_filename, "exec", flags=flags, dont_inherit=True)
+    around = next(c for c in made.co_consts if isinstance(c, CodeType))
+    code = next(c for c in around.co_consts if isinstance(c, CodeType) and c.co_name == tree.name)
+    return rename(
+        code, original.co_name, getattr(original, "co_qualname", ""), original.co_firstlineno
+    )
+
+
+_NAMES = {
+    "lambda": "<lambda>",
+    "listcomp": "<listcomp>",
+    "setcomp": "<setcomp>",
+    "dictcomp": "<dictcomp>",
+}
+
+
+def rename(code: CodeType, name: str, qualified: str, line: int = 0) -> CodeType:
+    """Code whose inner functions of ours bear the name of the user's function they are part of."""
+    consts = []
+    for c in code.co_consts:
+        if isinstance(c, CodeType):
+            kind = (
+                c.co_name[len(GENERATED) :].rpartition("_")[0]
+                if c.co_name.startswith(GENERATED)
+                else None
+            )
+            if kind is None:
+                c = rename(c, c.co_name, getattr(c, "co_qualname", ""))
+            else:
+                known = _NAMES.get(kind)
+                inner = f"{qualified}.<locals>.{known}" if known else qualified
+                c = rename(c, known or name, inner)
+                if not known:
+                    BLOCKS[id(c)] = c
+        consts.append(c)
+    changes: dict[str, Any] = {"co_consts": tuple(consts), "co_name": name}
+    if qualified and hasattr(code, "co_qualname"):
+        changes["co_qualname"] = qualified
+    if line:
+        changes["co_firstlineno"] = code.co_firstlineno
+    return code.replace(**changes)
+
+
+BLOCKS: dict[int, CodeType] = {}
+
+
+def convert(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn`` with its control flow, and that of all it calls, open to a tracer.
+
+    Without a tracer it does what ``fn`` does.  Errors show the user's lines.
+
+    Raises: NotConvertible with everything in ``fn`` itself that can't be converted.
+    """
+    inner = _convertible(fn)
+
+    @functools.wraps(fn if hasattr(fn, "__name__") else type(fn))
+    def converted(*args: Any, **kwargs: Any) -> Any:
+        try:
+            with converting_modules():
+                return inner(*args, **kwargs)
+        except BaseException as error:
+            raise strip_frames(error, BLOCKS) from error.__cause__
+
+    converted.__wrapped__ = fn  # pyright: ignore[reportAttributeAccessIssue]
+    converted.inner = inner  # pyright: ignore[reportAttributeAccessIssue]
+    return converted
+
+
+def _convertible(fn: Any) -> Callable[..., Any]:
+    if isinstance(fn, FunctionType):
+        return _own(fn)
+    if isinstance(fn, MethodType) and isinstance(fn.__func__, FunctionType):
+        return MethodType(_own(fn.__func__), fn.__self__)
+    if isinstance(fn, functools.partial):
+        return functools.partial(_convertible(fn.func), *fn.args, **fn.keywords)
+    if isinstance(fn, torch.nn.Module):
+        _check_module(fn)
+        return fn
+    if isinstance(fn, (classmethod, staticmethod)):
+        return _convertible(fn.__func__)
+    if not isinstance(fn, type) and isinstance(calls.call_of(type(fn)), FunctionType):
+        return MethodType(_own(calls.call_of(type(fn))), fn)
+    return calls.call(fn)
+
+
+def _check_module(module: torch.nn.Module) -> None:
+    forward = module.forward
+    if isinstance(forward, MethodType) and not is_excluded(forward.__func__):
+        _own(forward.__func__)
+
+
+def _own(function: FunctionType) -> FunctionType:
+    """Like ``converted_or_same``, but what can't be converted is an error."""
+    if OPERATORS in function.__code__.co_freevars or function in _excluded:
+        return function
+    template = template_of(function)
+    if isinstance(template, NotConvertible):
+        raise template
+    return template.bind(function)
+
+
+def source_of(fn: Any) -> str:
+    """The converted source of a function, with the user's line beside each statement."""
+    from oarlock.capture.convert.listing import listing
+
+    if isinstance(fn, torch.nn.Module):
+        fn = fn.forward
+    fn = getattr(fn, "__wrapped__", fn) if hasattr(fn, "inner") else fn
+    function = fn.__func__ if isinstance(fn, MethodType) else fn
+    if isinstance(function, functools.partial):
+        return source_of(function.func)
+    if not isinstance(function, FunctionType):
+        function = type(function).__call__
+    template = template_of(function)
+    if isinstance(template, NotConvertible):
+        raise template
+    return listing(template.tree, template.file)

@@ -1,0 +1,46 @@
+"""Which ``try`` statements of converted code are open: would one of them catch an error?"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_local = threading.local()
+
+
+class handling:
+    """Around the body of a ``try``: its handlers, and where it stands."""
+
+    __slots__ = ("types", "where")
+
+    def __init__(self, types: Callable[[], tuple[Any, ...]]) -> None:
+        self.types = types
+        frame = sys._getframe(1)
+        self.where = (frame.f_code.co_filename, frame.f_lineno)
+
+    def __enter__(self) -> None:
+        _stack().append(self)
+
+    def __exit__(self, *_: Any) -> None:
+        _stack().pop()
+
+
+def _stack() -> list[handling]:
+    if not hasattr(_local, "stack"):
+        _local.stack = []
+    return _local.stack
+
+
+def depth() -> int:
+    """How many handlers are open; a tracer notes it where a branch begins."""
+    return len(_stack())
+
+
+def open_handlers(error: BaseException) -> tuple[str, int] | None:
+    """Where the innermost open ``try`` stands that would catch ``error``; None if there is none."""
+    for handler in reversed(_stack()):
+        if isinstance(error, handler.types()):
+            return handler.where
+    return None

@@ -1,0 +1,313 @@
+"""``return``, ``break`` and ``continue`` without jumps: what follows moves into the other branch.
+
+``if c: return a`` followed by ``rest`` becomes ``if c: result = a`` / ``else: rest``.  Only where both
+ways go on, and out of loops, a flag says that the rest is left out.  What Python may keep, it keeps:
+a ``return`` outside every converted ``if`` and loop stays.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from oarlock.capture.convert.build import (
+    GENERATED,
+    apply,
+    assign,
+    at,
+    constant,
+    load,
+    thunk,
+    tuple_of,
+)
+from oarlock.capture.convert.names import own_nodes
+from oarlock.capture.convert.scope import Scope
+from oarlock.capture.convert.source import copy_tree
+from oarlock.capture.convert.statements import yields
+
+RESULT, DONE = f"{GENERATED}result", f"{GENERATED}done"
+_JUMPS = (ast.Return, ast.Break, ast.Continue)
+_SMALL = 40  # nodes of a rest that is written twice rather than guarded by a flag
+NEXT = "next"
+
+
+@dataclass
+class _Loop:
+    """Names of the flags of the loop around a statement."""
+
+    broken: str
+    skipped: str
+
+
+class Jumps:
+    """Lowers one function.  ``lower`` gives statements and how they may end: NEXT or flags set."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.flags: set[str] = set()
+        self.taken: frozenset[str] = frozenset()
+
+    def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        if not body or not any(isinstance(n, _JUMPS) for n in own_nodes(body)):
+            return body
+        last = body[-1]
+        if not isinstance(last, ast.Return) and not self.scope.is_generator:
+            body = [*body, at(ast.Return(constant(None)), last)]
+        made, ends = self.lower(body, None, False)
+        if DONE in ends and not self.scope.is_generator:
+            made.append(at(ast.Return(load(RESULT)), last))
+        self.scope.locals |= {RESULT, DONE} if DONE in ends or self.flags else set()
+        first = [at(assign(name, constant(False)), body[0]) for name in sorted(self.flags & {DONE})]
+        return prune([*first, *made])
+
+    def lower(
+        self, body: list[ast.stmt], loop: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str]]:
+        """Args: inside: whether a converted ``if`` or loop is around, so that nothing may jump."""
+        made: list[ast.stmt] = []
+        ends: set[str] = set()
+        for i, node in enumerate(body):
+            new, how = self.statement(node, body[i + 1 :], loop, inside)
+            made += new
+            if how is None:  # the statement took the rest of the block
+                return made, frozenset(ends | self.taken)
+            ends |= how - {NEXT}
+            if NEXT not in how:
+                return made, frozenset(ends)
+            flagged = how - {NEXT}
+            rest = body[i + 1 :]
+            if flagged and rest:
+                inner, last = self.lower(rest, loop, True)
+                guard = self.guard(flagged, inner, rest[0])
+                return [*made, guard], frozenset(ends | last | flagged)
+        return made, frozenset(ends | {NEXT})
+
+    def guard(self, flags: frozenset[str], body: list[ast.stmt], place: ast.stmt) -> ast.stmt:
+        self.flags |= flags
+        tests: list[ast.expr] = [apply("not_", load(f)) for f in sorted(flags)]
+        test = tests[0]
+        for other in tests[1:]:
+            test = _conjunction(test, other)
+        return at(ast.If(at(test, place), body, []), place)
+
+    def statement(
+        self, node: ast.stmt, rest: list[ast.stmt], loop: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str] | None]:
+        if isinstance(node, ast.Return):
+            if not inside:
+                return [node], frozenset()
+            value = node.value or at(constant(None), node)
+            flag = at(assign(DONE, constant(True)), node)
+            return [at(assign(RESULT, value), node), flag], frozenset({DONE})
+        if isinstance(node, (ast.Break, ast.Continue)):
+            if loop is None:
+                return [node], frozenset()
+            flag = loop.broken if isinstance(node, ast.Break) else loop.skipped
+            return [at(assign(flag, constant(True)), node)], frozenset({flag})
+        if isinstance(node, ast.Raise):
+            return [node], frozenset()
+        if isinstance(node, ast.If):
+            return self.conditional(node, rest, loop, inside)
+        if isinstance(node, (ast.While, ast.For)):
+            return self.loop(node, loop, inside)
+        if isinstance(node, ast.With):
+            body, how = self.lower(node.body, loop, inside)
+            made = at(ast.With(node.items, body), node)
+            return [made], how | {NEXT}  # it may swallow an exception
+        if isinstance(node, _TRY):
+            return self.attempt(node, loop, inside)
+        return [node], frozenset({NEXT})
+
+    def conditional(
+        self, node: ast.If, rest: list[ast.stmt], loop: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str] | None]:
+        if not any(isinstance(n, _JUMPS) for n in own_nodes([*node.body, *node.orelse])):
+            return [node], frozenset({NEXT})
+        if self.stays(node):
+            body, first = self.lower(node.body, loop, inside)
+            orelse, second = self.lower(node.orelse, loop, inside)
+            made = _plain(at(ast.If(node.test, body, orelse), node))
+            return [made], first | second | {NEXT}
+        parts = [node.body, node.orelse]
+        goes_on = [falls(part) for part in parts]
+        takes_rest = bool(rest) and (not all(goes_on) or _size(rest) <= _SMALL)
+        if takes_rest:
+            more = [copy_tree(rest) if all(goes_on) else rest, rest]
+            parts = [[*p, *m] if on else p for p, m, on in zip(parts, more, goes_on)]
+        ways = [self.lower(part, loop, True) for part in parts]
+        made = at(ast.If(node.test, ways[0][0], ways[1][0]), node)
+        self.taken = ways[0][1] | ways[1][1]
+        return [made], None if takes_rest else self.taken
+
+    def stays(self, node: ast.stmt) -> bool:
+        """Whether a statement of a generator must stay as it is: it yields or jumps out."""
+        if not self.scope.is_generator:
+            return False
+        return yields([node]) or jumps_out(node)
+
+    def loop(
+        self, node: ast.While | ast.For, outer: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str]]:
+        unit = self.scope.unit
+        if self.stays(node):
+            node.body, _ = self.lower(node.body, None, inside)
+            node.orelse, _ = self.lower(node.orelse, outer, inside)
+            return [_plain(node)], frozenset({NEXT})
+        flags = _Loop(unit.fresh("broken"), unit.fresh("skipped"))
+        body, how = self.lower(node.body, flags, True)
+        stops = how & {flags.broken, DONE}
+        self.flags |= stops
+        orelse, last = node.orelse, frozenset()
+        first: list[ast.stmt] = []
+        if flags.skipped in self.flags:
+            body = [at(assign(flags.skipped, constant(False)), node), *body]
+        if flags.broken in how:
+            first = [at(assign(flags.broken, constant(False)), node)]
+        self.scope.locals |= {flags.skipped, flags.broken} & self.flags
+        made: ast.stmt
+        if isinstance(node, ast.While):
+            made = at(ast.While(node.test, body, []), node)
+            made.before = getattr(node, "before", [])
+        else:
+            made = at(ast.For(node.target, node.iter, body, [], None), node)
+        made.stops = sorted(stops)
+        statements = [*first, made]
+        if orelse:
+            lowered, last = self.lower(orelse, outer, inside or bool(stops))
+            statements += [self.guard(stops, lowered, orelse[0])] if stops else lowered
+        ends = (stops & {DONE}) | last | {NEXT}
+        endless = isinstance(node, ast.While) and _is_true(node.test) and flags.broken not in how
+        if (endless and not orelse) or (orelse and not stops and NEXT not in last):
+            ends = ends - {NEXT}
+        return statements, frozenset(ends)
+
+    def attempt(
+        self, node: ast.Try, loop: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str]]:
+        final = node.finalbody
+        if inside and any(isinstance(n, _JUMPS) for n in own_nodes(final)):
+            self.scope.unit.refuse(
+                final[0], "a jump out of `finally`, inside an if or a loop", "jump after the try"
+            )
+        body, ends = self.lower(node.body, loop, inside)
+        orelse = node.orelse
+        if orelse:
+            flagged = ends - {NEXT}
+            lowered, last = self.lower(orelse, loop, inside or bool(flagged))
+            orelse = [self.guard(flagged, lowered, orelse[0])] if flagged else lowered
+            ends = flagged | last
+        handlers = []
+        for h in node.handlers:
+            lowered, how = self.lower(h.body, loop, inside)
+            handlers.append(at(ast.ExceptHandler(h.type, h.name, lowered), h))
+            ends |= how
+        finalbody, how = self.lower(final, loop, inside)
+        ends |= how - {NEXT}
+        return [at(node.__class__(body, handlers, orelse, finalbody), node)], frozenset(ends)
+
+
+_TRY = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)
+
+
+def _conjunction(a: ast.expr, b: ast.expr) -> ast.expr:
+    return apply("and_test", a, tuple_of([thunk(b)]))
+
+
+def _plain(node: ast.stmt) -> ast.stmt:
+    node.plain = True  # pyright: ignore[reportAttributeAccessIssue]
+    return node
+
+
+def jumps_out(node: ast.stmt) -> bool:
+    """Whether a ``return``, or a ``break`` or ``continue`` of a loop around it, is inside."""
+    own = isinstance(node, (ast.For, ast.While))
+    for part in ("body", "orelse", "finalbody", "handlers"):
+        for child in getattr(node, part, ()):
+            if isinstance(child, ast.Return):
+                return True
+            if isinstance(child, (ast.Break, ast.Continue)) and not (own and part == "body"):
+                return True
+            if jumps_out(child) and not (own and part == "body" and not _returns(child)):
+                return True
+    return False
+
+
+def _returns(node: ast.stmt) -> bool:
+    return any(isinstance(n, ast.Return) for n in own_nodes([node]))
+
+
+def falls(body: list[ast.stmt]) -> bool:
+    """Whether what follows a block may run; True where that is not plain to see."""
+    for node in body:
+        if isinstance(node, (*_JUMPS, ast.Raise)):
+            return False
+        if isinstance(node, ast.If) and not falls(node.body) and not falls(node.orelse):
+            return False
+        if isinstance(node, ast.While) and _is_true(node.test) and not breaks(node.body):
+            return False
+        ways = (
+            [[*node.body, *node.orelse], *(h.body for h in node.handlers)]
+            if isinstance(node, _TRY)
+            else []
+        )
+        if ways and not any(map(falls, ways)):
+            return False
+    return True
+
+
+def breaks(body: list[ast.stmt]) -> bool:
+    """Whether a ``break`` of the loop around is inside."""
+    for node in body:
+        if isinstance(node, ast.Break):
+            return True
+        loop = isinstance(node, (ast.For, ast.While))
+        scope = isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        parts = () if scope else ("body", "orelse", "finalbody", "handlers")
+        inner = [getattr(node, p, []) for p in parts if not (loop and p == "body")]
+        if any(isinstance(x, list) and breaks(x) for x in inner):
+            return True
+    return False
+
+
+def _size(body: list[ast.stmt]) -> int:
+    nodes = [n for s in body for n in ast.walk(s)]
+    loops = (ast.FunctionDef, ast.Lambda, ast.For, ast.While, ast.ClassDef)
+    return _SMALL + 1 if any(isinstance(n, loops) for n in nodes) else len(nodes)
+
+
+def _is_true(test: ast.expr) -> bool:
+    return isinstance(test, ast.Constant) and bool(test.value)
+
+
+def prune(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Without assignments to flags that nothing reads."""
+    read = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and _is_load(n)}
+    for s in body:
+        for n in ast.walk(s):
+            read |= set(getattr(n, "stops", ()))
+    return _prune(body, read)
+
+
+def _is_load(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _prune(body: list[ast.stmt], read: set[str]) -> list[ast.stmt]:
+    made: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            is_flag = name.startswith((DONE, f"{GENERATED}broken", f"{GENERATED}skipped"))
+            if is_flag and name not in read:
+                continue
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
+            for part in ("body", "orelse", "finalbody"):
+                inner = getattr(node, part, None)
+                if isinstance(inner, list) and inner:
+                    setattr(
+                        node, part, _prune(inner, read) or ([ast.Pass()] if part == "body" else [])
+                    )
+            for handler in getattr(node, "handlers", ()):
+                handler.body = _prune(handler.body, read) or [ast.Pass()]
+        made.append(node)
+    return made

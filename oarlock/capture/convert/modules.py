@@ -1,0 +1,70 @@
+"""While code is converted, every module's call runs its converted ``forward``, hooks included."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType, MethodType
+from typing import Any
+
+from torch import nn
+
+_local = threading.local()
+_lock = threading.Lock()
+_users = [0]
+_original: Callable[..., Any] = nn.Module.__call__
+_MISSING = object()
+
+
+@contextmanager
+def converting_modules() -> Iterator[None]:
+    """Calls of modules in this thread run converted code; nests."""
+    depth = getattr(_local, "depth", 0)
+    if depth == 0:
+        with _lock:
+            _users[0] += 1
+            nn.Module.__call__ = _call  # type: ignore[method-assign]
+    _local.depth = depth + 1
+    try:
+        yield
+    finally:
+        _local.depth = depth
+        if depth == 0:
+            with _lock:
+                _users[0] -= 1
+                if not _users[0]:
+                    nn.Module.__call__ = _original  # type: ignore[method-assign]
+
+
+def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = converted_forward(self) if getattr(_local, "depth", 0) else None
+    if forward is None:
+        return _original(self, *args, **kwargs)
+    own = vars(self)
+    before = own.get("forward", _MISSING)
+    own["forward"] = forward
+    try:
+        return _original(self, *args, **kwargs)
+    finally:
+        if before is _MISSING:
+            own.pop("forward", None)
+        else:
+            own["forward"] = before
+
+
+def converted_forward(module: nn.Module) -> Callable[..., Any] | None:
+    """The converted ``forward`` of a module, None where it runs as it is."""
+    from oarlock.capture.convert.calls import call
+    from oarlock.capture.convert.convert import is_excluded
+
+    forward = vars(module).get("forward")
+    if forward is None:
+        function = type(module).forward
+        if type(function) is not FunctionType or is_excluded(function):
+            return None
+        forward = MethodType(function, module)
+    if not isinstance(forward, (FunctionType, MethodType)):
+        return None
+    made = call(forward)
+    return None if made is forward else made

@@ -1,0 +1,394 @@
+"""What converted code calls: plain Python for Python values, the tracer for run-time ones."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+import sys
+from collections.abc import Callable, Iterable
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+from oarlock.capture.convert import calls, sequences
+from oarlock.capture.convert.handlers import handling
+from oarlock.capture.convert.state import State, Text, Undefined
+from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.truth import (
+    contains,
+    is_run_time,
+    junction,
+    negated,
+    refuse_here,
+    select,
+    truth,
+)
+
+Thunk = Callable[[], Any]
+Names = tuple[str, ...]
+
+_UPDATES: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.iadd,
+    "-": operator.isub,
+    "*": operator.imul,
+    "/": operator.itruediv,
+    "//": operator.ifloordiv,
+    "%": operator.imod,
+    "**": operator.ipow,
+    "@": operator.imatmul,
+    "<<": operator.ilshift,
+    ">>": operator.irshift,
+    "&": operator.iand,
+    "|": operator.ior,
+    "^": operator.ixor,
+}
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "is": operator.is_,
+    "is not": operator.is_not,
+}
+_IN_PLACE = (list, dict, set, bytearray)
+
+
+class Operators:
+    """The operators of one converted function; knows its file and its outside variables."""
+
+    NameError = NameError
+    call = staticmethod(calls.call)
+    handling = staticmethod(handling)
+    slice = staticmethod(builtins.slice)
+    new_set = staticmethod(builtins.set)
+
+    def __init__(self, file: str, module: dict[str, Any], cells: dict[str, CellType]) -> None:
+        self.file, self.module, self.cells = file, module, cells
+
+    def state(self, get: Any, put: Any, names: Names, depth: int = 2) -> State:
+        where = (self.file, sys._getframe(depth).f_lineno)
+        if get is None:
+            return State((), _nothing, _ignore, where)
+        return State(names, get, put, where)
+
+    # statements
+
+    def if_(self, test: Any, then: Any, orelse: Any, get: Any, put: Any, names: Names) -> None:
+        if is_run_time(test):
+            state = self.state(get, put, names)
+            tracer().if_(truth(test), then or _pass, orelse or _pass, state)
+        elif test:
+            if then is not None:
+                then()
+        elif orelse is not None:
+            orelse()
+
+    def while_(self, test: Thunk, body: Thunk, get: Any, put: Any, names: Names) -> None:
+        go = test()
+        while not is_run_time(go):
+            if not go:
+                return
+            body()
+            go = test()
+        cell = [truth(go)]  # a carried variable: what the test computes is recorded where it runs
+
+        def round_() -> None:
+            body()
+            go = test()
+            cell[0] = truth(go) if is_run_time(go) else bool(go)
+
+        state = self.state(get, put, names).with_cell("go on", cell)
+        tracer().while_(lambda: cell[0], round_, state)
+
+    def for_(
+        self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names
+    ) -> None:
+        if sequences.is_run_time_sequence(items):
+            return sequences.loop(items, body, stop, self.state(get, put, names))
+        if stop is None:
+            for item in _iterable(items):
+                body(item)
+            return None
+        source = iter(_iterable(items))
+        for item in source:
+            body(item)
+            halt = stop()
+            if is_run_time(halt):
+                return self._rest(source, body, stop, self.state(get, put, names))
+            if halt:
+                return None
+        return None
+
+    def _rest(self, items: Any, body: Callable[[Any], None], stop: Thunk, state: State) -> None:
+        """The rest of a plain loop that may be left at run time: each round under a condition."""
+        for item in items:
+
+            def round_(item: Any = item) -> None:
+                body(item)
+                self._rest(items, body, stop, state)
+
+            halt = stop()
+            if not is_run_time(halt):
+                if halt:
+                    return
+                body(item)
+                continue
+            tracer().if_(truth(halt), _pass, round_, state)
+            return
+
+    def assert_(self, test: Any, message: Thunk | None = None) -> None:
+        if is_run_time(test):
+            tracer().assert_(truth(test), message)
+        elif not test:
+            raise AssertionError(message()) if message is not None else AssertionError
+
+    def plain(self, test: Any) -> Any:
+        if is_run_time(test):
+            refuse_here(
+                "a generator or comprehension decides on a run-time value",
+                "write a loop that appends to a list",
+            )
+        return test
+
+    def plain_iterable(self, items: Any) -> Any:
+        if sequences.is_run_time_sequence(items):
+            refuse_here(
+                "a generator reads a sequence of run-time length",
+                "write a loop that appends to a list",
+            )
+        return items
+
+    # truth and conditions
+
+    def not_(self, value: Any) -> Any:
+        return negated(value) if is_run_time(value) else not value
+
+    def and_(
+        self, first: Any, rest: tuple, get: Any = None, put: Any = None, names: Names = ()
+    ) -> Any:
+        return junction(first, rest, False, self.state(get, put, names), False)
+
+    def or_(
+        self, first: Any, rest: tuple, get: Any = None, put: Any = None, names: Names = ()
+    ) -> Any:
+        return junction(first, rest, True, self.state(get, put, names), False)
+
+    def and_test(
+        self, first: Any, rest: tuple, get: Any = None, put: Any = None, names: Names = ()
+    ) -> Any:
+        return junction(first, rest, False, self.state(get, put, names), True)
+
+    def or_test(
+        self, first: Any, rest: tuple, get: Any = None, put: Any = None, names: Names = ()
+    ) -> Any:
+        return junction(first, rest, True, self.state(get, put, names), True)
+
+    def ifexp(
+        self,
+        test: Any,
+        then: Thunk,
+        orelse: Thunk,
+        get: Any = None,
+        put: Any = None,
+        names: Names = (),
+    ) -> Any:
+        if is_run_time(test):
+            return select(test, then, orelse, self.state(get, put, names))
+        return then() if test else orelse()
+
+    def chain(
+        self,
+        signs: Names,
+        left: Any,
+        right: Any,
+        rest: tuple,
+        get: Any = None,
+        put: Any = None,
+        names: Names = (),
+    ) -> Any:
+        """``a < b < c``: each operand once, the later ones only while it holds."""
+        found = _compare(signs[0], left, right)
+        if len(signs) == 1:
+            return found
+        if not is_run_time(found):
+            if not found:
+                return found
+            return self.chain(signs[1:], right, rest[0](), rest[1:], get, put, names)
+
+        def others() -> Any:
+            return self.chain(signs[1:], right, rest[0](), rest[1:], get, put, names)
+
+        return junction(found, (others,), False, self.state(get, put, names), False)
+
+    def contains(self, item: Any, items: Any) -> Any:
+        return contains(item, items)
+
+    def lacks(self, item: Any, items: Any) -> Any:
+        return self.not_(contains(item, items))
+
+    def is_(self, left: Any, right: Any) -> Any:
+        if is_run_time(left) or is_run_time(right):
+            return tracer().is_(left, right)
+        return left is right
+
+    def is_not(self, left: Any, right: Any) -> Any:
+        return self.not_(self.is_(left, right))
+
+    def equals(self, left: Any, right: None) -> Any:
+        return tracer().is_(left, None) if is_run_time(left) else left == right
+
+    def differs(self, left: Any, right: None) -> Any:
+        return self.not_(tracer().is_(left, None)) if is_run_time(left) else left != right
+
+    # variables, attributes, items
+
+    def values(self, names: Names, thunks: tuple[Thunk, ...]) -> tuple[Any, ...]:
+        """Values of variables of which some are not bound."""
+        found: list[Any] = []
+        for name, thunk in zip(names, thunks):
+            try:
+                found.append(thunk())
+            except NameError:
+                found.append(Undefined(name))
+        return tuple(found)
+
+    def is_undefined(self, value: Any) -> bool:
+        return isinstance(value, Undefined)
+
+    def read_cell(self, name: str, value: Any) -> Any:
+        active = tracer()
+        if active is None or isinstance(value, ModuleType):
+            return value
+        return active.read(self.cells[name], name, value)
+
+    def read_global(self, name: str, value: Any) -> Any:
+        active = tracer()
+        if active is None or isinstance(value, ModuleType):
+            return value
+        return active.read(self.module, name, value)
+
+    def touch_cell(self, name: str) -> None:
+        touch(self.cells.get(name))
+
+    def touch_globals(self, name: str) -> None:
+        touch(self.module)
+
+    def getattr_(self, owner: Any, name: str) -> Any:
+        return calls.read_attribute(owner, name)
+
+    def setattr_(self, value: Any, owner: Any, name: str) -> None:
+        touch(owner)
+        setattr(owner, name, value)
+
+    def delattr_(self, owner: Any, name: str) -> None:
+        touch(owner)
+        delattr(owner, name)
+
+    def getitem(self, owner: Any, key: Any) -> Any:
+        return sequences.item(owner, key)
+
+    def setitem(self, value: Any, owner: Any, key: Any) -> None:
+        touch(owner)
+        sequences.set_item(owner, key, value)
+
+    def delitem(self, owner: Any, key: Any) -> None:
+        touch(owner)
+        del owner[key]
+
+    def update(self, sign: str, value: Any, other: Any) -> Any:
+        if isinstance(value, _IN_PLACE):
+            touch(value)
+        return _UPDATES[sign](value, other)
+
+    def append(self, items: Any, item: Any) -> None:
+        touch(items)
+        items.append(item)
+
+    def add(self, items: set[Any], item: Any) -> None:
+        touch(items)
+        items.add(item)
+
+    def put(self, items: dict[Any, Any], key: Any, value: Any) -> None:
+        touch(items)
+        items[key] = value
+
+    # texts, lists and functions
+
+    def list_(self, items: list[Any]) -> list[Any]:
+        """A list that a run-time loop may fill."""
+        active = tracer()
+        return items if active is None else active.list_(items)
+
+    def text(self, *parts: Any) -> str:
+        """An f-string; each part is a text or ``(value, conversion, spec)``."""
+        if tracer() is not None and any(_is_symbolic_part(p) for p in parts):
+            return Text.of(tuple(x for p in parts for x in _flat(p)))
+        return "".join(p if type(p) is str else _formatted(*p) for p in parts)
+
+    def percent(self, left: Any, right: Any) -> Any:
+        values = right if isinstance(right, tuple) else (right,)
+        if isinstance(left, str) and any(map(is_run_time, values)):
+            return calls.percent(left, values)
+        return left % right
+
+    def lambda_(
+        self, made: FunctionType, defaults: tuple, keywords: dict[str, Any]
+    ) -> FunctionType:
+        made = FunctionType(
+            made.__code__, made.__globals__, "<lambda>", defaults or None, made.__closure__
+        )
+        made.__kwdefaults__ = keywords or None
+        return made
+
+
+def touch(owner: Any) -> None:
+    """Tells an active tracer that ``owner`` is about to change."""
+    active = tracer()
+    if active is not None:
+        calls.report_change(active, owner)
+
+
+def _iterable(items: Any) -> Iterable[Any]:
+    return items
+
+
+def _nothing() -> tuple[Any, ...]:
+    return ()
+
+
+def _ignore(values: tuple[Any, ...]) -> None:
+    pass
+
+
+def _pass() -> None:
+    pass
+
+
+def _compare(sign: str, left: Any, right: Any) -> Any:
+    if sign in ("in", "not in"):
+        found = contains(left, right)
+        return found if sign == "in" else (negated(found) if is_run_time(found) else not found)
+    return _COMPARISONS[sign](left, right)
+
+
+def _formatted(value: Any, conversion: str, spec: str) -> str:
+    if conversion:
+        value = {"r": repr, "s": str, "a": ascii}[conversion](value)
+    return format(value, spec)
+
+
+def _is_symbolic_part(part: Any) -> bool:
+    return isinstance(part, Text) or (
+        type(part) is tuple
+        and (is_run_time(part[0]) or isinstance(part[0], Text) or isinstance(part[2], Text))
+    )
+
+
+def _flat(part: Any) -> tuple[Any, ...]:
+    """The parts of a part: a text inside a text is taken apart."""
+    if isinstance(part, Text):
+        return part.parts
+    if type(part) is tuple and isinstance(part[0], Text) and part[1:] in (("", ""), ("s", "")):
+        return part[0].parts
+    return (part,)

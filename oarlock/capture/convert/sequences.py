@@ -1,0 +1,179 @@
+"""Sequences whose length is known at run time: ranges, zips, tensors, lists that a loop filled."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oarlock.capture.convert.state import State
+from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.truth import is_run_time, negated, refuse_here, select, truth
+
+
+def is_run_time_sequence(items: Any) -> bool:
+    """Whether a loop over it runs a number of times that only its tape knows."""
+    if tracer() is None or type(items) in (list, tuple, dict, set, str, range):
+        return False
+    if isinstance(items, torch.Tensor):
+        return items.dim() > 0 and is_run_time(items.shape[0])
+    return hasattr(items, "run_time_length")
+
+
+def length(items: Any) -> Any:
+    """``len(items)``, symbolic where it must be."""
+    if isinstance(items, torch.Tensor) and items.dim():
+        return items.shape[0]
+    return items.run_time_length() if hasattr(items, "run_time_length") else len(items)
+
+
+def at_index(items: Any, index: Any) -> Any:
+    if hasattr(items, "run_time_item"):
+        return items.run_time_item(index)
+    return item(items, index)
+
+
+@dataclass
+class Range:
+    """``range`` of symbolic numbers."""
+
+    start: Any
+    stop: Any
+    step: Any = 1
+
+    def run_time_length(self) -> Any:
+        if is_run_time(self.step):
+            refuse_here("range() with a run-time step", "use a while loop")
+        step = self.step
+        if step == 0:
+            raise ValueError("range() arg 3 must not be zero")
+        span = self.stop - self.start if step > 0 else self.start - self.stop
+        return tracer().compute(max, 0, (span + abs(step) - 1) // abs(step))
+
+    def run_time_item(self, index: Any) -> Any:
+        return self.start + index * self.step
+
+    def __iter__(self) -> Any:
+        return _no_iterator()
+
+
+@dataclass
+class Mapped:
+    """A function of the items of sequences: ``enumerate``, ``zip``, ``map``, ``reversed``."""
+
+    function: Callable[..., Any]
+    sources: tuple[Any, ...]
+    backwards: bool = False
+
+    def run_time_length(self) -> Any:
+        total = length(self.sources[0])
+        for other in self.sources[1:]:
+            total = tracer().compute(min, total, length(other))
+        return total
+
+    def run_time_item(self, index: Any) -> Any:
+        place = self.run_time_length() - 1 - index if self.backwards else index
+        return self.function(index, *(at_index(s, place) for s in self.sources))
+
+    def __iter__(self) -> Any:
+        return _no_iterator()
+
+
+def _no_iterator() -> Any:
+    return refuse_here(
+        "a sequence of run-time length is read outside of a for loop",
+        "loop over it, or stack it to a tensor",
+    )
+
+
+def loop(items: Any, body: Callable[[Any], None], stop: Any, state: State) -> None:
+    """``for item in items`` as a ``while`` over an index."""
+    total = length(items)
+    index: list[Any] = [0]
+    go: list[Any] = [total > 0]
+
+    def round_() -> None:
+        body(at_index(items, index[0]))
+        index[0] = index[0] + 1
+        more = index[0] < total
+        halt = False if stop is None else stop()
+        if is_run_time(halt):
+            go[0] = select(negated(halt), lambda: more, lambda: False, _stateless(state))
+        else:
+            go[0] = more if not halt else False
+
+    carried = state.with_cell("index", index).with_cell("go on", go)
+    tracer().while_(lambda: go[0], round_, carried)
+
+
+def _stateless(state: State) -> State:
+    return State((), tuple, lambda _: None, state.where)  # type: ignore[arg-type]
+
+
+def item(owner: Any, key: Any) -> Any:
+    """``owner[key]``; a run-time key of a plain sequence picks by a chain of comparisons."""
+    active = tracer()
+    if active is None or isinstance(owner, torch.Tensor):
+        return owner[key]
+    kind = type(owner)
+    if is_run_time(key) and not hasattr(owner, "run_time_item"):
+        if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
+            return _pick(owner, key)
+        if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
+            return _look_up(owner, key)
+    value = owner[key]
+    if kind in (list, dict) and hasattr(active, "read_item"):
+        return active.read_item(owner, key, value)
+    return value
+
+
+def _pick(owner: Any, key: Any) -> Any:
+    if isinstance(key, torch.Tensor):
+        if key.dtype.is_floating_point or key.numel() != 1:
+            return owner[operator.index(key)]
+        key = key.reshape(()).item()
+    count = len(owner)
+
+    def from_(place: int) -> Any:
+        if place == count:
+            raise IndexError(f"{type(owner).__name__} index out of range")
+        hit = (key == place) | (key == place - count)
+        return select(truth(hit), lambda: owner[place], lambda: from_(place + 1), _here())
+
+    return from_(0)
+
+
+def _look_up(owner: Any, key: Any) -> Any:
+    keys = list(owner)
+
+    def from_(place: int) -> Any:
+        if place == len(keys):
+            raise KeyError(key)
+        name = keys[place]
+        if isinstance(name, (str, type(None))):
+            return from_(place + 1)
+        return select(truth(key == name), lambda: owner[name], lambda: from_(place + 1), _here())
+
+    return from_(0)
+
+
+def _here() -> State:
+    from oarlock.capture.convert.truth import here
+
+    return here()
+
+
+def set_item(owner: Any, key: Any, value: Any) -> None:
+    """``owner[key] = value``"""
+    if isinstance(owner, list) and is_run_time(key):
+        if isinstance(key, torch.Tensor):
+            key = key.reshape(()).item()
+        count = len(owner)
+        for place in range(count):
+            hit = truth((key == place) | (key == place - count))
+            owner[place] = select(hit, lambda: value, lambda p=place: owner[p], _here())
+        return
+    owner[key] = value

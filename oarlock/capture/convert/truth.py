@@ -1,0 +1,151 @@
+"""Truth of run-time values, and choices between values by it."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+
+from oarlock.capture.convert.problems import NotConvertible, Problem
+from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.convert.tracing import tracer
+
+Thunk = Callable[[], Any]
+_PLAIN = frozenset(
+    {bool, int, float, str, list, tuple, dict, set, type(None), range, type, complex}
+)
+_HERE = __file__.rpartition("/")[0]
+
+
+def is_run_time(value: Any) -> bool:
+    """Whether a tracer is active and the value is known only when its tape runs."""
+    if type(value) in _PLAIN:
+        return False
+    active = tracer()
+    return active is not None and active.is_symbolic(value)
+
+
+def truth(value: Any) -> Any:
+    """The truth of a run-time value: a SymBool, or a bool tensor of no axes."""
+    if isinstance(value, torch.Tensor):
+        return _truth_of_tensor(value)
+    if isinstance(value, (bool, torch.SymBool)):
+        return value
+    if hasattr(value, "run_time_length"):
+        return value.run_time_length() != 0
+    return value != 0
+
+
+def _truth_of_tensor(value: torch.Tensor) -> torch.Tensor:
+    count = value.numel()
+    if isinstance(count, int) and count != 1:
+        what = "more than one value" if count else "no values"
+        raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
+    if value.dim():
+        value = value.reshape(())
+    return value if value.dtype is torch.bool else value != 0
+
+
+def negated(value: Any) -> Any:
+    """``not value`` for a run-time value."""
+    found = truth(value)
+    if isinstance(found, torch.Tensor):
+        return torch.logical_not(found)
+    return tracer().compute(operator.not_, found) if is_run_time(found) else not found
+
+
+def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
+    """``then() if test else orelse()`` for a run-time test."""
+    cell: list[Any] = [Undefined("value")]
+
+    def put(thunk: Thunk) -> Thunk:
+        def run() -> None:
+            cell[0] = thunk()
+
+        return run
+
+    tracer().if_(truth(test), put(then), put(orelse), state.with_cell("value", cell))
+    return cell[0]
+
+
+def junction(value: Any, rest: tuple, stop: bool, state: State, as_truth: bool) -> Any:
+    """``and`` (stop at False) or ``or`` (stop at True); later operands are evaluated only if needed."""
+    while rest:
+        if is_run_time(value):
+            return _choice(value, rest, stop, state, as_truth)
+        if bool(value) is stop:
+            return value
+        value, rest = rest[0](), rest[1:]
+    if not as_truth:
+        return value
+    return truth(value) if is_run_time(value) else bool(value)
+
+
+def _choice(value: Any, rest: tuple, stop: bool, state: State, as_truth: bool) -> Any:
+    def more() -> Any:
+        return junction(rest[0](), rest[1:], stop, state, as_truth)
+
+    def done() -> Any:
+        return stop if as_truth else value
+
+    return select(value, done, more, state) if stop else select(value, more, done, state)
+
+
+def contains(item: Any, items: Any) -> Any:
+    """``item in items``"""
+    active = tracer()
+    if active is None:
+        return item in items
+    if isinstance(items, torch.Tensor):
+        return (
+            (items == item).any()
+            if active.is_symbolic(items) or is_run_time(item)
+            else item in items
+        )
+    if isinstance(items, range) and is_run_time(item):
+        return _in_range(item, items)
+    if hasattr(items, "run_time_length"):
+        refuse_here("`in` of a list of run-time length", "stack it and compare: (xs == x).any()")
+    by_value = isinstance(items, (list, tuple, set, frozenset, dict)) and is_run_time(item)
+    if by_value or (isinstance(items, (list, tuple)) and any(map(is_run_time, items))):
+        return any_of(lambda x=x: x is item or x == item for x in items)
+    return item in items
+
+
+def _in_range(item: Any, items: range) -> Any:
+    low, high = sorted((items.start, items.stop - (1 if items.step > 0 else -1)))
+    tests = (
+        lambda: item >= low,
+        lambda: item <= high,
+        lambda: (item - items.start) % items.step == 0,
+    )
+    if not items:
+        return False
+    return junction(tests[0](), tests[1:], False, here(), True)
+
+
+def any_of(tests: Any) -> Any:
+    """Whether one of these thunks gives a true value; stops there."""
+    tests = list(tests)
+    return junction(tests[0](), tuple(tests[1:]), True, here(), True) if tests else False
+
+
+def here() -> State:
+    """No variables, at the line of the user's code that is running."""
+    return State((), tuple, lambda _: None, user_line())  # type: ignore[arg-type]
+
+
+def user_line() -> tuple[str, int]:
+    """File and line of the innermost frame that is not of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def refuse_here(reason: str, rewrite: str) -> NoReturn:
+    """Raises: NotConvertible at the user's line."""
+    raise NotConvertible(Problem(user_line(), reason, rewrite))
