@@ -220,6 +220,7 @@ class Emitter:
 
     def _branch(self, block: Block, outs: list[Val], ambient: Ambient) -> None:
         before = set(self.bound)
+        kept, self.kept = self.kept, self.kept | before
         self.ambient = ambient
         with self.indented():
             self.block(block)
@@ -227,7 +228,7 @@ class Emitter:
                 for out, result in zip(outs, block.results):
                     self.line(f"v{out.id} = {self.expr(result)}")
                 self.switch(ambient)
-        self.bound, self.ambient = before, ambient
+        self.bound, self.ambient, self.kept = before, ambient, kept
 
     def _if(self, node: If) -> None:
         ambient = self.ambient

@@ -104,10 +104,23 @@ class Joiner:
             leaf = self.tensors(value, value)
         elif _is_number(value):
             leaf = self.numbers(value, value)
+        elif why == "unbound" and _keys(value):
+            return self.items_or_nothing(value, parts)
         else:
             leaf = Leaf("any", parts, value)
         leaf.parts, leaf.loose = parts, leaf.loose | {why}
         return leaf
+
+    def items_or_nothing(self, value: Any, parts: tuple[Any, Any]) -> Many:
+        """A container whose items are bound on one path only."""
+        keys = _keys(value)
+        assert keys is not None
+        pairs = []
+        for key in keys:
+            nothing = Undefined(str(key))
+            sides = [nothing if isinstance(part, Undefined) else _item(part, key) for part in parts]
+            pairs.append(self.joined(sides[0], sides[1]))
+        return Many(value, keys, pairs)
 
     def tensors(self, x: torch.Tensor, y: torch.Tensor) -> Leaf:
         with torch._C.DisableTorchFunction():

@@ -26,6 +26,11 @@ class RunList(list):
     val: Val | None = None
     item: Any = None  # the joint of its items
 
+    def touch(self) -> None:
+        """Report that the items change."""
+        if self.tracer is not None:
+            self.tracer.journal.touch(self)
+
     def run_time_length(self) -> Any:
         return self.tracer.lists.length(self)
 
@@ -56,24 +61,28 @@ class RunList(list):
 
     def __setitem__(self, index: Any, x: Any) -> None:
         if self.val is None:
+            self.touch()
             list.__setitem__(self, index, x)
         else:
             self.tracer.lists.put(self, operator.setitem, (index,), x)
 
     def append(self, x: Any) -> None:
         if self.val is None:
+            self.touch()
             list.append(self, x)
         else:
             self.tracer.lists.put(self, list.append, (), x)
 
     def insert(self, index: Any, x: Any) -> None:  # type: ignore[override]
         if self.val is None:
+            self.touch()
             list.insert(self, index, x)
         else:
             self.tracer.lists.put(self, list.insert, (index,), x)
 
     def extend(self, items: Any) -> None:
         if self.val is None and not _is_run(items):
+            self.touch()
             list.extend(self, items)
         elif _is_run(items):
             self.tracer.lists.extend(self, items)
@@ -98,17 +107,20 @@ class RunList(list):
 
     def pop(self, index: Any = -1) -> Any:
         if self.val is None:
+            self.touch()
             return list.pop(self, index)
         return self.tracer.lists.call(self, list.pop, (index,), self.item)
 
     def clear(self) -> None:
         if self.val is None:
+            self.touch()
             list.clear(self)
         else:
             self.tracer.lists.call(self, list.clear, (), Same(None))
 
     def reverse(self) -> None:
         if self.val is None:
+            self.touch()
             list.reverse(self)
         else:
             self.tracer.lists.call(self, list.reverse, (), Same(None))
