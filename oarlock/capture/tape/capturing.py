@@ -16,11 +16,14 @@ from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import Stand
 from oarlock.capture.tape.effects import Effects
 from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Val, Where
+from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
 from oarlock.capture.tape.tracer import Tracer, ambient
+from oarlock.errors import OarlockError, UnsupportedError
 
 _SERIAL = itertools.count(1)
 
@@ -69,8 +72,18 @@ def trace(
     Raises: UnsupportedError with every reason why it can't be captured.
     """
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
+    tree = explore(lambda decisions: _way(fn, args, kwargs, roots, symbolic, decisions))
+    return finish(tree, (args, kwargs), name or _name(fn))
+
+
+def _way(
+    fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any],
+    symbolic: Symbolic | None, decisions: dict[int, bool],
+) -> Way:  # fmt: skip
+    """One capture: the ways that ``decisions`` force, and both where they can be joined."""
     before = [Attributes.of(root) for root in roots]
     tracer = Tracer(state_sources(roots), symbolic)
+    tracer.control.decisions = decisions
     _know(tracer, roots)
     stand = Stand(tracer.add_input, lambda x, source: tracer.plain(x, source, stand.atoms))
     fake_args = tuple(
@@ -82,15 +95,61 @@ def trace(
     modes = ambient()
     try:
         with tracer.recording():
-            result, after = fn(*fake_args, **fake_kwargs), ambient()
+            result = _run(tracer, fn, fake_args, fake_kwargs)
+            after = ambient()
         with activated(tracer):
-            call = (args, kwargs)
-            return finish(tracer, stand, result, call, (modes, after), roots, name or _name(fn))
+            return Way(tracer, stand, result, modes, after, roots)
+    except UnsupportedError as refusal:
+        if tracer.control.loose is None:
+            raise
+        raise ForkNeeded(tracer.control.loose, refusal) from refusal
     finally:
         torch._C._set_grad_enabled(modes.grad)
-        tracer.journal.frames[0].restore()
+        tracer.journal.frames[0].restore(lambda obj: tracer.objects.source(obj) is not None)
         for attributes in before:
             attributes.restore()
+
+
+def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The result; an error of the code on one way of a fork is raised at run time."""
+    try:
+        return fn(*args, **kwargs)
+    except OarlockError:
+        raise
+    except Exception as error:
+        if not tracer.control.decisions:
+            raise
+        tracer.root.nodes.append(raised_in(tracer, error, tracer.where()))
+        tracer.root.raises = True
+        return None
+
+
+class Way:
+    """One capture, and what it leaves behind; the only one where no decision forks."""
+
+    def __init__(
+        self, tracer: Tracer, stand: Stand, result: Any, modes: Ambient, after: Ambient,
+        roots: list[Any],
+    ) -> None:  # fmt: skip
+        self.tracer, self.stand, self.result, self.roots = tracer, stand, result, roots
+        self.modes, self.after = modes, after
+        self.effects = Effects(tracer)
+        self.root.results = [self.effects.noted(result), *self.effects.values()]
+
+    @property
+    def root(self) -> Block:
+        return self.tracer.root
+
+    @property
+    def inputs(self) -> list[tuple[Val, Source, Any]]:
+        return self.tracer.inputs
+
+    def emit(self, emitter: Emitter) -> None:
+        """The end of the replay: modes, effects, result."""
+        emitter.switch(self.after)
+        rebuild = Rebuild(emitter, self.tracer.noted, self.tracer.objects.places)
+        self.effects.emit(rebuild)
+        emitter.line(f"return {rebuild.text(self.result)}")
 
 
 def _know(tracer: Tracer, roots: list[Any]) -> None:
@@ -103,42 +162,36 @@ def _know(tracer: Tracer, roots: list[Any]) -> None:
             tracer.objects.know(owner)
 
 
-def finish(
-    tracer: Tracer, stand: Stand, result: Any, call: tuple[tuple, dict],
-    ambients: tuple[Ambient, Ambient], roots: list[Any], name: str,
-) -> Tape:  # fmt: skip
+def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     """Emit what was recorded."""
     file = f"<oarlock tape {next(_SERIAL)} of {name}>"
-    modes, after = ambients
-    emitter = Emitter(modes)
+    root = assemble(tree)
+    ends = list(ways(tree))
+    first: Way = ends[0]
+    emitter = Emitter(first.modes)
     guards = Guards(emitter)
-    effects = Effects(tracer)
-    tracer.root.results = [effects.noted(result), *effects.values()]
-    for val, source, _ in tracer.inputs:
+    inputs = {val.id: (val, source) for way in ends for val, source, _ in way.inputs}
+    for val, source in inputs.values():
         emitter.line(f"v{val.id} = {guards.place(source)}")
         emitter.bind([val.id])
-    emitter.block(tracer.root)
-    emitter.switch(after)
-    rebuild = Rebuild(emitter, tracer.noted, tracer.objects.places)
-    effects.emit(rebuild)
-    emitter.line(f"return {rebuild.text(result)}")
-    conditions(guards, tracer, stand, call, modes, roots)
+    emitter.ending(root)
+    for way in ends:
+        with activated(way.tracer):
+            conditions(guards, way, call)
     replay = emitter.compile("def replay(args, kwargs):", "replay", file)
     source = emitter.source("def replay(args, kwargs):")
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return Tape(
-        name, tracer.root, [(v, s) for v, s, _ in tracer.inputs], result, source, guards,
-        guards.compile(file + " guard"), replay, dict(emitter.origins), modes, tracer.symbolic,
-        effects.has_any,
+        name, root, list(inputs.values()), first.result, source, guards,
+        guards.compile(file + " guard"), replay, dict(emitter.origins), first.modes,
+        first.tracer.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
 
 
-def conditions(
-    guards: Guards, tracer: Tracer, stand: Stand, call: tuple[tuple, dict], modes: Ambient,
-    roots: list[Any],
-) -> None:  # fmt: skip
+def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
     """Everything that a call must meet for the tape to serve it."""
     args, kwargs = call
+    tracer, stand, modes, roots = way.tracer, way.stand, way.modes, way.roots
     guards.add(f"len(args) == {len(args)} and list(kwargs) == {list(kwargs)!r}", "the arguments")
     guards.add(runtime.ambient_text(modes, guards.emitter), "the modes around the call")
     for x, source in stand.shapes:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of, stand_in
 from oarlock.capture.tape.journal import MISSING, content, put
-from oarlock.capture.tape.nodes import Block, If, Raise, Val, Where, While
+from oarlock.capture.tape.nodes import Block, Fork, If, Raise, Val, Where, While
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.raising import raised_in
 from oarlock.errors import OarlockError, UnsupportedError
@@ -47,6 +48,9 @@ class Control:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.loops = 0
+        self.decisions: dict[int, bool] = {}
+        self.decided = 0
+        self.loose: int | None = None  # the last decision whose ways join loosely
 
     # ---- branches
 
@@ -54,7 +58,31 @@ class Control:
         truth = self.tracer.truth(test)
         if not isinstance(truth, Val):
             (then if truth else orelse)()
+        elif self.tracer.block is self.tracer.root:
+            self.outermost(test, truth, then, orelse, state)
+        else:
+            self.both(test, truth, then, orelse, state)
+
+    def outermost(
+        self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State
+    ) -> None:
+        """A decision that no other one is around: both ways, or the one that is forced."""
+        number, self.decided = self.decided, self.decided + 1
+        way = self.decisions.get(number)
+        if way is not None:
+            self.tracer.block.nodes.append(Fork(truth, Where(*state.where)))
+            (then if way else orelse)()
             return
+        try:
+            self.both(test, truth, then, orelse, state)
+        except UnsupportedError as refusal:
+            raise ForkNeeded(number, refusal) from refusal
+        node = self.tracer.block.nodes[-1]
+        if isinstance(node, If) and any(out.loose for out in node.outs):
+            self.loose = number
+
+    def both(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
+        """Trace both branches, and join what they give."""
         before = state.get()
         for _ in range(ATTEMPTS):
             a, b = self.path(then, state, before), self.path(orelse, state, before)

@@ -16,6 +16,7 @@ from oarlock.capture.tape.nodes import (
     Block,
     Call,
     Check,
+    Fork,
     If,
     Print,
     Raise,
@@ -238,6 +239,20 @@ class Emitter:
             self.line("else:")
             self._branch(node.orelse, node.outs, ambient)
         self.bind(v.id for v in node.outs)
+
+    def _fork(self, node: Fork) -> None:
+        ambient, before = self.ambient, set(self.bound)
+        self.line(f"if {self.expr(node.test)}:", node.where)
+        with self.indented():
+            self.ending(node.then)
+        self.ambient, self.bound = ambient, before
+        self.ending(node.orelse)
+
+    def ending(self, block: Block) -> None:
+        """The rest of the function, its effects and result."""
+        self.block(block)
+        if block.end is not None and not block.raises:
+            block.end.emit(self)
 
     def _while(self, node: While) -> None:
         ambient = self.ambient

@@ -35,7 +35,9 @@ class Guards:
         return self.emitter.constant(source.base) + source.path
 
     def add(self, text: str, what: str, key: Key | None = None, value: Any = None) -> None:
-        self.items.append(Guard(text, what, key, value))
+        guard = Guard(text, what, key, value)
+        if guard not in self.items:
+            self.items.append(guard)
 
     def same(self, source: Source, value: Any) -> None:
         """An argument that is no tensor: scalars by equality, others by identity."""

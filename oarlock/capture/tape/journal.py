@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from types import CellType
 from typing import Any
 
@@ -20,9 +21,10 @@ class Frame:
         """What the changed objects hold now."""
         return {key: (obj, content(obj)) for key, (obj, _) in self.before.items()}
 
-    def restore(self) -> None:
+    def restore(self, which: Callable[[Any], bool] = lambda obj: True) -> None:
         for obj, old in self.before.values():
-            put(obj, old)
+            if which(obj):
+                put(obj, old)
 
 
 class Journal:

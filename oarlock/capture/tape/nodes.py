@@ -3,7 +3,7 @@
 ::
 
     Tape(root: Block)    Block(params, nodes, results)
-    node: Call | If | While | Assert | Check | Print | Raise
+    node: Call | If | Fork | While | Assert | Check | Print | Raise
 
 Arguments are trees (tuple, list, dict, slice) whose leaves are ``Val`` or plain Python values.
 """
@@ -90,6 +90,16 @@ class If:
 
 
 @dataclass(eq=False)
+class Fork:
+    """The rest of the function is ``then`` or ``orelse``; each ends by itself.  The last node."""
+
+    test: Any
+    where: Where
+    then: Any = None
+    orelse: Any = None
+
+
+@dataclass(eq=False)
 class While:
     """``params = init; while cond(params): params = body(params)``; after it the params stay.
 
@@ -143,12 +153,16 @@ class Raise:
 
 @dataclass(eq=False)
 class Block:
-    """Nodes in order; ``results``: trees of Vals and plain values."""
+    """Nodes in order; ``results``: trees of Vals and plain values.
+
+    ``end``: the capture whose end this is, in a function that forks.
+    """
 
     parent: Block | None = None
     nodes: list[Any] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     raises: bool = False
+    end: Any = None
 
     def __repr__(self) -> str:
         return f"Block({len(self.nodes)} nodes)"
@@ -169,7 +183,7 @@ class Block:
 
 def blocks_of(node: Any) -> list[Block]:
     """The blocks inside a node."""
-    if isinstance(node, If):
+    if isinstance(node, (If, Fork)):
         return [node.then, node.orelse]
     if isinstance(node, While):
         return [node.cond, node.body]

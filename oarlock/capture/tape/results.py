@@ -9,6 +9,7 @@ import torch
 
 from oarlock.capture.tape.arguments import holds_tensor, is_record
 from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.sources import Source
@@ -73,7 +74,7 @@ class Rebuild:
             return f"{name(refilled)}({name(x)}, {{{items}}})"
         if isinstance(x, (list, tuple)):
             items = ", ".join(map(self.text, x))
-            if kind is list:
+            if kind is list or isinstance(x, RunList):
                 return f"[{items}]"
             if kind is tuple or kind is torch.Size:
                 plain = f"({items}{',' * (len(x) == 1)})"

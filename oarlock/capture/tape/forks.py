@@ -1,0 +1,114 @@
+"""Forks: decisions on data after which the two ways can't be joined to one value.
+
+The code is captured once for each way, and what follows the decision becomes the end of its branch:
+other Python objects, dict keys, structures of the result on each way are then no hindrance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from oarlock.capture.tape.nodes import Block, Fork, Val, blocks_of, leaves
+from oarlock.capture.tape.sources import Source
+from oarlock.errors import UnsupportedError
+
+ENDS = 32  # ways through the code: beyond, the refusal stands
+
+
+class ForkNeeded(BaseException):
+    """The outermost decision ``number`` of the code must be taken both ways; ``refusal``: else."""
+
+    def __init__(self, number: int, refusal: UnsupportedError) -> None:
+        self.number, self.refusal = number, refusal
+        super().__init__(number)
+
+
+class Way(Protocol):
+    """One capture of the code, for given decisions."""
+
+    root: Block
+    inputs: list[tuple[Val, Source, Any]]
+
+
+@dataclass(eq=False)
+class Split:
+    """Two ways from the next decision on."""
+
+    then: Any
+    orelse: Any
+
+
+def explore(run: Callable[[dict[int, bool]], Way]) -> Any:
+    """A tree of ways: ``run(decisions)`` captures one, forced to take those decisions."""
+    ends = 1
+
+    def go(decisions: dict[int, bool]) -> Any:
+        nonlocal ends
+        try:
+            return run(decisions)
+        except ForkNeeded as need:
+            number, refusal = need.number, need.refusal
+        ends += 1
+        if ends > ENDS:
+            raise refusal
+        return Split(go({**decisions, number: True}), go({**decisions, number: False}))
+
+    return go({})
+
+
+def ways(tree: Any) -> Iterator[Any]:
+    """The ends of the tree, from left to right."""
+    if isinstance(tree, Split):
+        yield from ways(tree.then)
+        yield from ways(tree.orelse)
+    else:
+        yield tree
+
+
+def assemble(tree: Any) -> Block:
+    """One block whose ``Fork`` nodes hold what follows each decision; shared values are one."""
+    first, *others = ways(tree)
+    places = {source_key(s): val for val, s, _ in first.inputs}
+    for way in others:
+        for val, source, _ in way.inputs:
+            val.id = places.setdefault(source_key(source), val).id
+    return _block(tree, 0)
+
+
+def source_key(source: Source) -> tuple[int, str]:
+    return id(source.base), source.path
+
+
+def _block(tree: Any, depth: int) -> Block:
+    first = next(ways(tree))
+    nodes = first.root.nodes
+    marks = [i for i, node in enumerate(nodes) if isinstance(node, Fork)]
+    start = marks[depth - 1] + 1 if depth else 0
+    if not isinstance(tree, Split):
+        root = first.root
+        return Block(None, nodes[start:], root.results, root.raises, first)
+    mark = marks[depth]
+    for way in ways(tree.orelse):
+        _share(nodes[: mark + 1], way.root.nodes[: mark + 1])
+    fork = nodes[mark]
+    fork.then, fork.orelse = _block(tree.then, depth + 1), _block(tree.orelse, depth + 1)
+    return Block(None, [*nodes[start:mark], fork], [])
+
+
+def _share(ours: list[Any], theirs: list[Any]) -> None:
+    """Values that both captures met before they part get one id."""
+    assert len(ours) == len(theirs), "a capture that is repeated meets the same calls"
+    for a, b in zip(ours, theirs):
+        for x, y in zip(_made(a), _made(b), strict=True):
+            y.id = x.id
+
+
+def _made(node: Any) -> Iterator[Val]:
+    """The values that a node makes, those inside its blocks included."""
+    for name in ("outs", "params"):
+        yield from (v for v in leaves(getattr(node, name, None)) if isinstance(v, Val))
+    for block in blocks_of(node) if not isinstance(node, Fork) else ():
+        for inner in block.nodes:
+            yield from _made(inner)

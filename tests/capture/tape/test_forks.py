@@ -1,0 +1,88 @@
+"""Decisions on data whose ways can't be joined: the rest of the function follows each."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from oarlock.capture.to_static import to_static
+
+UP, DOWN = torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0])
+
+
+def other_keys(x):
+    found = {"x": x}
+    if x.sum() > 0:
+        found["up"] = x * 2
+    else:
+        found["down"] = x * 3
+    return found
+
+
+def other_functions(x):
+    change = (lambda t: t * 2) if x.sum() > 0 else (lambda t: t - 2)
+    return change(x) + change(x * 2)
+
+
+def other_structures(x):
+    if x.sum() > 0:
+        return x, {"n": 1}
+    return [x * 2]
+
+
+def a_set(x):
+    seen = set()
+    for i in range(2):
+        if x[i] > 1.5:
+            seen.add(i)
+    return x * len(seen), sorted(seen)
+
+
+def raises_after(x):
+    word = "up" if x.sum() > 0 else "down"
+    if word == "down":
+        raise ValueError(word)
+    return x
+
+
+CASES = [other_keys, other_functions, other_structures, a_set, raises_after]
+
+
+def outcome(fn, x):
+    x = x.clone().requires_grad_()
+    try:
+        out = fn(x)
+    except ValueError as error:
+        return str(error), None
+    tensors = [t for t in torch.utils._pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+    sum(t.sum() for t in tensors).backward()
+    return out, x.grad
+
+
+@pytest.mark.parametrize("fn", CASES, ids=lambda fn: fn.__name__)
+def test_each_way_goes_on_by_itself(fn):
+    static = to_static(fn)
+    for x in (UP, DOWN, UP * 5, DOWN * 5, torch.tensor([2.0, 1.0])):
+        got, want = outcome(static, x), outcome(fn, x)
+        assert str(got) == str(want)
+        torch.testing.assert_close(got[1], want[1])
+    assert len(static.tapes) == 1
+
+
+def test_effects_happen_once_on_the_way_that_runs():
+    log = []
+
+    def fn(x):
+        log.append("start")
+        if x.sum() > 0:
+            log.append("up")
+            found = {"up": x}
+        else:
+            found = {"down": x}
+        return found
+
+    static = to_static(fn)
+    for x in (UP, DOWN, UP):
+        static(x)
+    assert log == ["start", "up", "start", "start", "up"]
+    assert len(static.tapes) == 1
