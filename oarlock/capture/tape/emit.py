@@ -220,9 +220,8 @@ class Emitter:
         self.bound, self.ambient = outer, modes
 
     def _branch(self, block: Block, outs: list[Val], ambient: Ambient) -> None:
-        before = set(self.bound)
-        kept, self.kept = self.kept, self.kept | before
-        self.ambient = ambient
+        before, kept = set(self.bound), self.kept
+        self.ambient, self.kept = ambient, kept | before
         with self.indented():
             self.block(block)
             if not block.raises:

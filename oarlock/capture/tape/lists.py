@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.tape import runtime
 from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.loops import same_type, wider
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.errors import UnsupportedError
@@ -26,16 +28,17 @@ class RunList(list):
     val: Val | None = None
     item: Any = None  # the joint of its items
 
-    def touch(self) -> None:
-        """Report that the items change."""
-        if self.tracer is not None:
-            self.tracer.journal.touch(self)
-
     def run_time_length(self) -> Any:
         return self.tracer.lists.length(self)
 
     def run_time_item(self, index: Any) -> Any:
         return self.tracer.lists.get(self, index)
+
+    def touched(self) -> bool:
+        """Whether the list is an ordinary one, about to change."""
+        if self.val is None:
+            self.tracer.journal.touch(self)
+        return self.val is None
 
     def __iter__(self) -> Any:
         if self.val is not None:
@@ -60,29 +63,25 @@ class RunList(list):
         return list.__getitem__(self, index)
 
     def __setitem__(self, index: Any, x: Any) -> None:
-        if self.val is None:
-            self.touch()
+        if self.touched():
             list.__setitem__(self, index, x)
         else:
             self.tracer.lists.put(self, operator.setitem, (index,), x)
 
     def append(self, x: Any) -> None:
-        if self.val is None:
-            self.touch()
+        if self.touched():
             list.append(self, x)
         else:
             self.tracer.lists.put(self, list.append, (), x)
 
     def insert(self, index: Any, x: Any) -> None:  # type: ignore[override]
-        if self.val is None:
-            self.touch()
+        if self.touched():
             list.insert(self, index, x)
         else:
             self.tracer.lists.put(self, list.insert, (index,), x)
 
     def extend(self, items: Any) -> None:
-        if self.val is None and not _is_run(items):
-            self.touch()
+        if not _is_run(items) and self.touched():
             list.extend(self, items)
         elif _is_run(items):
             self.tracer.lists.extend(self, items)
@@ -106,21 +105,49 @@ class RunList(list):
         return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
 
     def pop(self, index: Any = -1) -> Any:
-        if self.val is None:
-            self.touch()
+        if self.touched():
             return list.pop(self, index)
         return self.tracer.lists.call(self, list.pop, (index,), self.item)
 
+    def __delitem__(self, index: Any) -> None:
+        if self.touched():
+            list.__delitem__(self, index)
+        else:
+            self.tracer.lists.call(self, operator.delitem, (index,), Same(None))
+
+    def __imul__(self, n: Any) -> Any:  # type: ignore[override]
+        if self.touched():
+            list.__imul__(self, n)
+            return self
+        raise UnsupportedError(f"{self.tracer.where()}: a list of run-time length times a number")
+
+    def __mul__(self, n: Any) -> Any:  # type: ignore[override]
+        if self.val is None and isinstance(n, int):
+            return self.tracer.lists.new(list.__mul__(self, n))
+        return self.tracer.lists.derived(operator.mul, (self, n), [self])
+
+    __rmul__ = __mul__
+
+    def remove(self, x: Any) -> None:
+        if self.touched():
+            list.remove(self, x)
+        else:
+            self.tracer.lists.call(self, list.remove, (x,), Same(None))
+
+    def sort(self, **options: Any) -> None:
+        if self.touched():
+            list.sort(self, **options)
+        else:
+            raise UnsupportedError(f"{self.tracer.where()}: sorting a list of run-time length")
+
     def clear(self) -> None:
-        if self.val is None:
-            self.touch()
+        if self.touched():
             list.clear(self)
         else:
             self.tracer.lists.call(self, list.clear, (), Same(None))
 
     def reverse(self) -> None:
-        if self.val is None:
-            self.touch()
+        if self.touched():
             list.reverse(self)
         else:
             self.tracer.lists.call(self, list.reverse, (), Same(None))
@@ -179,23 +206,10 @@ class Lists:
     def learn(self, obj: RunList, x: Any) -> None:
         """``obj`` may hold ``x``."""
         joiner = Joiner(self.tracer.val)
-        if obj.item is None:
-            obj.item, self.dirty = _loose(joiner, x), True
-            return
-        from oarlock.capture.tape.loops import _same_type, _wider
-
-        new = (
-            joiner.join(_sample(obj.item), x)
-            if not isinstance(obj.item, Leaf)
-            else _leaf(joiner, x)
-        )
-        if isinstance(obj.item, Leaf) and isinstance(new, Leaf):
-            merged = _wider_of(obj.item, new, _wider)
-        else:
-            merged = new
-        if not _same_type(obj.item, merged):
+        new = _loose(joiner, x) if obj.item is None else _merge(joiner, obj.item, x)
+        if obj.item is None or not same_type(obj.item, new):
             self.dirty = True
-        obj.item = merged
+        obj.item = new
 
     def changed(self) -> bool:
         """Whether an item's type changed since this was last asked."""
@@ -225,6 +239,14 @@ class Lists:
         tracer.emit(op, (obj.val, *args), {}, outs)
         return tracer.control.value(result)
 
+    def content(self, x: Any, like: Any) -> Any:
+        """The items of a run-time value that is a container such as ``like``."""
+        joint = _loose(Joiner(self.tracer.val), like)
+        for leaf in leaves_of(joint):
+            leaf.out = Val(self.tracer.block, None)  # type: ignore[attr-defined]
+        self.tracer.emit(runtime.same, (x,), {}, _outs(joint))
+        return self.tracer.control.value(joint)
+
     def put(self, obj: RunList, op: Any, args: tuple, x: Any) -> None:
         self.learn(obj, x)
         self.tracer.emit(op, (obj.val, *args, x), {}, None)
@@ -248,6 +270,8 @@ class Lists:
 
     def derived(self, op: Any, args: tuple, sources: list[Any]) -> RunList:
         """A new run-time list with the items of others."""
+        if op is operator.mul:
+            sources = [list.copy(sources[0]) if sources[0].val is None else sources[0]]
         found = self.new()
         found.val = Val(self.tracer.block, found)
         self.tracer.emit(op, args, {}, found.val)
@@ -265,10 +289,6 @@ def _outs(joint: Any) -> Any:
     return None
 
 
-def _leaf(joiner: Joiner, x: Any) -> Any:
-    return _loose(joiner, x)
-
-
 def _loose(joiner: Joiner, x: Any) -> Any:
     """The joint of ``x`` with itself, as a run-time value."""
     if isinstance(x, torch.Tensor):
@@ -281,23 +301,16 @@ def _loose(joiner: Joiner, x: Any) -> Any:
     return Same(x)
 
 
-def _sample(joint: Any) -> Any:
-    if isinstance(joint, Leaf):
-        return joint.parts[1]
-    if isinstance(joint, Many):
-        items = [_sample(x) for x in joint.items]
-        return (
-            dict(zip(joint.keys, items))
-            if isinstance(joint.like, dict)
-            else type(joint.like)(items)
-        )
-    return joint.value
-
-
-def _wider_of(old: Leaf, new: Leaf, wider: Any) -> Leaf:
-    if old.kind == new.kind == "tensor" and len(old.a) == len(new.a):
-        differ = {i for i, (m, n) in enumerate(zip(old.a, new.a)) if m != n}
-        new.dims |= differ
-        new.a, old_a = old.a, new.a
-        new.b = tuple(n if i in differ else m for i, (m, n) in enumerate(zip(new.b, old_a)))
-    return wider(old, new, 0)
+def _merge(joiner: Joiner, old: Any, x: Any) -> Any:
+    """The joint of items so far and one more."""
+    if isinstance(old, Many) and type(old.like) is type(x) and len(old.keys) == len(x):
+        items = [_merge(joiner, p, x[k]) for k, p in zip(old.keys, old.items)]
+        return Many(old.like, old.keys, items)
+    if isinstance(old, Leaf):
+        first = old.parts[0]
+        new = joiner.join(first, x)
+        new = _loose(joiner, x) if isinstance(new, Same) else new
+        return wider(old, new, 0) if isinstance(new, Leaf) else new
+    if isinstance(old, Same):
+        return joiner.join(old.value, x)
+    return Leaf("any", (old, x))

@@ -118,7 +118,7 @@ class Loop:
         if after is not None:
             for i, (x, y) in enumerate(zip(self.before, after)):
                 joints[i] = self.combine(self.joints[i], self.joiner.join(x, y), attempt)
-                stays &= _same_type(self.joints[i], joints[i])
+                stays &= same_type(self.joints[i], joints[i])
         for key, (obj, now) in contents.items():
             if grown and isinstance(obj, list):
                 continue
@@ -126,7 +126,7 @@ class Loop:
             new = self.content_joint(obj, before, now)
             old = self.held[key][2] if key in self.held else None
             joint = self.combine(old, new, attempt)
-            stays &= _same_type(old, joint) if old is not None else not list(leaves_of(joint))
+            stays &= same_type(old, joint) if old is not None else not list(leaves_of(joint))
             held[key] = (obj, before, joint)
         if stays:
             self.tie(joints, held)
@@ -164,7 +164,7 @@ class Loop:
             items = [self.combine(p, q, attempt) for p, q in zip(old.items, new.items)]
             return Many(new.like, new.keys, items)
         if isinstance(old, Leaf) and isinstance(new, Leaf):
-            return _wider(old, new, attempt)
+            return wider(old, new, attempt)
         return new
 
     def finish(self, node: While, after: tuple | None, contents: Contents) -> None:
@@ -200,7 +200,7 @@ def _get(value: Any, key: Any) -> Any:
     return list.__getitem__(value, key) if isinstance(value, list) else value[key]
 
 
-def _wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
+def wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
     if old.kind != new.kind:
         kinds = {old.kind, new.kind}
         keep = old if old.kind == "tensor" else new
@@ -220,14 +220,14 @@ def _wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
     return new
 
 
-def _same_type(old: Any, new: Any) -> bool:
+def same_type(old: Any, new: Any) -> bool:
     if type(old) is not type(new):
         return False
     if isinstance(new, Leaf):
         return old.type_key() == new.type_key()
     if isinstance(new, Many):
         same = old.keys == new.keys and len(old.items) == len(new.items)
-        return same and all(_same_type(p, q) for p, q in zip(old.items, new.items))
+        return same and all(same_type(p, q) for p, q in zip(old.items, new.items))
     return True
 
 

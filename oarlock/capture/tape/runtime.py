@@ -67,6 +67,10 @@ def bound(value: Any, name: str) -> None:
         )
 
 
+def same(value: Any) -> Any:
+    return value
+
+
 def is_none(value: Any) -> bool:
     return value is None
 

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
+from oarlock.capture.tape.choice import Choice, choice
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.join import Leaf, Many, stand_in
@@ -159,6 +160,8 @@ class Tracer(TorchFunctionMode):
             return self.val(x)
         if isinstance(x, Number):
             return x.val
+        if isinstance(x, Choice):
+            return x._oarlock_val
         if isinstance(x, RunList):
             return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
         return message(self, x) if isinstance(x, Text) else x
@@ -203,9 +206,7 @@ class Tracer(TorchFunctionMode):
             number.loops = frozenset([leaf.loop]) if hasattr(leaf, "loop") else frozenset()  # type: ignore[attr-defined]
             return number
         if leaf.kind == "any":
-            raise UnsupportedError(
-                f"{user_line(3)}: {val.name} is one of two objects: {leaf.parts}"
-            )
+            return choice(self, leaf, val)
         if leaf.dims and leaf.is_data:
             val.loose |= {"data"}
         sources = [x for x in leaf.parts if isinstance(x, torch.Tensor)]
@@ -329,7 +330,7 @@ class Tracer(TorchFunctionMode):
 
     def is_symbolic(self, x: Any) -> bool:
         """``x`` is known at run time only: a tensor, a symbolic number, a list of run-time length."""
-        return isinstance(x, (torch.Tensor, Number)) or (
+        return isinstance(x, (torch.Tensor, Number, Choice)) or (
             isinstance(x, RunList) and x.val is not None
         )
 
@@ -337,6 +338,8 @@ class Tracer(TorchFunctionMode):
         """The value of a test, or a bool that is known now."""
         if isinstance(test, RunList) and test.val is not None:
             test = self.lists.length(test) > 0
+        if isinstance(test, Choice):
+            return self.number(bool, (test,), True, True).val
         if isinstance(test, (torch.Tensor, Number)):
             return self.note(test)
         return bool(test)

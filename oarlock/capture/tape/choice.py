@@ -1,0 +1,117 @@
+"""One of two Python objects at run time: a text, a function, a module, a container or nothing."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.nodes import Val
+from oarlock.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.join import Leaf
+    from oarlock.capture.tape.tracer import Tracer
+
+_SLOTS = ("_oarlock_val", "_oarlock_tracer", "_oarlock_parts")
+
+
+class Choice:
+    """Stands for ``parts[0]`` or ``parts[1]``; what is done to it is done to the one it is."""
+
+    def __init__(self, tracer: Tracer, val: Val, parts: tuple[Any, Any]) -> None:
+        for name, value in zip(_SLOTS, (val, tracer, parts)):
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: Any) -> Any:
+        return self._oarlock_tracer.number(operator.eq, (self, other), True, True)
+
+    def __ne__(self, other: Any) -> Any:
+        return self._oarlock_tracer.number(operator.ne, (self, other), True, True)
+
+    def __hash__(self) -> int:
+        raise _refusal(self, "a hash")
+
+    def __bool__(self) -> bool:
+        raise _refusal(self, "a decision in library code")
+
+    def __iter__(self) -> Any:
+        return iter(_content(self))
+
+    def __repr__(self) -> str:
+        return f"<one of {self._oarlock_parts[0]!r} and {self._oarlock_parts[1]!r}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _each(self, lambda x: getattr(x, name))
+
+    def __getitem__(self, key: Any) -> Any:
+        if _container(self) is not None:
+            return _content(self)[key]
+        return _each(self, lambda x: x[key])
+
+    def __len__(self) -> int:
+        found = _container(self)
+        if found is None:
+            raise _refusal(self, "a length")
+        return len(found)
+
+    def __add__(self, other: Any) -> Any:
+        return _each(self, lambda x: x + other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _each(self, lambda x: other + x)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from oarlock.capture.convert.calls import call
+
+        return _each(self, lambda x: call(x)(*args, **kwargs))
+
+
+def _refusal(x: Choice, what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{x._oarlock_tracer.where()}: {what} from {x!r}, which data decide between; do that inside "
+        f"the branches"
+    )
+
+
+def _container(x: Choice) -> Any:
+    """The part that is a container, where the other one is nothing."""
+    found = [p for p in x._oarlock_parts if p is not None and not isinstance(p, Undefined)]
+    return found[0] if len(found) == 1 and type(found[0]) in (tuple, list, dict) else None
+
+
+def _content(x: Choice) -> Any:
+    """What the container holds at run time."""
+    tracer, part = x._oarlock_tracer, _container(x)
+    if part is None:
+        raise _refusal(x, "a loop")
+    return tracer.lists.content(x, part)
+
+
+def _each(x: Choice, do: Any) -> Any:
+    """``do`` on the object that it is at run time."""
+    tracer, (first, second), cell = x._oarlock_tracer, x._oarlock_parts, [None]
+    is_first = tracer.number(operator.is_, (x, first), True, True)
+
+    def put(values: tuple[Any, ...]) -> None:
+        cell[0] = values[0]
+
+    def take(part: Any) -> Any:
+        def run() -> None:
+            cell[0] = do(part)
+
+        return run
+
+    where = tracer.where()
+    state = State(("value",), lambda: (cell[0],), put, (where.file, where.line))
+    tracer.if_(is_first, take(first), take(second), state)
+    return cell[0]
+
+
+def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:
+    """The stand-in of a value that is one of two objects."""
+    val.loose |= {"none"}
+    val.sample = leaf.parts
+    return Choice(tracer, val, leaf.parts)
