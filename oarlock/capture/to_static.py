@@ -14,6 +14,8 @@ import torch
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.running import run
+from oarlock.capture.tape.runtime import Respecialise
+from oarlock.errors import UnsupportedError
 
 _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
@@ -47,23 +49,53 @@ class StaticFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for tape in self.tapes:
             if tape.guard(args, kwargs):
-                return run(tape, args, kwargs)
+                return self.run(tape, args, kwargs)
         if not _ENABLED[0] or active() is not None:
             return self.fn(*args, **kwargs)
-        return run(self.specialise(args, kwargs), args, kwargs)
+        return self.run(self.specialise(args, kwargs), args, kwargs)
+
+    def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if not tape.has_checks or not tape.symbolic:
+            return run(tape, args, kwargs)
+        state = torch.get_rng_state()
+        try:
+            return run(tape, args, kwargs)
+        except Respecialise as reason:
+            if tape.is_updating:
+                raise UnsupportedError(
+                    f"{reason}: does not hold for this call, which has updated tensors already; "
+                    f"give the function an argument of its own for what it decides on"
+                ) from None
+            _LOG.info("%s: %s", self.fn.__qualname__, reason)
+        torch.set_rng_state(state)
+        return run(self.add(self.trace(args, kwargs, {})), args, kwargs)
 
     def specialise(self, args: tuple, kwargs: dict[str, Any]) -> Tape:
-        """Capture a tape that serves a call."""
-        tape = trace(self.converted, args, kwargs, roots=[self.fn], name=self.fn.__qualname__)
+        """Capture a tape that serves a call: in place of one that differs in sizes and numbers only."""
+        for i, tape in enumerate(self.tapes):
+            failing = tape.guards.failing(args, kwargs)
+            if failing and all(g.key is not None for g in failing):
+                seen = {g.key: (g.value, tape.guards.now(g, args, kwargs)) for g in failing}
+                if any(type(a) is not type(b) for a, b in seen.values()):
+                    continue
+                self.tapes[i] = self.trace(args, kwargs, {**tape.symbolic, **seen})
+                return self.tapes[i]
+        return self.add(self.trace(args, kwargs, {}))
+
+    def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
+        name = self.fn.__qualname__
+        return trace(self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic)
+
+    def add(self, tape: Tape) -> Tape:
         self.tapes.insert(0, tape)
         if len(self.tapes) > 1:
             _LOG.info("%s: specialisation %d", self.fn.__qualname__, len(self.tapes))
         if len(self.tapes) == MANY + 1:
             warnings.warn(
-                f"{self.fn.__qualname__} has more than {MANY} specialisations; pass what differs as a "
-                f"tensor, or give a symbol in input_spec",
+                f"{self.fn.__qualname__} has more than {MANY} specialisations; pass what differs as "
+                f"a tensor, or give a symbol in input_spec",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return tape
 

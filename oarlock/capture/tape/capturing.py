@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import linecache
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from oarlock.capture.tape.effects import Effects
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
-from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Val, Where
+from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where
+from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
@@ -51,6 +53,19 @@ class Tape:
     def __str__(self) -> str:
         return self.source
 
+    @functools.cached_property
+    def has_checks(self) -> bool:
+        return any(isinstance(node, Check) for node in self.root.walk())
+
+    @functools.cached_property
+    def is_straight_line(self) -> bool:
+        return all(isinstance(node, Call) for node in self.root.walk())
+
+    @functools.cached_property
+    def is_updating(self) -> bool:
+        """Some call changes a tensor or object that it is given."""
+        return any(isinstance(node, Call) and is_update(node.func) for node in self.root.walk())
+
 
 Symbolic = dict[Any, tuple[Any, Any]]
 
@@ -72,8 +87,13 @@ def trace(
     Raises: UnsupportedError with every reason why it can't be captured.
     """
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
-    tree = explore(lambda decisions: _way(fn, args, kwargs, roots, symbolic, decisions))
-    return finish(tree, (args, kwargs), name or _name(fn))
+    known = dict(symbolic or {})
+    while True:
+        tree = explore(lambda decisions: _way(fn, args, kwargs, roots, known, decisions))
+        counters = {k: v for way in ways(tree) for k, v in way.effects.counters().items()}
+        if not counters.keys() - known.keys():
+            return finish(tree, (args, kwargs), name or _name(fn))
+        known |= counters
 
 
 def _way(

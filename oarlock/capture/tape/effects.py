@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.arguments import is_record
+from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.journal import MISSING, content
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
+from oarlock.capture.tape.sources import key_of
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
@@ -59,6 +63,19 @@ class Effects:
             elif a is not b:
                 self.lines.append((obj, kind, key, b))
 
+    def counters(self) -> dict[Any, tuple[Any, Any]]:
+        """Numbers that the code reads and changes: read at each call."""
+        guarded = {key_of(source, -1): x for source, x in self.tracer.objects.guarded}
+        found = {}
+        for obj, kind, key, new in self.lines:
+            source = self.tracer.objects.source(obj)
+            if kind in ("item", "attribute") and source is not None:
+                where = key_of(source.step(path_of(obj, key)), -1)
+                old = guarded.get(where)
+                if type(old) in (int, float) and type(new) in (int, float):
+                    found[where] = (old, new)
+        return found
+
     def values(self) -> list[Any]:
         """Values that must live until the end."""
         return [self.noted(value) for _, _, _, value in self.lines]
@@ -67,8 +84,8 @@ class Effects:
         """The run-time values inside a Python object, as a tree."""
         if isinstance(x, (torch.Tensor, Number, Val)):
             return self.tracer.note(x)
-        if isinstance(x, RunList) and x.val is not None:
-            return x.val
+        if isinstance(x, (Choice, Text)) or (isinstance(x, RunList) and x.val is not None):
+            return self.tracer.leaf(x)
         if not depth or isinstance(x, (str, bytes, torch.nn.Module, type)):
             return None
         if isinstance(x, dict):

@@ -20,6 +20,7 @@ class Guard:
     what: str
     key: Key | None = None
     value: Any = None
+    at: str = ""
 
 
 class Guards:
@@ -28,16 +29,19 @@ class Guards:
     def __init__(self, emitter: Emitter) -> None:
         self.emitter = emitter
         self.items: list[Guard] = []
+        self.texts: set[str] = set()
 
     def place(self, source: Source) -> str:
         if source.base is None:
             return source.path
         return self.emitter.constant(source.base) + source.path
 
-    def add(self, text: str, what: str, key: Key | None = None, value: Any = None) -> None:
-        guard = Guard(text, what, key, value)
-        if guard not in self.items:
-            self.items.append(guard)
+    def add(
+        self, text: str, what: str, key: Key | None = None, value: Any = None, at: str = ""
+    ) -> None:
+        if text not in self.texts:
+            self.texts.add(text)
+            self.items.append(Guard(text, what, key, value, at))
 
     def same(self, source: Source, value: Any) -> None:
         """An argument that is no tensor: scalars by equality, others by identity."""
@@ -50,7 +54,7 @@ class Guards:
             if value != value:
                 text = f"type({at}) is {kind} and {at} != {at}"
             key = key_of(source, -1) if type(value) in (int, float) else None
-            self.add(text, f"{source} == {value!r}", key, value)
+            self.add(text, f"{source} == {value!r}", key, value, at)
         else:
             same = self.emitter.constant(value)
             self.add(f"{at} is {same}", f"{source} is the same object")
@@ -85,7 +89,13 @@ class Guards:
         for axis, n in enumerate(x.shape):
             if axis not in dims:
                 key = key_of(source, axis)
-                self.add(f"{at}.shape[{axis}] == {n}", f"{source}.shape[{axis}] == {n}", key, n)
+                self.add(
+                    f"{at}.shape[{axis}] == {n}",
+                    f"{source}.shape[{axis}] == {n}",
+                    key,
+                    n,
+                    f"{at}.shape[{axis}]",
+                )
 
     def state(self, source: Source, x: torch.Tensor) -> None:
         """A parameter, buffer or global that is read at each call."""
@@ -129,6 +139,13 @@ class Guards:
         scope = {**runtime.NAMES, **self.emitter.names}
         exec(compile(lines, file, "exec"), scope)
         return scope["guard"]
+
+    def now(self, guard: Guard, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The size or number that a call has for ``guard``."""
+        from oarlock.capture.tape import runtime
+
+        scope = {**runtime.NAMES, **self.emitter.names, "args": args, "kwargs": kwargs}
+        return eval(guard.at, scope)
 
     def failing(self, args: tuple, kwargs: dict[str, Any]) -> list[Guard]:
         """The conditions that a call does not meet."""

@@ -125,3 +125,11 @@ def method(func: Any) -> str | None:
     """The name when ``func`` is a method of tensors."""
     name = getattr(func, "__name__", "")
     return name if name and getattr(torch.Tensor, name, None) is func else None
+
+
+def is_update(func: Any) -> bool:
+    """``func`` changes one of its arguments, or the gradients of leaves."""
+    name = name_of(func)
+    if access_of(func) in ("__set__", "__delete__") or name in ("__setitem__", "backward"):
+        return True
+    return name.endswith("_") and not name.endswith("__")

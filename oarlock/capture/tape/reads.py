@@ -194,7 +194,7 @@ class Objects:
             return value
         key = (id(owner), name)
         if key not in self.seen:
-            self.seen[key] = self.first(source.step(_path(owner, name)), value)
+            self.seen[key] = self.first(source.step(path_of(owner, name)), value)
         return self.seen[key]
 
     def first(self, at: Source, value: Any) -> Any:
@@ -227,7 +227,7 @@ def _is_globals(owner: Any) -> bool:
     return isinstance(owner, dict) and "__builtins__" in owner
 
 
-def _path(owner: Any, name: Any) -> str:
+def path_of(owner: Any, name: Any) -> str:
     if isinstance(owner, CellType):
         return ".cell_contents"
     if isinstance(owner, (dict, list, tuple)):

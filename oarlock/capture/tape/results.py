@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.arguments import holds_tensor, is_record
+from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Val
@@ -47,6 +49,8 @@ class Rebuild:
             return self.emitter.expr(self.note(x))
         if isinstance(x, Val):
             return self.emitter.expr(x)
+        if isinstance(x, (Choice, Text)) or (isinstance(x, RunList) and x.val is not None):
+            return self.emitter.expr(self.note(x))
         if id(x) in self.places:
             return self.place(self.places[id(x)][1])
         if isinstance(x, (list, dict, tuple)) or (is_record(x) and holds_tensor(x)):
@@ -73,8 +77,8 @@ class Rebuild:
                 return f"{name(kind)}(**{{{items}}})"
             return f"{name(refilled)}({name(x)}, {{{items}}})"
         if isinstance(x, (list, tuple)):
-            items = ", ".join(map(self.text, x))
-            if kind is list or isinstance(x, RunList):
+            items = ", ".join(map(self.text, list.__iter__(x) if kind is RunList else x))
+            if kind is list or kind is RunList:
                 return f"[{items}]"
             if kind is tuple or kind is torch.Size:
                 plain = f"({items}{',' * (len(x) == 1)})"

@@ -251,7 +251,7 @@ class Tracer(TorchFunctionMode):
         sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
         with outside_modes():
             fake = self.fake.from_tensor(real, static_shapes=True)
-            others = [n if s is None else s[1] for n, s in zip(real.shape, sizes)]
+            others = [n if s is None else _differing(n, s) for n, s in zip(real.shape, sizes)]
             twin = None
             if any(s is not None for s in sizes):
                 meta = torch.empty(others, dtype=real.dtype, requires_grad=real.requires_grad)
@@ -272,7 +272,7 @@ class Tracer(TorchFunctionMode):
         val = Val(self.root, x, str(source))
         self.inputs.append((val, source, x))
         number = number_of(val, x, False)
-        number.other = hints[1] if hints[1] != x else x + 1
+        number.other = _differing(x, hints)
         return number
 
     def read(self, owner: Any, name: Any, value: Any) -> Any:
@@ -287,6 +287,8 @@ class Tracer(TorchFunctionMode):
         """Record Python arithmetic on symbolic numbers."""
         numbers = [x for x in args if isinstance(x, Number)]
         is_data = any(x.is_data for x in numbers)
+        if any(isinstance(x, Choice) for x in args):
+            return self.number(op, args, True, True)
         hint, other = _hints(op, args, is_data)
         found = self.number(op, args, hint, is_data)
         found.other = other
@@ -318,7 +320,10 @@ class Tracer(TorchFunctionMode):
         return x.hint
 
     def text_of(self, x: Number, spec: str) -> str:
-        return f"<{type(x).__name__}>"
+        raise UnsupportedError(
+            f"{user_line(3)}: a text from a number that is known at run time, in code that is not "
+            f"converted; use an f-string in converted code"
+        )
 
     def text(self, parts: tuple) -> Val:
         """A text that is put together at run time."""
@@ -385,6 +390,11 @@ def ambient() -> Ambient:
         autocast,
         autocast is None or torch.is_autocast_cache_enabled(),
     )
+
+
+def _differing(value: Any, seen: tuple[Any, Any]) -> Any:
+    """Another value that was seen."""
+    return next((x for x in reversed(seen) if x != value), value + 1)
 
 
 def _hints(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[Any, Any]:
