@@ -16,6 +16,7 @@ from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.errors import UnsupportedError
+from oarlock.ir import Program
 
 _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
@@ -84,7 +85,9 @@ class StaticFunction:
 
     def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
         name = self.fn.__qualname__
-        return trace(self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic)
+        tape = trace(self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic)
+        tape.call = (args, kwargs)
+        return tape
 
     def add(self, tape: Tape) -> Tape:
         self.tapes.insert(0, tape)
@@ -98,6 +101,19 @@ class StaticFunction:
                 stacklevel=4,
             )
         return tape
+
+    @property
+    def programs(self) -> list[Program]:
+        """The programs of the tapes.  Raises: UnsupportedError where there is none; DivergenceError."""
+        from oarlock.capture.tape.programs import programs_of
+
+        return programs_of(self)
+
+    def save(self, path: Any) -> None:
+        """Write the program to an ``.oar`` file.  Raises: UnsupportedError; DivergenceError."""
+        from oarlock.capture.tape.programs import save
+
+        save(self, path)
 
     @functools.cached_property
     def converted(self) -> Callable[..., Any]:

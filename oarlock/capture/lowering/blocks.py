@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.aliases import View
+from oarlock.capture.convert.state import Undefined
 from oarlock.capture.lowering.frames import Frame, align, as_tuple
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
@@ -99,7 +100,8 @@ class Blocks:
     ) -> list[Any]:
         """What the branches give, joined."""
         r = self.r
-        sides = [self.record(then), self.record(other)]
+        sides = [self.record(then, self._given(test, True))]
+        sides.append(self.record(other, self._given(test, False)))
         joined = [Joined.of(self, *pair) for pair in zip(*(s.results for s in sides))]
         changed = {h: values for s in sides for h, values in s.written.items()}
         outputs = []
@@ -108,16 +110,50 @@ class Blocks:
             for holder, like in changed.items():
                 values += self.held_in(side, holder, like)
             outputs.append(values)
-        if not outputs[0]:  # a node gives something, if only to hold an assertion
+        known = [self._known(test, *pair) for pair in zip(*outputs)]
+        outputs = [[v for v, k in zip(values, known) if k is None] for values in outputs]
+        found = iter(self._node(test, sides, outputs))
+        values = iter([next(found) if k is None else k for k in known])
+        results = [j.result(self, values) for j in joined]
+        for holder, like in changed.items():
+            self.write_back(holder, [next(values) for _ in like])
+        return results
+
+    def _given(self, test: Value, truth: bool) -> Callable[[Frame], None]:
+        """In a branch the predicate is known, and what it is the negation of."""
+
+        def begin(frame: Frame) -> None:
+            assert frame.parent is not None
+            outer, value = frame.parent.local(test), truth
+            frame.replace(outer, self.r.b.const(value, bool_))
+            while outer.producer is not None and outer.producer.name == "logical_not":
+                outer, value = outer.producer.inputs[0], not value
+                frame.replace(outer, self.r.b.const(value, bool_))
+
+        return begin
+
+    def _known(self, test: Value, a: Value, b: Value) -> Value | None:
+        """A result that needs no branch: the same constant, the predicate, or its negation."""
+        x, y = truth_of(a), truth_of(b)
+        if x is None or y is None:
+            return None
+        if x == y:
+            return self.r.b.const(x, bool_)
+        return test if x else self.r.b.logical_not(test)
+
+    def _node(
+        self, test: Value, sides: Sequence[Recorded], outputs: list[list[Value]]
+    ) -> tuple[Value, ...]:
+        """The results of the node, if one is needed."""
+        r = self.r
+        if not outputs[0]:
+            if not any(n.op.effect for s in sides for n in s.frame.graph.walk()):
+                return ()
             outputs = [[self.within(s, lambda: r.b.const(True, bool_))] for s in sides]
         arguments = align([s.frame for s in sides], 0)
         sizes = self._sizes(*outputs)
         graphs = [r.b.finish(s.frame, o) for s, o in zip(sides, outputs)]
-        found = iter(as_tuple(r.b.if_(test, *arguments, sizes=sizes, graphs=graphs)))
-        results = [j.result(self, found) for j in joined]
-        for holder, like in changed.items():
-            self.write_back(holder, [next(found) for _ in like])
-        return results
+        return as_tuple(r.b.if_(test, *arguments, sizes=sizes, graphs=graphs))
 
     def _sizes(self, then: list[Value], other: list[Value]) -> tuple[tuple[Size, Size, Size], ...]:
         """A symbol for every pair of sizes that the branches give differently."""
@@ -163,7 +199,9 @@ class Joined:
             return Joined([Joined.of(blocks, x, y) for x, y in zip(a, b)], (a, b), "tree")
         if a is b or (_is_plain(a) and _is_plain(b) and type(a) is type(b) and a == b):
             return Joined(a, (a, b), "plain")
-        if (a is None or isinstance(a, Maybe)) or (b is None or isinstance(b, Maybe)):
+        if _is_nothing(a) and _is_nothing(b):
+            return Joined(a, (a, b), "plain")
+        if any(_is_nothing(x) or isinstance(x, Maybe) for x in (a, b)):
             return Joined(None, (a, b), "maybe")
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
             return Joined(None, (a, b), "tensor")
@@ -189,8 +227,8 @@ class Joined:
     def _maybe(self, blocks: Blocks, k: int) -> list[Value]:
         r, mine = blocks.r, self.sides[k]
         if isinstance(mine, Maybe):
-            return [r.scalars.value(mine.flag), value_of(r, mine.value)]
-        if mine is not None:
+            return [value_of(r, mine.flag), value_of(r, mine.value)]
+        if not _is_nothing(mine):
             return [r.b.const(True, bool_), value_of(r, mine)]
         other = self.sides[1 - k]
         other = other.value if isinstance(other, Maybe) else other
@@ -206,13 +244,21 @@ class Joined:
         if self.kind == "maybe":
             flag = Truth(next(found))
             a, b = (x.value if isinstance(x, Maybe) else x for x in self.sides)
-            like = a if a is not None else b
-            return Maybe(flag, python_of(r, next(found), like))
+            like = b if _is_nothing(a) else a
+            return Maybe(flag, python_of(r, next(found), like), all(map(_is_unbound, self.sides)))
         result = python_of(r, next(found), self.sides[0])
         if isinstance(result, torch.Tensor):
             for side in self.sides:
                 tie(r, side, result)
         return result
+
+
+def truth_of(value: Value) -> bool | None:
+    """What a constant bool is."""
+    node = value.producer
+    if node is None or node.name != "const" or value.type != TensorType(bool_):
+        return None
+    return bool(node.op.value)
 
 
 def empty(r: BlockRecorder, like: Sequence[Value]) -> list[Value]:
@@ -226,6 +272,16 @@ def tie(r: BlockRecorder, side: torch.Tensor, result: torch.Tensor) -> None:
     if view is not None and view in r.known_views:
         for memory in (view.memory, r.view(result).memory):
             memory.tied.append(r.where or "a branch")
+
+
+def _is_unbound(x: Any) -> bool:
+    """A side of which None is no value."""
+    return x.unbound if isinstance(x, Maybe) else x is not None
+
+
+def _is_nothing(x: Any) -> bool:
+    """No value on this path: None, or a variable that was not assigned."""
+    return x is None or isinstance(x, Undefined)
 
 
 def _is_plain(x: Any) -> bool:
@@ -323,8 +379,8 @@ class Loop:
     def _maybe(self, item: Any, c: Carried) -> list[Value]:
         r = self.r
         if isinstance(item, Maybe):
-            return [r.scalars.value(item.flag), *self._values([item.value], c.parts)]
-        if item is None:
+            return [value_of(r, item.flag), *self._values([item.value], c.parts)]
+        if _is_nothing(item):
             return [r.b.const(False, bool_), *self._values([c.init.value], c.parts)]
         return [r.b.const(True, bool_), *self._values([item], c.parts)]
 
@@ -338,7 +394,7 @@ class Loop:
                 found.append(c.init)
             elif c.kind == "maybe":
                 flag = Truth(next(values))
-                found.append(Maybe(flag, self._items(values, c.parts)[0]))
+                found.append(Maybe(flag, self._items(values, c.parts)[0], c.init.unbound))
             else:
                 found.append(python_of(self.r, next(values), c.init))
         return found

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.arrays import dtype_of
+from oarlock.capture.lowering.blocks import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic
@@ -142,7 +143,7 @@ class Results:
         if isinstance(x, ListValue):
             return self.rows(x, where)
         if isinstance(x, Maybe):
-            raise UnsupportedError(f"{where}: None or a tensor, as the run decides")
+            return self.optional(x, where)
         if isinstance(x, torch.Tensor):
             if x.is_complex():
                 raise UnsupportedError(f"{where} is complex; return torch.view_as_real(x)")
@@ -152,6 +153,15 @@ class Results:
         if x is None or isinstance(x, (bool, int, float, str)):
             return {"const": x}
         raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")
+
+    def optional(self, x: Maybe, where: str) -> Tree:
+        """A value that is there, as far as is known or is checked."""
+        flag = self.r.scalars.value(x.flag)
+        if truth_of(flag) is None:
+            if not x.unbound:
+                raise UnsupportedError(f"{where}: None or a tensor, as the run decides")
+            self.r.b.assert_(flag, message=f"{where} has no value", kind="UnboundLocalError")
+        return self.found(x.value, where)
 
     def rows(self, x: ListValue, where: str) -> Tree:
         """A list of run-time length: a leaf is a stack with a row per item."""

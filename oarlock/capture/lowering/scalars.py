@@ -26,10 +26,14 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Maybe:
-    """``value``, or None where ``flag`` is false; the value is then zeros."""
+    """``value``, or None where ``flag`` is false; the value is then zeros.
+
+    ``unbound``: where it is false, the variable has no value, rather than None.
+    """
 
     flag: Truth
     value: Any
+    unbound: bool = False
 
 
 def is_symbolic(x: Any) -> bool:

@@ -49,6 +49,7 @@ class Tape:
     ambient: Ambient = PLAIN
     symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     has_effects: bool = False
+    call: Any = None  # the arguments of the call that it was captured from
 
     def __str__(self) -> str:
         return self.source

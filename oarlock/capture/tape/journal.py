@@ -12,10 +12,14 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Frame:
-    """Contents of objects at the time when the frame began, for those changed since."""
+    """Contents of objects at the time when the frame began, for those changed since.
+
+    ``born``: objects that did not exist then.
+    """
 
     def __init__(self) -> None:
         self.before: dict[int, tuple[Any, Any]] = {}
+        self.born: dict[int, Any] = {}
 
     def contents(self) -> dict[int, tuple[Any, Any]]:
         """What the changed objects hold now."""
@@ -38,7 +42,13 @@ class Journal:
             now = content(obj)
             if now is not None:
                 for frame in self.frames:
-                    frame.before.setdefault(id(obj), (obj, now))
+                    if id(obj) not in frame.born:
+                        frame.before.setdefault(id(obj), (obj, now))
+
+    def create(self, obj: Any) -> None:
+        """``obj`` is new: no frame that is open now had it."""
+        for frame in self.frames:
+            frame.born[id(obj)] = obj
 
     def open(self) -> Frame:
         self.frames.append(Frame())

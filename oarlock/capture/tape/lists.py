@@ -171,6 +171,7 @@ class Lists:
     def new(self, items: Any = ()) -> RunList:
         found = RunList(items)
         found.tracer = self.tracer
+        self.tracer.journal.create(found)
         return found
 
     def grow(self, a: Any, b: Any, old: Any) -> bool:

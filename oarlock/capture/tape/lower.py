@@ -16,7 +16,7 @@ from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import refuse
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
 from oarlock.capture.lowering import lists
-from oarlock.capture.lowering.blocks import Blocks
+from oarlock.capture.lowering.blocks import Blocks, truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.ports import Inputs, Results
 from oarlock.capture.lowering.recorder import BlockRecorder
@@ -88,10 +88,7 @@ class Lowering:
 
         def change(x: Any) -> Any:
             if isinstance(x, Maybe):
-                with self.outside():
-                    text = "expected a tensor or number, got None"
-                    flag = self.r.scalars.value(x.flag)
-                    self.r.b.assert_(flag, message=text, kind="TypeError")
+                self.expect(x)
                 return x.value
             if isinstance(x, Truth):
                 with self.outside():
@@ -99,6 +96,16 @@ class Lowering:
             return x
 
         return map_tree(tree, change)
+
+    def expect(self, x: Maybe) -> None:
+        """An assertion that an optional value is there, unless that is known."""
+        with self.outside():
+            flag = self.r.b.local(self.r.scalars.value(x.flag))
+            if truth_of(flag) is True:
+                return
+            kind = "UnboundLocalError" if x.unbound else "TypeError"
+            text = "a variable has no value" if x.unbound else "expected a tensor, got None"
+            self.r.b.assert_(flag, message=text, kind=kind)
 
     def outside(self) -> Any:
         """A context to add nodes in."""
@@ -157,6 +164,8 @@ class Lowering:
                 return lists.list_of(self.r, args)
         if any(isinstance(x, ListValue) for x in args):
             return self.on_list(func, args, kwargs)
+        if name_of(func) in _INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
+            args = (args[0], self.index(args[1]), *args[2:])
         if name_of(func) in ("__setitem__", "setitem") and _picks_by_number(args[1]):
             return self.put(*self.present(args))
         numbers = [*args, *kwargs.values()]
@@ -170,6 +179,17 @@ class Lowering:
                 return self.r.scalars.compute(func, args)
         with self.autocast(call):
             return func(*self.present(args), **self.present(kwargs))
+
+    def index(self, index: Any) -> Any:
+        """An index whose tensors of one number are numbers, as torch takes them."""
+        items = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(x, list) or (isinstance(x, torch.Tensor) and x.dim()) for x in items):
+            return index
+        with self.outside():
+            found = tuple(
+                self.r.scalars.number(self.r.value(x)) if _is_place(x) else x for x in items
+            )
+        return found if isinstance(index, tuple) else found[0]
 
     def put(self, x: torch.Tensor, index: Any, value: Any) -> None:
         """``x[index] = value`` where the index holds a number known at run time."""
@@ -236,7 +256,11 @@ class Lowering:
                 zero = None if scalar.dtype.is_bool else self.r.b.const(0, scalar.dtype)
                 return scalar if zero is None else self.r.b.ne(scalar, zero)
             found = self.r.scalars.truth(x)
-            return found.value if isinstance(found, Truth) else found
+            if not isinstance(found, Truth):
+                return found
+            value = self.r.b.local(found.value)
+            known = truth_of(value)
+            return value if known is None else known
 
     def _if(self, node: If) -> None:
         test = self.test(node.test)
@@ -419,6 +443,10 @@ def _picks_by_number(index: Any) -> bool:
     return not mixed and any(isinstance(x, torch.SymInt) for x in items)
 
 
+def _is_place(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype not in (torch.bool, torch.uint8)
+
+
 def _said(kind: type, args: Sequence[Any]) -> tuple[str, str]:
     return kind.__name__, ", ".join(map(_text, args))
 
@@ -442,5 +470,6 @@ def _identities() -> tuple[Any, ...]:
     return (operator.is_, operator.is_not)
 
 
+_INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 _READERS = _reader_table()
 _IDENTITY = _identities()

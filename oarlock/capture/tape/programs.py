@@ -1,0 +1,118 @@
+"""Programs of a static function: its tapes lowered, each compared with eager on the call it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from oarlock.capture.arrays import to_numpy
+from oarlock.capture.check import bound, random_outputs
+from oarlock.capture.owners import Attributes
+from oarlock.capture.structure import _fields as fields_of
+from oarlock.capture.structure import map_tensors
+from oarlock.capture.tape.lower import lower
+from oarlock.errors import DivergenceError, UnsupportedError
+from oarlock.evaluate import evaluate
+from oarlock.ir import DType, Program, decode
+
+
+def program_of(static: Any, tape: Any) -> Program:
+    """The program of one tape.  Raises: UnsupportedError; DivergenceError."""
+    args, kwargs = tape.call
+    program = lower(tape, args, kwargs, _names(static.fn))
+    check(program, static.fn, args, kwargs)
+    return program
+
+
+def programs_of(static: Any) -> list[Program]:
+    """The programs of all tapes.  Raises: UnsupportedError; DivergenceError."""
+    return [program_of(static, tape) for tape in static.tapes]
+
+
+def save(static: Any, path: Any) -> None:
+    """Write the program of a function that was captured once.  Raises: UnsupportedError."""
+    name = getattr(static.fn, "__qualname__", "the function")
+    if len(static.tapes) != 1:
+        why = (
+            "call it once first"
+            if not static.tapes
+            else (
+                f"it has {len(static.tapes)} specialisations; save one of `programs`, or give symbols "
+                f"in input_spec"
+            )
+        )
+        raise UnsupportedError(f"{name} cannot be saved:", [why])
+    program_of(static, static.tapes[0]).save(path)
+
+
+def check(program: Program, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
+    """Compare the program with eager on a call.  Raises: DivergenceError."""
+    if random_outputs(program.graph):
+        return
+    expected, values = _eager(fn, args, kwargs)
+    got = evaluate(program, *values)
+    pairs = list(zip(_leaves(expected), _leaves(got), strict=False))
+    for i, (want, have) in enumerate(pairs):
+        _compare(f"result {i}", want, have)
+
+
+def _eager(fn: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
+    """What eager gives, and the arrays it was given; the function's modules stay as they were."""
+    values = [_array(x) for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    before = Attributes.of(fn)
+    copies = map_tensors((args, kwargs), torch.Tensor.clone)
+    tensors = {id(t): t for m, _ in before.held for t in [*m.parameters(), *m.buffers()]}
+    kept = [(t, t.detach().clone()) for t in tensors.values()]
+    try:
+        with torch.no_grad():
+            return fn(*copies[0], **copies[1]), values
+    finally:
+        before.restore()
+        with torch.no_grad():
+            for tensor, old in kept:
+                tensor.data.copy_(old)
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    """Tensors, arrays and numbers of a structure, in order."""
+    if isinstance(x, (torch.Tensor, np.ndarray, np.generic, bool, int, float)):
+        yield x
+    elif isinstance(x, Mapping):
+        for item in x.values():
+            yield from _leaves(item)
+    elif isinstance(x, (tuple, list)):
+        for item in x:
+            yield from _leaves(item)
+    elif x is not None and not isinstance(x, str):
+        for _, item in fields_of(x) or ():
+            yield from _leaves(item)
+
+
+def _array(x: Any) -> np.ndarray:
+    return to_numpy(x) if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+def _compare(what: str, want: Any, have: Any) -> None:
+    is_bf16 = isinstance(want, torch.Tensor) and want.dtype is torch.bfloat16
+    a, b = _array(want), _array(have)
+    dtype = DType.all["bf16"] if is_bf16 else DType.of(a.dtype)
+    if a.shape != b.shape:
+        raise DivergenceError(f"{what}: eager gives {list(a.shape)}, the program {list(b.shape)}")
+    a, b = decode(a, dtype), decode(b.astype(a.dtype, copy=False), dtype)
+    allowed = bound(a, None, dtype)
+    if not np.allclose(b, a, rtol=0, atol=allowed, equal_nan=True):
+        error = float(np.nanmax(np.abs(b.astype(np.float64) - a.astype(np.float64))))
+        raise DivergenceError(
+            f"{what} differs from eager: max abs error {error:.3e}, expected at most {allowed:.3e}"
+        )
+
+
+def _names(fn: Any) -> list[str]:
+    """Names of the positional arguments."""
+    function = getattr(fn, "__func__", fn)
+    code = getattr(function, "__code__", None)
+    names = list(code.co_varnames[: code.co_argcount]) if code else []
+    return names[1:] if hasattr(fn, "__func__") else names

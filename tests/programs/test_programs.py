@@ -1,0 +1,93 @@
+"""Programs whose flow data decide: one capture, equal to eager for all inputs, in every executor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from oarlock.capture.to_static import StaticFunction
+from oarlock.evaluate import evaluate
+from tests.programs.models import MAKERS
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import numpy as np
+from oarlock import Predictor
+
+def leaves(x):
+    if isinstance(x, dict):
+        x = list(x.values())
+    if isinstance(x, (tuple, list)):
+        return [y for item in x for y in leaves(item)]
+    return [np.asarray(x)]
+
+folder, count = sys.argv[1], int(sys.argv[2])
+predictor = Predictor(folder + "/program.oar", threads=1)
+for call in range(count):
+    given = np.load(f"{folder}/call{call}.npz")
+    found = leaves(predictor(*[given[k] for k in given.files]))
+    np.savez(f"{folder}/result{call}.npz", *found)
+"""
+GAPS = {
+    "tree": "recursion on data is not captured",
+    "decoder": "a list of modules beside a list that a loop replaces",
+}
+ROUNDINGS = 2.0**-14  # of the largest value: some hundred operations in sequence, in float32
+
+
+def leaves(x):
+    if isinstance(x, dict):
+        x = list(x.values())
+    if isinstance(x, (tuple, list)):
+        return [y for item in x for y in leaves(item)]
+    return [x.detach().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)]
+
+
+def assert_same(got, expected):
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected):
+        assert a.shape == b.shape
+        scale = float(np.abs(b).max(initial=1.0)) if b.dtype.kind == "f" else 0.0
+        np.testing.assert_allclose(a, b, rtol=0, atol=ROUNDINGS * scale)
+
+
+@pytest.fixture(scope="module", params=[name for name in MAKERS if name not in GAPS])
+def case(request):
+    """A static function after its calls, the calls, what eager gives, what the replay gave."""
+    fn, calls = MAKERS[request.param]()
+    static = StaticFunction(getattr(fn, "forward", fn))
+    with torch.no_grad():
+        expected = [leaves(fn(*c)) for c in calls]
+        replayed = [leaves(static(*c)) for c in calls]
+    return static, calls, expected, replayed
+
+
+def test_one_capture_serves_all_calls(case):
+    static, _, expected, replayed = case
+    assert len(static.tapes) == 1
+    for got, want in zip(replayed, expected):
+        assert_same(got, want)
+
+
+def test_the_program_gives_what_eager_gives(case):
+    static, calls, expected, _ = case
+    (program,) = static.programs
+    for call, want in zip(calls, expected):
+        assert_same(leaves(evaluate(program, *[x.numpy() for x in call])), want)
+
+
+def test_a_file_runs_where_torch_is_not(case, tmp_path):
+    static, calls, expected, _ = case
+    static.save(tmp_path / "program.oar")
+    for i, call in enumerate(calls):
+        np.savez(tmp_path / f"call{i}.npz", *[x.numpy() for x in call])
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path), str(len(calls))]
+    subprocess.run(command, check=True)
+    for i, want in enumerate(expected):
+        found = np.load(tmp_path / f"result{i}.npz")
+        assert_same([found[k] for k in found.files], want)
