@@ -30,7 +30,18 @@ _EXPORTS = {
     "to_static": "oarlock.capture.to_static",
 }
 _WITHOUT_OPS = ("oarlock.errors", "oarlock.runtime.predictor")  # a warm load parses no program
-_MODULES = ("clip", "codegen", "errors", "ir", "knobs", "lite", "ops", "passes", "runtime")
+_MODULES = (
+    "clip",
+    "codegen",
+    "errors",
+    "ir",
+    "knobs",
+    "lite",
+    "ops",
+    "passes",
+    "runtime",
+    "static",
+)
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 

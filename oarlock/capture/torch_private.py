@@ -408,6 +408,28 @@ def whole_composites() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
+class _GuardedFakeMode(FakeTensorMode):
+    """Asks before each operation."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.check = check
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.check()
+        return super().dispatch(func, types, args, kwargs)
+
+
+def guarded_fake_mode(check: Callable[[], None]) -> FakeTensorMode:
+    """A fake tensor mode for concrete sizes that calls ``check`` before each operation."""
+    return _GuardedFakeMode(check)
+
+
+def mode_of(tensor: Any) -> FakeTensorMode:
+    """The mode that a fake tensor belongs to."""
+    return tensor.fake_mode
+
+
 def fake_mode() -> FakeTensorMode:
     """A fake tensor mode for concrete sizes."""
     return FakeTensorMode(allow_non_fake_inputs=True)

@@ -43,6 +43,7 @@ from oarlock.errors import UnsupportedError
 _LIBRARY = (
     "/torch/",
     "/oarlock/capture/",
+    "/oarlock/train/",
     "<oarlock",
     "<frozen",
     "/contextlib.py",

@@ -1,0 +1,1 @@
+"""Static programs in the declarative style: placeholders, recorded torch calls, an executor."""

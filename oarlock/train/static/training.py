@@ -1,0 +1,140 @@
+"""Gradients and updates as part of a program."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from oarlock.capture.torch_private import is_fake
+from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError, UserError
+from oarlock.train.static.program import Program, guarded
+
+
+def gradients(
+    targets: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    target_gradients: Tensor | Sequence[Tensor] | None = None,
+) -> list[Tensor | None]:
+    """``d sum(targets * target_gradients) / d input`` for each input; None where there is no path.
+
+    Args: inputs: parameters, or values of the program that need gradients.
+    """
+    guarded("gradients")
+    outs, ins = _listed(targets), _listed(inputs)
+    weights = None if target_gradients is None else _listed(target_gradients)
+    for x in ins:
+        if not x.requires_grad:
+            raise ArgumentError(
+                "gradients: an input needs no gradient; make its placeholder with "
+                "data(..., stop_gradient=False)"
+            )
+    return list(_differentiate(outs, ins, weights))
+
+
+def append_backward(
+    loss: Tensor, parameter_list: Sequence[Tensor] | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """``[(parameter, gradient)]`` of a scalar loss.
+
+    Args: parameter_list: default: all parameters that the program has met and that need gradients.
+        Those that the loss does not depend on are left out.
+    """
+    program = guarded("append_backward")
+    _check_loss(program, loss)
+    params = list(parameter_list) if parameter_list is not None else _parameters(program)
+    if not params:
+        raise UserError("append_backward: the program has no parameter that needs a gradient")
+    found = _differentiate([loss], params, None)
+    return [(p, g) for p, g in zip(params, found) if g is not None]
+
+
+def minimize(
+    optimizer: Optimizer, loss: Tensor, parameter_list: Sequence[Tensor] | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """One step of ``optimizer`` down the gradient of ``loss``, at each run; a clip that is attached
+    to the optimizer clips, hooks run, a changed learning rate counts.
+
+    Args: parameter_list: default: the parameters of the optimizer.
+    Returns: ``[(parameter, gradient)]``, the gradients as they are before clipping.
+    """
+    program = guarded("minimize")
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentTypeError(
+            f"minimize: expected a torch.optim.Optimizer, got {type(optimizer).__name__}"
+        )
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UnsupportedError(
+            f"minimize: {type(optimizer).__name__} evaluates the loss several times in a step, which "
+            "a static program does not; use it in eager code"
+        )
+    mine = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    pairs = append_backward(loss, parameter_list if parameter_list is not None else mine)
+    if not pairs:
+        raise UserError("minimize: the loss depends on no parameter of the optimizer")
+    recorder = program.recorder
+    params = [recorder.val(p) for p, _ in pairs]
+    grads = [recorder.val(g) for _, g in pairs]
+    recorder.emit(update, (Kept(optimizer), params, grads), {}, None)
+    return pairs
+
+
+class Kept:
+    """An optimizer among the arguments of a recorded call."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def __repr__(self) -> str:
+        return type(self.optimizer).__name__
+
+
+def update(kept: Kept, params: list[Tensor], grads: list[Tensor]) -> None:
+    """A step with these gradients; those that eager code has collected stay."""
+    optimizer = kept.optimizer
+    everything = [p for group in optimizer.param_groups for p in group["params"]]
+    before = [p.grad for p in everything]
+    for p in everything:
+        p.grad = None
+    for p, g in zip(params, grads):
+        p.grad = g.clone() if g._base is not None else g
+    try:
+        with torch.enable_grad():
+            optimizer.step()
+    finally:
+        for p, g in zip(everything, before):
+            p.grad = g
+
+
+def _differentiate(outs: list[Tensor], ins: list[Tensor], weights: list[Tensor] | None) -> Any:
+    if weights is None and any(x.numel() > 1 for x in outs):
+        weights = [torch.ones_like(x) for x in outs]
+    given: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+    if weights is not None:
+        given["grad_outputs"] = weights
+    return torch.autograd.grad(outs, ins, **given)
+
+
+def _parameters(program: Program) -> list[Tensor]:
+    reals = (real for _, source, real in program.recorder.inputs if source.base is not None)
+    return [x for x in reals if isinstance(x, torch.nn.Parameter) and x.requires_grad]
+
+
+def _check_loss(program: Program, loss: Any) -> None:
+    if not isinstance(loss, Tensor) or not is_fake(loss) or program.val_of(loss) is None:
+        raise ArgumentTypeError("loss: expected a value of this program")
+    if loss.numel() != 1:
+        raise ArgumentError(
+            f"loss: expected one number, got shape {list(loss.shape)}; take its mean"
+        )
+    if not loss.requires_grad:
+        raise UserError("loss: depends on nothing that needs a gradient")
+
+
+def _listed(x: Any) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x)
