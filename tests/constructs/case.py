@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -121,6 +122,6 @@ def r(*shape: int) -> torch.Tensor:
 def net(*sizes: int) -> nn.Module:
     """A small perceptron."""
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:]):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.Tanh()]
     return nn.Sequential(*layers)

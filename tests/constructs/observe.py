@@ -122,8 +122,8 @@ _BASE = set(vars(nn.Module())) | _HIDDEN
 class Seen:
     """What one call did."""
 
-    output: Any = None
     error: tuple[str, str] | None = None
+    output: Any = None
     text: str = ""
     grads: Any = None
     arguments: Any = None

@@ -10,6 +10,7 @@ import pytest
 
 from tests.constructs.case import CASES
 from tests.constructs.cases import load
+from tests.constructs.known import KNOWN
 from tests.constructs.observe import run_all
 
 load()
@@ -53,3 +54,4 @@ def test_calls_take_every_line(name: str):
 
 def test_cases_are_many():
     assert len(CASES) >= 260
+    assert set(KNOWN) <= set(CASES)
