@@ -218,6 +218,7 @@ class Objects:
         if entry is None:
             return False
         old = entry[1]
+        name = "cell_contents" if isinstance(owner, CellType) else name
         if isinstance(old, dict):
             return old.get(name) is not value
         return content(owner) != old if not isinstance(old, list) else True
