@@ -414,7 +414,20 @@ def delattr_(owner: Any, name: str) -> None:
 
 
 def next_(items: Any, *default: Any) -> Any:
+    active = tracer()
+    if active is not None and active.is_branching():
+        refuse_here(
+            "next() of an iterator on one path of a decision on data",
+            "index a list, or take the item before the decision",
+        )
     return next(items, *default)
+
+
+def type_(*args: Any, **options: Any) -> Any:
+    active = tracer()
+    if active is None or len(args) != 1 or options:
+        return type(*args, **options)
+    return active.type_of(args[0])
 
 
 def numeric(function: Any) -> Callable[..., Any]:
@@ -455,6 +468,7 @@ _BY_NAME: dict[str, Any] = {
     "round": round_,
     "abs": abs_,
     "print": print_,
+    "type": type_,
     "repr": repr_,
     "format": format_,
     "hasattr": hasattr_,

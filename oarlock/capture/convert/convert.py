@@ -157,6 +157,7 @@ def make_template(function: FunctionType) -> Template:
 def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:
     """The code of a function whose free variables are those of ``original`` and ours."""
     arguments = [ast.arg(name) for name in (OPERATORS, *original.co_freevars)]
+    name, tree.name = tree.name, f"{GENERATED}whole"  # its own name may be a global's
     outer = define(
         f"{GENERATED}around",
         ast.arguments(posonlyargs=[], args=arguments, kwonlyargs=[], kw_defaults=[], defaults=[]),
@@ -168,6 +169,7 @@ def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:
     made = compile(module, original.co_filename, "exec", flags=flags, dont_inherit=True)
     around = next(c for c in made.co_consts if isinstance(c, CodeType))
     code = next(c for c in around.co_consts if isinstance(c, CodeType) and c.co_name == tree.name)
+    tree.name = name
     return rename(
         code, original.co_name, getattr(original, "co_qualname", ""), original.co_firstlineno
     )

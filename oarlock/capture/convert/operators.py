@@ -299,6 +299,9 @@ class Operators:
     def update(self, sign: str, value: Any, other: Any) -> Any:
         if isinstance(value, _IN_PLACE):
             touch(value)
+        active = tracer()
+        if active is not None:
+            return active.update(_UPDATES[sign], value, other)
         return _UPDATES[sign](value, other)
 
     def append(self, items: Any, item: Any) -> None:

@@ -90,7 +90,7 @@ def trace(
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
     known = dict(symbolic or {})
     while True:
-        tree = explore(lambda decisions: _way(fn, args, kwargs, roots, known, decisions))
+        tree = explore(lambda decisions: _way(fn, args, kwargs, roots, known, decisions))  # noqa: B023
         counters = {k: v for way in ways(tree) for k, v in way.effects.counters().items()}
         if not counters.keys() - known.keys():
             return finish(tree, (args, kwargs), name or _name(fn))

@@ -97,7 +97,9 @@ class Emitter:
         if kind is slice:
             parts = (x.start, x.stop, x.step)
             return f"slice({', '.join(map(self.expr, parts))})"
-        if isinstance(x, torch.Size) or (isinstance(x, tuple) and not hasattr(x, "_fields")):
+        if isinstance(x, torch.Size):
+            return f"{self.constant(torch.Size, 'Size')}({self.expr(tuple(x))})"
+        if isinstance(x, tuple) and not hasattr(x, "_fields"):
             return self.expr(tuple(x))
         if isinstance(x, tuple):
             return f"{self.constant(kind, kind.__name__)}({', '.join(map(self.expr, x))})"

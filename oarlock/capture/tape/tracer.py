@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -367,6 +368,34 @@ class Tracer(TorchFunctionMode):
     def print_(self, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
         node = Print(self.note(tuple(args)), self.note(kwargs or {}), user_line(3))
         self.block.nodes.append(node)
+
+    def is_branching(self) -> bool:
+        """What runs now is one of several paths, or a trip of a loop."""
+        return self.block is not self.root
+
+    def type_of(self, x: Any) -> Any:
+        """The type that ``x`` has at run time."""
+        if isinstance(x, torch.nn.Parameter):
+            return torch.nn.Parameter
+        if is_fake(x):
+            return torch.Tensor
+        for stand, real in ((Number, type(getattr(x, "hint", None))), (RunList, list), (Text, str)):
+            if isinstance(x, stand):
+                return real
+        return type(x)
+
+    def update(self, op: Callable[..., Any], value: Any, other: Any) -> Any:
+        """``value op= other``; a tensor that is a number on some path gives a new value."""
+        if not isinstance(value, torch.Tensor) or "number" not in self.val(value).loose:
+            return op(value, other)
+        name = op.__name__[1:]
+        plain = getattr(operator, f"{name}_" if name in ("and", "or") else name)
+        out, twin, dynamic, found = self.worlds.run(plain, (value, other), {})
+        call = self.record(op, (value, other), {}, out)
+        if dynamic:
+            loose = inherited(list(leaves((call.args, call.kwargs))))
+            self.worlds.mark(call.outs, out, twin, found, loose)
+        return out
 
     def is_(self, a: Any, b: Any) -> Any:
         """``a is b`` where one of them may be None at run time."""
