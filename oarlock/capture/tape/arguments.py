@@ -21,11 +21,12 @@ _DEPTH = 8
 class Stand:
     """Copies an argument with stand-ins for tensors and numbers; remembers where each part is.
 
-    Args: tensor: the fake of a tensor; number: an int or float, or a symbolic one.
+    Args: tensor: the fake of a tensor; number: an int or float, or a symbolic one;
+        listed: a list of stand-ins.
     """
 
-    def __init__(self, tensor: Leaf, number: Note) -> None:
-        self.tensor, self.number = tensor, number
+    def __init__(self, tensor: Leaf, number: Note, listed: Note | None = None) -> None:
+        self.tensor, self.number, self.listed = tensor, number, listed
         self.copies: dict[int, tuple[Any, Any, Source]] = {}
         self.places: dict[int, tuple[Any, Source]] = {}
         self.atoms: list[tuple[Any, Source]] = []
@@ -58,6 +59,8 @@ class Stand:
             return new
         if isinstance(x, (tuple, list)):
             items = [self.of(v, source.step(f"[{i}]")) for i, v in enumerate(x)]
+            if type(x) is list and self.listed is not None:
+                return self.listed(items, source)
             if type(x) in (tuple, list):
                 return type(x)(items)
             return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
@@ -70,7 +73,7 @@ class Stand:
 def _is_copied(x: Any) -> bool:
     if isinstance(x, (tuple, list, dict)):
         return True
-    return is_record(x) and holds_tensor(x)
+    return is_record(x) and (dataclasses.is_dataclass(x) or holds_tensor(x))
 
 
 def is_record(x: Any) -> bool:

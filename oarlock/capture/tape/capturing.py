@@ -106,7 +106,11 @@ def _way(
     tracer = Tracer(state_sources(roots), symbolic)
     tracer.control.decisions = decisions
     _know(tracer, roots)
-    stand = Stand(tracer.add_input, lambda x, source: tracer.plain(x, source, stand.atoms))
+    stand = Stand(
+        tracer.add_input,
+        lambda x, source: tracer.plain(x, source, stand.atoms),
+        tracer.lists.outer,
+    )
     fake_args = tuple(
         stand.of(x, argument(f"args[{i}]", _shown(fn, i))) for i, x in enumerate(args)
     )
@@ -189,6 +193,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     root = assemble(tree)
     ends = list(ways(tree))
     first: Way = ends[0]
+    first.tracer.lists.prune(root)
     emitter = Emitter(first.modes)
     guards = Guards(emitter)
     inputs = {val.id: (val, source) for way in ends for val, source, _ in way.inputs}
@@ -215,6 +220,8 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
     tracer, stand, modes, roots = way.tracer, way.stand, way.modes, way.roots
     guards.add(f"len(args) == {len(args)} and list(kwargs) == {list(kwargs)!r}", "the arguments")
     guards.add(runtime.ambient_text(modes, guards.emitter), "the modes around the call")
+    for source, x in tracer.objects.structures:
+        guards.structure(source, x)
     for x, source in stand.shapes:
         guards.structure(source, x)
     for x, source in stand.atoms:

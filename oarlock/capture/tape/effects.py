@@ -32,7 +32,7 @@ class Effects:
         self.tracer = tracer
         self.lines: list[tuple[Any, str, Any, Any]] = []
         for obj, old in tracer.journal.frames[0].before.values():
-            if tracer.objects.source(obj) is not None:
+            if tracer.objects.source(obj) is not None and not isinstance(obj, RunList):
                 self.compare(obj, old, content(obj))
 
     @property
@@ -72,7 +72,11 @@ class Effects:
             if kind in ("item", "attribute") and source is not None:
                 where = key_of(source.step(path_of(obj, key)), -1)
                 old = guarded.get(where)
-                if type(old) in (int, float) and type(new) in (int, float):
+                if type(old) not in (int, float):
+                    continue
+                if isinstance(new, Number):
+                    new = new.hint if new.hint != old else old + 1
+                if type(new) is type(old):
                     found[where] = (old, new)
         return found
 

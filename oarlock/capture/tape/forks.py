@@ -101,6 +101,8 @@ def _share(ours: list[Any], theirs: list[Any]) -> None:
     """Values that both captures met before they part get one id."""
     assert len(ours) == len(theirs), "a capture that is repeated meets the same calls"
     for a, b in zip(ours, theirs):
+        if hasattr(a, "shadow"):
+            a.shadows = [*getattr(a, "shadows", [a.shadow]), *getattr(b, "shadows", [b.shadow])]
         for x, y in zip(_made(a), _made(b), strict=True):
             y.id = x.id
 

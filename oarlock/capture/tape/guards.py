@@ -61,8 +61,9 @@ class Guards:
 
     def number(self, source: Source, value: Any) -> None:
         """A number that is read at each call: only its type counts."""
-        kind = self.emitter.constant(type(value), type(value).__name__ + "_type")
-        self.add(f"type({self.place(source)}) is {kind}", f"{source} is of type {type(value)}")
+        cls = list if isinstance(value, list) else type(value)
+        kind = self.emitter.constant(cls, cls.__name__ + "_type")
+        self.add(f"type({self.place(source)}) is {kind}", f"{source} is of type {cls}")
 
     def structure(self, source: Source, value: Any) -> None:
         at, kind = self.place(source), type(value)

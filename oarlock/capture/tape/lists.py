@@ -10,7 +10,7 @@ import torch
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.loops import same_type, wider
-from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.nodes import Call, Val, blocks_of
 from oarlock.capture.tape.numbers import Number
 from oarlock.errors import UnsupportedError
 
@@ -26,6 +26,9 @@ class RunList(list):
 
     tracer: Any = None
     val: Val | None = None
+    born: Val | None = None  # the list at run time, when it becomes one of the run
+    source: Any = None  # of a list that exists before the call
+    observed: Any = None  # what guards its content
     item: Any = None  # the joint of its items
 
     def run_time_length(self) -> Any:
@@ -34,54 +37,67 @@ class RunList(list):
     def run_time_item(self, index: Any) -> Any:
         return self.tracer.lists.get(self, index)
 
-    def touched(self) -> bool:
-        """Whether the list is an ordinary one, about to change."""
-        if self.val is None:
+    def touched(self, op: Any = None, *args: Any) -> bool:
+        """Whether the list is an ordinary one, about to be changed by ``op(self, *args)``."""
+        if self.val is None and self.source is not None:
+            self.tracer.lists.materialise(self, [])
+        if self.val is None and self.tracer is not None:
             self.tracer.journal.touch(self)
+            self.tracer.lists.shadow(self, op, args)
         return self.val is None
+
+    def observe(self) -> None:
+        """The content of a list from outside is about to be used."""
+        if self.val is None and self.observed is not None:
+            observed, self.observed = self.observed, None
+            observed()
 
     def __iter__(self) -> Any:
         if self.val is not None:
             raise UnsupportedError(
                 f"{self.tracer.where()}: a loop in library code over a list whose length is known at run time"
             )
+        self.observe()
         return list.__iter__(self)
 
     def __len__(self) -> int:
         if self.val is not None:
             return self.tracer.concrete(self.run_time_length(), "the length of a list")
+        self.observe()
         return list.__len__(self)
 
     def __bool__(self) -> bool:
         if self.val is not None:
             return bool(self.run_time_length() > 0)
+        self.observe()
         return list.__len__(self) > 0
 
     def __getitem__(self, index: Any) -> Any:
         if self.val is not None:
             return self.tracer.lists.get(self, index)
+        self.observe()
         return list.__getitem__(self, index)
 
     def __setitem__(self, index: Any, x: Any) -> None:
-        if self.touched():
+        if self.touched(operator.setitem, index, x):
             list.__setitem__(self, index, x)
         else:
             self.tracer.lists.put(self, operator.setitem, (index,), x)
 
     def append(self, x: Any) -> None:
-        if self.touched():
+        if self.touched(list.append, x):
             list.append(self, x)
         else:
             self.tracer.lists.put(self, list.append, (), x)
 
     def insert(self, index: Any, x: Any) -> None:  # type: ignore[override]
-        if self.touched():
+        if self.touched(list.insert, index, x):
             list.insert(self, index, x)
         else:
             self.tracer.lists.put(self, list.insert, (index,), x)
 
     def extend(self, items: Any) -> None:
-        if not _is_run(items) and self.touched():
+        if not _is_run(items) and self.touched(list.extend, items):
             list.extend(self, items)
         elif _is_run(items):
             self.tracer.lists.extend(self, items)
@@ -105,18 +121,18 @@ class RunList(list):
         return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
 
     def pop(self, index: Any = -1) -> Any:
-        if self.touched():
+        if self.touched(list.pop, index):
             return list.pop(self, index)
         return self.tracer.lists.call(self, list.pop, (index,), self.item)
 
     def __delitem__(self, index: Any) -> None:
-        if self.touched():
+        if self.touched(operator.delitem, index):
             list.__delitem__(self, index)
         else:
             self.tracer.lists.call(self, operator.delitem, (index,), Same(None))
 
     def __imul__(self, n: Any) -> Any:  # type: ignore[override]
-        if self.touched():
+        if self.touched(list.__imul__, n):
             list.__imul__(self, n)
             return self
         raise UnsupportedError(f"{self.tracer.where()}: a list of run-time length times a number")
@@ -129,25 +145,25 @@ class RunList(list):
     __rmul__ = __mul__
 
     def remove(self, x: Any) -> None:
-        if self.touched():
+        if self.touched(list.remove, x):
             list.remove(self, x)
         else:
             self.tracer.lists.call(self, list.remove, (x,), Same(None))
 
     def sort(self, **options: Any) -> None:
-        if self.touched():
+        if self.touched(list.sort):
             list.sort(self, **options)
         else:
             raise UnsupportedError(f"{self.tracer.where()}: sorting a list of run-time length")
 
     def clear(self) -> None:
-        if self.touched():
+        if self.touched(list.clear):
             list.clear(self)
         else:
             self.tracer.lists.call(self, list.clear, (), Same(None))
 
     def reverse(self) -> None:
-        if self.touched():
+        if self.touched(list.reverse):
             list.reverse(self)
         else:
             self.tracer.lists.call(self, list.reverse, (), Same(None))
@@ -172,7 +188,30 @@ class Lists:
         found = RunList(items)
         found.tracer = self.tracer
         self.tracer.journal.create(found)
+        found.born = Val(self.tracer.block, found)
+        self.shadowed(list_of, tuple(list.__iter__(found)), found.born, found)
         return found
+
+    def outer(self, items: list[Any], source: Any, observed: Any = None) -> RunList:
+        """The stand-in of a list that exists before the call."""
+        found = RunList(items)
+        found.tracer, found.source, found.observed = self.tracer, source, observed
+        found.born = Val(self.tracer.root, found, str(source))
+        return found
+
+    def shadow(self, obj: RunList, op: Any, args: tuple) -> None:
+        """Record what happens to a list, in case that it becomes one of the run later."""
+        if op is list.sort or obj.born is None:
+            obj.born = None
+            return
+        self.shadowed(op, (obj.born, *args), None, obj)
+
+    def shadowed(self, op: Any, args: tuple, outs: Any, obj: RunList) -> None:
+        tracer = self.tracer
+        where = tracer.where()
+        call = Call(op, tracer.noted(args), {}, outs, where)
+        call.shadow = obj  # type: ignore[attr-defined]
+        tracer.block.nodes.append(call)
 
     def grow(self, a: Any, b: Any, old: Any) -> bool:
         """Make run-time lists of those whose length two paths leave different; whether there were."""
@@ -195,14 +234,16 @@ class Lists:
                 f"{tracer.where()}: a list from outside the function grows where data decides; "
                 f"build a new list in the function and extend the other one once, after it"
             )
+        if obj.born is None:
+            raise UnsupportedError(f"{tracer.where()}: a sorted list that grows where data decides")
         items = list.copy(obj)
-        val = Val(tracer.block, obj)
-        call = tracer.emit(list_of, tuple(items), {}, val)
-        call.func = list_of
-        obj.val = val
+        obj.val = obj.born
+        if obj.source is not None:
+            tracer.inputs.append((obj.val, obj.source, obj))
         list.clear(obj)
         for x in [*items, *seen]:
             self.learn(obj, x)
+        tracer.objects.places.pop(id(obj), None)
 
     def learn(self, obj: RunList, x: Any) -> None:
         """``obj`` may hold ``x``."""
@@ -269,16 +310,30 @@ class Lists:
     def joined(self, a: Any, b: Any) -> RunList:
         return self.derived(operator.add, (a, b), [a, b])
 
+    def prune(self, block: Any) -> None:
+        """Drop what was recorded of lists that stayed ordinary."""
+        block.nodes[:] = [n for n in block.nodes if not _is_idle(n)]
+        for node in block.nodes:
+            for inner in blocks_of(node):
+                if inner is not None:
+                    self.prune(inner)
+
     def derived(self, op: Any, args: tuple, sources: list[Any]) -> RunList:
         """A new run-time list with the items of others."""
         if op is operator.mul:
             sources = [list.copy(sources[0]) if sources[0].val is None else sources[0]]
-        found = self.new()
-        found.val = Val(self.tracer.block, found)
+        found = RunList()
+        found.tracer = self.tracer
+        found.val = found.born = Val(self.tracer.block, found)
         self.tracer.emit(op, args, {}, found.val)
         for source in sources:
             self.learn_all(found, source)
         return found
+
+
+def _is_idle(node: Any) -> bool:
+    lists = getattr(node, "shadows", None) or [getattr(node, "shadow", None)]
+    return lists[0] is not None and all(x.val is None for x in lists)
 
 
 def _outs(joint: Any) -> Any:

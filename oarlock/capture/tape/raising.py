@@ -26,7 +26,7 @@ def raised_in(tracer: Tracer, error: Exception, where: Where) -> Raise:
 
 def _handler(error: Exception) -> tuple[str, int] | None:
     try:
-        from oarlock.capture.convert.operators import open_handlers
+        from oarlock.capture.convert import open_handlers
     except ImportError:
         return None
     return open_handlers(error)

@@ -172,6 +172,7 @@ class Objects:
         self.tracer, self.symbolic = tracer, symbolic
         self.places: dict[int, tuple[Any, Source]] = {}
         self.guarded: list[tuple[Source, Any]] = []
+        self.structures: list[tuple[Source, Any]] = []
         self.seen: dict[tuple[int, Any], Any] = {}
 
     def know(self, obj: Any, source: Source | None = None) -> None:
@@ -207,10 +208,25 @@ class Objects:
             return tracer.plain(value, at, self.guarded)
         if isinstance(value, Number):
             return value
+        if type(value) is list:
+            return self.list_read(at, value)
         self.guarded.append((at, value))
         if not isinstance(value, (*_SCALARS, tuple)):
             self.know(value)
         return value
+
+    def list_read(self, at: Source, value: list[Any]) -> Any:
+        """The stand-in of a list from outside; its content is guarded once it is used."""
+        tracer = self.tracer
+
+        def observed() -> None:
+            self.structures.append((at, list(value)))
+            items = [self.first(at.step(f"[{i}]"), x) for i, x in enumerate(value)]
+            list.__setitem__(found, slice(None), items)
+
+        found = tracer.lists.outer(list(value), at, observed)
+        self.places[id(found)] = (found, at)
+        return found
 
     def is_changed(self, owner: Any, name: Any, value: Any) -> bool:
         """The traced code itself has put ``value`` there."""
@@ -220,6 +236,7 @@ class Objects:
         old = entry[1]
         name = "cell_contents" if isinstance(owner, CellType) else name
         if isinstance(old, dict):
+            name = "cell_contents" if isinstance(owner, CellType) else name
             return old.get(name) is not value
         return content(owner) != old if not isinstance(old, list) else True
 

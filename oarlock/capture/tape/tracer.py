@@ -89,6 +89,7 @@ class Tracer(TorchFunctionMode):
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
+        self.texts: dict[int, tuple[Text, Val]] = {}
         self.bound_checks: set[tuple[int, int]] = set()
 
     # ---- running
@@ -166,7 +167,14 @@ class Tracer(TorchFunctionMode):
             return x._oarlock_val
         if isinstance(x, RunList):
             return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
-        return message(self, x) if isinstance(x, Text) else x
+        return self.text_val(x) if isinstance(x, Text) else x
+
+    def text_val(self, x: Text) -> Any:
+        """The value of a text with run-time values in it, put together once in a block."""
+        found = self.texts.get(id(x))
+        if found is None or not self.block.is_within(found[1].block):
+            found = self.texts[id(x)] = (x, message(self, x))
+        return found[1]
 
     def check_bound(self, val: Val) -> None:
         key = (val.id, id(self.block))
