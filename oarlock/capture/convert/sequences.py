@@ -20,20 +20,25 @@ def is_run_time_sequence(items: Any) -> bool:
         return False
     if isinstance(items, torch.Tensor):
         return items.dim() > 0 and is_run_time(items.shape[0])
-    return hasattr(items, "run_time_length")
+    return _is_proxy(items)
+
+
+def _is_proxy(items: Any) -> bool:
+    """Stands for a sequence of run-time length; a list of a trace may still be an ordinary one."""
+    if not hasattr(items, "run_time_length"):
+        return False
+    return not isinstance(items, list) or tracer().is_symbolic(items)
 
 
 def length(items: Any) -> Any:
     """``len(items)``, symbolic where it must be."""
     if isinstance(items, torch.Tensor) and items.dim():
         return items.shape[0]
-    return items.run_time_length() if hasattr(items, "run_time_length") else len(items)
+    return items.run_time_length() if _is_proxy(items) else len(items)
 
 
 def at_index(items: Any, index: Any) -> Any:
-    if hasattr(items, "run_time_item"):
-        return items.run_time_item(index)
-    return item(items, index)
+    return items.run_time_item(index) if _is_proxy(items) else item(items, index)
 
 
 @dataclass
@@ -119,7 +124,7 @@ def item(owner: Any, key: Any) -> Any:
     if active is None or isinstance(owner, torch.Tensor):
         return owner[key]
     kind = type(owner)
-    if is_run_time(key) and not hasattr(owner, "run_time_item"):
+    if is_run_time(key) and not _is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
             return _pick(owner, key)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
