@@ -35,6 +35,7 @@ class Blocks:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.inner: dict[str, set[str]] = {}  # our functions and what they read
+        self.known: dict[int, tuple[ast.AST, tuple[set[str], bool]]] = {}
         self.dry = False  # only what is read is asked for
 
     def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -97,11 +98,19 @@ class Blocks:
 
     def names(self, nodes: list[ast.stmt], live: Names) -> tuple[str, ...]:
         """The state of a block."""
-        changed = bound(nodes) | mutated(nodes)
-        if any(isinstance(n, ast.Call) for n in own_nodes(nodes)):
+        facts = [self.facts(n) for n in nodes]
+        changed = {name for names, _ in facts for name in names}
+        if any(calls for _, calls in facts):
             changed |= self.scope.shared
         mine = self.scope.locals | self.scope.nonlocals | self.scope.globals
         return tuple(sorted(changed & live & mine))
+
+    def facts(self, node: ast.AST) -> tuple[set[str], bool]:
+        """What a statement assigns or changes in place, and whether it calls; found once."""
+        if id(node) not in self.known:
+            calls = any(isinstance(n, ast.Call) for n in own_nodes([node]))
+            self.known[id(node)] = (node, (bound([node]) | mutated([node]), calls))
+        return self.known[id(node)][1]
 
     def inside(self, name: str, body: list[ast.stmt], place: ast.stmt, item: str = "") -> ast.stmt:
         arguments = one_argument(item) if item else no_arguments()

@@ -122,13 +122,21 @@ def filter_(function: Any, items: Any) -> Any:
     return _kept(made, items)
 
 
-def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Any:
+    """The items for which ``made`` holds; a list that grows at run time where it decides then."""
+    cell = [tracer().list_([])]
     for item in items:
-        keep = made(item)
-        if is_run_time(keep):
-            refuse_here("filter() by a run-time condition", "use `[x for x in xs if f(x)]`")
-        if keep:
-            yield item
+
+        def keep(item: Any = item) -> None:
+            tracer().journal.touch(cell[0])
+            cell[0].append(item)
+
+        test = made(item)
+        if is_run_time(test):
+            tracer().if_(truth(test), keep, lambda: None, here().with_cell("kept", cell))
+        elif test:
+            keep()
+    return iter(cell[0]) if type(cell[0]) is list else cell[0]
 
 
 def reduce_(function: Any, items: Any, *initial: Any) -> Any:

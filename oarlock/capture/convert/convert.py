@@ -22,7 +22,7 @@ from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.convert.operators import Operators
 from oarlock.capture.convert.problems import NotConvertible, Problem
 from oarlock.capture.convert.scope import Unit
-from oarlock.capture.convert.source import copy_tree, definition_of
+from oarlock.capture.convert.source import Found, copy_tree, definition_of
 from oarlock.capture.convert.traces import strip_frames
 
 _FUTURE = 0x1FF0000  # flags of `from __future__` imports
@@ -139,19 +139,21 @@ def make_template(function: FunctionType) -> Template:
     unit = Unit(
         code.co_filename, found.owner, frozenset(code.co_freevars), frozenset(function.__globals__)
     )
+    tree = convert_definition(definition(found), unit, None)
+    if unit.problems:
+        raise NotConvertible(*unit.problems)
+    return Template(compile_definition(tree, code), tree, code.co_filename)
+
+
+def definition(found: Found) -> ast.FunctionDef:
+    """A copy of a definition without decorators and defaults, with names as they are compiled."""
     node = copy_tree(found.node)
     if isinstance(node, ast.Lambda):
         body = [at(ast.Return(node.body), node.body)]
         node = at(define(f"{GENERATED}lambda", node.args, body), node)
     node.decorator_list = []
     node.args.defaults, node.args.kw_defaults = [], [None for _ in node.args.kw_defaults]
-    if found.owner:
-        node = Mangler(found.owner).generic_visit(node)
-    assert isinstance(node, ast.FunctionDef)
-    tree = convert_definition(node, unit, None)
-    if unit.problems:
-        raise NotConvertible(*unit.problems)
-    return Template(compile_definition(tree, code), tree, code.co_filename)
+    return Mangler(found.owner).generic_visit(node) if found.owner else node
 
 
 def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:

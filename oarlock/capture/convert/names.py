@@ -9,7 +9,16 @@ from oarlock.capture.convert.build import GENERATED, is_ours
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LEAVES = frozenset(
+    (ast.Name, ast.Constant, ast.Load, ast.Store, ast.Del, ast.Pass, ast.And, ast.Or, ast.Not,
+     *ast.operator.__subclasses__(), *ast.cmpop.__subclasses__(), *ast.unaryop.__subclasses__())
+)  # fmt: skip
 _SCOPES = (*FUNCTIONS, ast.Lambda, ast.ClassDef, *COMPREHENSIONS)
+_KINDS = frozenset(_SCOPES)
+_BINDERS = frozenset(
+    (*FUNCTIONS, ast.ClassDef, ast.ExceptHandler, ast.Import, ast.ImportFrom, ast.MatchAs,
+     ast.MatchStar, ast.MatchMapping, *COMPREHENSIONS)
+)  # fmt: skip
 MUTATORS = frozenset(
     [
         "append",
@@ -66,10 +75,17 @@ def own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     while stack:
         node = stack.pop()
         yield node
-        if isinstance(node, _SCOPES):
+        if type(node) in _LEAVES:
+            continue
+        if type(node) in _KINDS:
             stack.extend(outer_parts(node))
-        else:
-            stack.extend(ast.iter_child_nodes(node))
+            continue
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if type(value) is list:
+                stack.extend([x for x in value if isinstance(x, ast.AST)])
+            elif isinstance(value, ast.AST):
+                stack.append(value)
 
 
 def parameters(args: ast.arguments) -> list[str]:
@@ -81,9 +97,11 @@ def bound(nodes: Iterable[ast.AST]) -> set[str]:
     """Names that these nodes bind or unbind in their scope."""
     found: set[str] = set()
     for node in own_nodes(nodes):
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
+        if type(node) is ast.Name:
+            if type(node.ctx) is not ast.Load:
                 found.add(node.id)
+        elif type(node) not in _BINDERS:
+            continue
         elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             found |= set() if node.name.startswith(GENERATED) else {node.name}
         elif isinstance(node, ast.ExceptHandler) and node.name:
@@ -159,10 +177,10 @@ def reads(nodes: Iterable[ast.AST]) -> set[str]:
     """Names read by these nodes or by the scopes inside them."""
     found: set[str] = set()
     for node in own_nodes(nodes):
-        if isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Load):
+        if type(node) is ast.Name:
+            if type(node.ctx) is ast.Load:
                 found.add(node.id)
-        elif isinstance(node, _SCOPES) and not is_ours(node):
+        elif type(node) in _KINDS and not is_ours(node):
             found |= free(node)
     return found
 

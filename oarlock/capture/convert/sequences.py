@@ -129,6 +129,8 @@ def item(owner: Any, key: Any) -> Any:
             return _pick(owner, key)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
             return _look_up(owner, key)
+    if hasattr(kind, "__missing__"):
+        active.journal.touch(owner)
     value = owner[key]
     if kind in (list, dict) and hasattr(active, "read_item"):
         return active.read_item(owner, key, value)

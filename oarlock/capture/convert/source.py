@@ -32,10 +32,19 @@ class File:
     tree: ast.Module = field(init=False)
     functions: dict[tuple[int, str], list[Found]] = field(init=False)
     lambdas: dict[tuple[int, str], list[Found]] | None = None
+    codes: dict[tuple[int, str], list[CodeType]] | None = None
 
     def __post_init__(self) -> None:
         self.tree = ast.parse("".join(self.lines), self.name)
         self.functions = _index(_functions(self.tree, ""))
+
+    def holds(self, code: CodeType) -> bool:
+        """Whether the file, compiled as it is now, contains this very code."""
+        if self.codes is None:
+            self.codes = {}
+            text = "".join(self.lines)
+            _index_codes(compile(text, self.name, "exec", dont_inherit=True), self.codes)
+        return code in self.codes.get((code.co_firstlineno, code.co_name), ())
 
     def find(self, code: CodeType) -> list[Found]:
         key = (code.co_firstlineno, code.co_name)
@@ -77,6 +86,13 @@ def _index(found: Iterator[Found]) -> dict[tuple[int, str], list[Found]]:
     return table
 
 
+def _index_codes(code: CodeType, table: dict[tuple[int, str], list[CodeType]]) -> None:
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            table.setdefault((inner.co_firstlineno, inner.co_name), []).append(inner)
+            _index_codes(inner, table)
+
+
 def _functions(tree: ast.AST, owner: str) -> Iterator[Found]:
     """Definitions below statements; expressions hold none."""
     for name in ("body", "orelse", "finalbody", "handlers", "cases"):
@@ -105,8 +121,9 @@ def definition_of(code: CodeType) -> Found:
     where = (code.co_filename, code.co_firstlineno)
     if file is None:
         raise NotConvertible(Problem(where, "its source is not available", "define it in a file"))
-    found = file.find(code)
-    matching = [item for item in found if _is_source_of(item.node, code)]
+    matching = file.find(code) if is_instrumented(code) or file.holds(code) else []
+    if len(matching) > 1:
+        matching = [item for item in matching if _is_source_of(item.node, code)]
     if len(matching) > 1:
         matching = [item for item in matching if _is_at(item.node, code)] or matching
         matching = (
@@ -144,9 +161,17 @@ def _is_source_of(node: Definition, code: CodeType) -> bool:
         return False
     mentioned = set(_identifiers(node))
     used = {*code.co_names, *code.co_varnames[:], *code.co_freevars, *code.co_cellvars}
-    if any(n.startswith(_INSTRUMENTED) for n in used):
+    if is_instrumented(code):
         return True
     return all(n in mentioned or _unmangled(n) in mentioned or n.startswith(".") for n in used)
+
+
+def is_instrumented(code: CodeType) -> bool:
+    """Whether pytest rewrote asserts in it or in a function inside."""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return any(n.startswith(_INSTRUMENTED) for n in code.co_varnames) or any(
+        map(is_instrumented, inner)
+    )
 
 
 def _unmangled(name: str) -> str:

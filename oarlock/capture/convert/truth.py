@@ -58,7 +58,9 @@ def negated(value: Any) -> Any:
 
 
 def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
-    """``then() if test else orelse()`` for a run-time test."""
+    """``then() if test else orelse()``"""
+    if not is_run_time(test):
+        return then() if test else orelse()
     cell: list[Any] = [Undefined("value")]
 
     def put(thunk: Thunk) -> Thunk:

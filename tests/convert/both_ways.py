@@ -1,0 +1,161 @@
+"""A tracer that records nothing: every tensor decides at run time, and both ways are always run.
+
+The way that is not taken runs first and is undone, by the state that converted code hands over and
+by the changes that it reports.  What it leaves behind shows in the result.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CellType
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from oarlock.capture.convert import tracing
+from oarlock.capture.convert.state import Text
+
+
+class Journal:
+    """Contents of objects before they change, for undoing."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[tuple[Any, Any]]] = []
+
+    def touch(self, obj: Any) -> None:
+        if self.frames:
+            self.frames[-1].append((obj, _content(obj)))
+
+    def undo(self) -> None:
+        for obj, old in reversed(self.frames.pop()):
+            if isinstance(obj, torch.Tensor):
+                obj.copy_(old)
+            elif isinstance(obj, CellType):
+                obj.cell_contents = old
+            elif isinstance(obj, list):
+                obj[:] = old
+            elif isinstance(obj, deque):
+                obj.clear()
+                obj.extend(old)
+            else:
+                table = obj if isinstance(obj, (dict, set)) else vars(obj)
+                table.clear()
+                table.update(old)
+
+    def keep(self) -> None:
+        done = self.frames.pop()
+        if self.frames:
+            self.frames[-1] += done
+
+
+def _content(obj: Any) -> Any:
+    if isinstance(obj, torch.Tensor):
+        return obj.clone()
+    if isinstance(obj, CellType):
+        return obj.cell_contents
+    return type(obj)(obj) if isinstance(obj, (set, deque)) else (
+        list(obj) if isinstance(obj, list) else dict(obj if isinstance(obj, dict) else vars(obj))
+    )  # fmt: skip
+
+
+class BothWays(TorchFunctionMode):
+    """Counts decisions, to see that there were any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal = Journal()
+        self.decisions = 0
+        self.asserted = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__
+        if re.fullmatch(r"\w*[a-z]_|__i\w+__|__setitem__", name) and isinstance(
+            args[0], torch.Tensor
+        ):
+            self.journal.touch(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def is_symbolic(self, x: Any) -> bool:
+        return isinstance(x, torch.Tensor)
+
+    def read(self, owner: Any, name: str, value: Any) -> Any:
+        return value
+
+    def compute(self, op: Any, *args: Any) -> Any:
+        return op(*args)
+
+    def update(self, op: Any, value: Any, other: Any) -> Any:
+        return op(value, other)
+
+    def type_of(self, x: Any) -> Any:
+        return type(x)
+
+    def is_branching(self) -> bool:
+        return False
+
+    def is_(self, a: Any, b: Any) -> Any:
+        return a is b
+
+    def list_(self, items: list[Any]) -> list[Any]:
+        return items
+
+    def print_(self, args: tuple, options: dict[str, Any]) -> None:
+        print(*args, **options)
+
+    def assert_(self, test: Any, message: Any) -> None:
+        assert test.dtype is torch.bool and test.dim() == 0
+        self.asserted += 1
+        if not test:
+            raise AssertionError(message()) if message else AssertionError
+
+    def undone(self, fn: Any, state: Any) -> None:
+        before = state.get()
+        self.journal.frames.append([])
+        try:
+            fn()
+        except Exception:
+            pass
+        self.journal.undo()
+        state.set(before)
+
+    def if_(self, test: torch.Tensor, then: Any, orelse: Any, state: Any) -> None:
+        assert test.dtype is torch.bool and test.dim() == 0
+        self.decisions += 1
+        self.undone(orelse if test else then, state)
+        if test:
+            then()
+        else:
+            orelse()
+        state.set(state.get())
+
+    def while_(self, test: Any, body: Any, state: Any) -> None:
+        self.decisions += 1
+        self.undone(body, state)
+        while test():
+            body()
+            state.set(state.get())
+
+
+@contextmanager
+def both_ways() -> Iterator[BothWays]:
+    made = BothWays()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in list(sys.modules.values()):
+            name = getattr(module, "__name__", "")
+            if name.startswith("oarlock.capture.convert.") and hasattr(module, "tracer"):
+                patch.setattr(module, "tracer", lambda: made)
+        patch.setattr(tracing, "tracer", lambda: made)
+        patch.setattr(Text, "of", staticmethod(_formatted))
+        with made:
+            yield made
+
+
+def _formatted(parts: tuple[Any, ...]) -> str:
+    kinds = {"r": repr, "s": str, "a": ascii, "": lambda x: x}
+    return "".join(p if isinstance(p, str) else format(kinds[p[1]](p[0]), p[2]) for p in parts)
