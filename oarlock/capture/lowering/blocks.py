@@ -181,7 +181,11 @@ class Blocks:
         start = [Carried.of(self, x) for x in init]
         carried = Loop(self, start)
         for _ in range(ROUNDS):
-            test, step = carried.record(cond, body)
+            try:
+                test, step = carried.record(cond, body)
+            except Promoted as found:
+                carried = found.restart(self, carried)
+                continue
             if carried.settles(step):
                 return carried.finish(test, step)
         raise NotImplementedError("a loop whose sizes or types change without end")
@@ -205,6 +209,8 @@ class Joined:
             return Joined(None, (a, b), "maybe")
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
             return Joined(None, (a, b), "tensor")
+        if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) and _is_one(a) and _is_one(b):
+            return Joined(None, (a, b), "one")
         if all(is_symbolic(x) or isinstance(x, (bool, int, float)) for x in (a, b)):
             if kind_of(a) is kind_of(b):
                 return Joined(None, (a, b), "number")
@@ -222,7 +228,14 @@ class Joined:
         mine = self.sides[k]
         if self.kind == "maybe":
             return blocks.within(side, lambda: self._maybe(blocks, k))
+        if self.kind == "one":
+            return [blocks.within(side, lambda: self._one(blocks, mine))]
         return [blocks.within(side, lambda: value_of(blocks.r, mine))]
+
+    def _one(self, blocks: Blocks, mine: Any) -> Value:
+        """A tensor of one element, or a number of its type."""
+        tensor = next(x for x in self.sides if isinstance(x, torch.Tensor))
+        return one_of(blocks.r, mine, type_of(blocks.r, tensor))
 
     def _maybe(self, blocks: Blocks, k: int) -> list[Value]:
         r, mine = blocks.r, self.sides[k]
@@ -246,6 +259,9 @@ class Joined:
             a, b = (x.value if isinstance(x, Maybe) else x for x in self.sides)
             like = b if _is_nothing(a) else a
             return Maybe(flag, python_of(r, next(found), like), all(map(_is_unbound, self.sides)))
+        if self.kind == "one":
+            value = next(found)
+            return Truth(value) if value.dtype.is_bool else r.new(value)
         result = python_of(r, next(found), self.sides[0])
         if isinstance(result, torch.Tensor):
             for side in self.sides:
@@ -264,6 +280,27 @@ def truth_of(value: Value) -> bool | None:
 def empty(r: BlockRecorder, like: Sequence[Value]) -> list[Value]:
     """Stacks without rows."""
     return [r.b.full(0, (0, *v.shape[1:]), v.dtype) for v in like]
+
+
+def _is_one(x: Any) -> bool:
+    """A number, or a tensor without axes."""
+    if isinstance(x, torch.Tensor):
+        return x.dim() == 0
+    return is_symbolic(x) or isinstance(x, (bool, int, float))
+
+
+def one_of(r: BlockRecorder, x: Any, type: TensorType) -> Value:
+    """A number or tensor without axes as a scalar of ``type``.
+
+    Raises: NotImplementedError where the number is of another kind.
+    """
+    if isinstance(x, torch.Tensor):
+        return value_of(r, x)
+    kind = kind_of(x)
+    fits = kind is bool if type.dtype.is_bool else kind is int or type.dtype.is_float
+    if not fits:
+        raise NotImplementedError(f"{type} or a {kind.__name__}; make both tensors")
+    return r.b.frame.local(r.scalars.value(x, type.dtype))
 
 
 def tie(r: BlockRecorder, side: torch.Tensor, result: torch.Tensor) -> None:
@@ -336,6 +373,20 @@ class Carried:
         return [leaf for part in self.parts for leaf in part.leaves()]
 
 
+class Promoted(Exception):
+    """A number that a loop makes a tensor of ``type``: it is one from the start."""
+
+    def __init__(self, carried: Carried, type: TensorType) -> None:
+        super().__init__(f"a number becomes {type}")
+        self.carried, self.type = carried, type
+
+    def restart(self, blocks: Blocks, loop: Loop) -> Loop:
+        r = blocks.r
+        self.carried.init = r.new(one_of(r, self.carried.init, self.type))
+        self.carried.kind = "tensor"
+        return Loop(blocks, loop.carried)
+
+
 class Loop:
     """A loop on its way to a form in which sizes and types stay the same."""
 
@@ -370,6 +421,12 @@ class Loop:
                     raise NotImplementedError(
                         f"a loop changes {c.init!r} into {_named(item)}, known when it runs only"
                     )
+            elif c.kind == "number" and isinstance(item, torch.Tensor) and item.dim() == 0:
+                if not (item.dtype is torch.bool and kind_of(c.init) is bool):
+                    raise Promoted(c, type_of(self.r, item))
+                found.append(value_of(self.r, item))
+            elif c.kind == "tensor" and c.init.dim() == 0 and _is_one(item):
+                found.append(one_of(self.r, item, type_of(self.r, c.init)))
             elif (c.kind == "tensor") != isinstance(item, torch.Tensor) or item is None:
                 raise NotImplementedError(f"a loop changes {_named(c.init)} into {_named(item)}")
             else:
