@@ -35,7 +35,6 @@ for call in range(count):
 """
 GAPS = {
     "tree": "recursion on data is not captured",
-    "decoder": "a list of modules beside a list that a loop replaces",
 }
 ROUNDINGS = 2.0**-14  # of the largest value: some hundred operations in sequence, in float32
 
