@@ -13,6 +13,7 @@ import torch
 
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.capturing import Tape, trace
+from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.errors import UnsupportedError
@@ -34,6 +35,7 @@ class StaticFunction:
     def __init__(self, fn: Callable[..., Any], owner: Any = None, **options: Any) -> None:
         self.fn, self.owner, self.options = fn, owner, options
         self.tapes: list[Tape] = []
+        self.is_warm = False
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
 
@@ -53,6 +55,10 @@ class StaticFunction:
                 return self.run(tape, args, kwargs)
         if not _ENABLED[0] or active() is not None:
             return self.fn(*args, **kwargs)
+        if not self.is_warm:
+            self.is_warm = True
+            if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
+                return self.fn(*args, **kwargs)  # an optimizer makes its state at its first step
         return self.run(self.specialise(args, kwargs), args, kwargs)
 
     def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -99,7 +99,6 @@ class Blocks:
         self, test: Value, then: Callable[[], Sequence[Any]], other: Callable[[], Sequence[Any]]
     ) -> list[Any]:
         """What the branches give, joined."""
-        r = self.r
         sides = [self.record(then, self._given(test, True))]
         sides.append(self.record(other, self._given(test, False)))
         joined = [Joined.of(self, *pair) for pair in zip(*(s.results for s in sides))]

@@ -20,6 +20,7 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where
+from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.results import Rebuild
@@ -118,18 +119,23 @@ def _way(
     for new, source in stand.places.values():
         tracer.objects.know(new, source)
     modes = ambient()
+    held = [Held(x) for x in optimizers_of(roots)]
     try:
+        for one in held:
+            one.open(tracer)
         with tracer.recording():
             result = _run(tracer, fn, fake_args, fake_kwargs)
             after = ambient()
         with activated(tracer):
-            return Way(tracer, stand, result, modes, after, roots)
+            return Way(tracer, stand, result, modes, after, roots, held)
     except UnsupportedError as refusal:
         if tracer.control.loose is None:
             raise
         raise ForkNeeded(tracer.control.loose, refusal) from refusal
     finally:
         torch._C._set_grad_enabled(modes.grad)
+        for one in held:
+            one.close()
         tracer.journal.frames[0].restore(lambda obj: tracer.objects.source(obj) is not None)
         for attributes in before:
             attributes.restore()
@@ -154,8 +160,9 @@ class Way:
 
     def __init__(
         self, tracer: Tracer, stand: Stand, result: Any, modes: Ambient, after: Ambient,
-        roots: list[Any],
+        roots: list[Any], held: list[Held],
     ) -> None:  # fmt: skip
+        self.held = held
         self.tracer, self.stand, self.result, self.roots = tracer, stand, result, roots
         self.modes, self.after = modes, after
         self.effects = Effects(tracer)
@@ -235,8 +242,14 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
             guards.tensor(source, real, val.dims)
         else:
             guards.state(source, real)
+    for source, is_none in tracer.grad_guards.values():
+        guards.add(
+            f"({guards.place(source)}.grad is None) is {is_none}", f"the gradient of {source}"
+        )
     for a, b in tracer.aliases:
         guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
+    for one in way.held:
+        one.guard(guards)
     for module in modules_below(roots):
         guards.module(module)
 

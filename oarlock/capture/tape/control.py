@@ -177,6 +177,8 @@ class Control:
         for key in keys:
             p, q = x.get(key, MISSING), y.get(key, MISSING)
             p, q = (Undefined(str(key)) if v is MISSING else v for v in (p, q))
+            if p is not q:
+                p, q = (self.tracer.objects.now(obj, key, v) for v in (p, q))
             items.append(join(p, q))
         return Many({}, keys, items)
 

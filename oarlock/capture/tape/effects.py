@@ -72,7 +72,7 @@ class Effects:
             if kind in ("item", "attribute") and source is not None:
                 where = key_of(source.step(path_of(obj, key)), -1)
                 old = guarded.get(where)
-                if type(old) not in (int, float):
+                if not isinstance(old, (int, float)) or isinstance(old, bool):
                     continue
                 if isinstance(new, Number):
                     new = new.hint if new.hint != old else old + 1

@@ -193,10 +193,14 @@ class Objects:
             return value
         if self.is_changed(owner, name, value):
             return value
-        key = (id(owner), name)
+        key = (id(owner), "" if isinstance(owner, CellType) else name)
         if key not in self.seen:
             self.seen[key] = self.first(source.step(path_of(owner, name)), value)
         return self.seen[key]
+
+    def now(self, owner: Any, key: Any, value: Any) -> Any:
+        """What ``value``, found in an object that code changes, is at run time."""
+        return self.read(owner, key, value) if type(value) in (int, float, list) else value
 
     def first(self, at: Source, value: Any) -> Any:
         tracer = self.tracer

@@ -89,6 +89,9 @@ class Tracer(TorchFunctionMode):
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
+        self.has_backward = False
+        self.grads_set: set[int] = set()
+        self.grad_guards: dict[int, tuple[Source, bool]] = {}
         self.texts: dict[int, tuple[Text, Val]] = {}
         self.bound_checks: set[tuple[int, int]] = set()
 
@@ -123,6 +126,7 @@ class Tracer(TorchFunctionMode):
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
         out, other, dynamic, found = self.worlds.run(func, args, kwargs)
+        self.watch_grads(func, name, args, out)
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
         call = self.record(func, args, kwargs, out)
@@ -130,6 +134,19 @@ class Tracer(TorchFunctionMode):
             loose = inherited(list(leaves((call.args, call.kwargs))))
             self.worlds.mark(call.outs, out, other, found, loose)
         return out
+
+    def watch_grads(self, func: Any, name: str, args: tuple, out: Any) -> None:
+        """Whether a leaf from outside has a gradient is a condition, where the code asks first."""
+        access = access_of(func)
+        if name == "backward" or (name == "grad" and access is None):
+            self.has_backward = True
+        elif name == "grad" and access == "__set__":
+            self.grads_set.add(self.val(args[0]).id)
+        elif name == "grad" and access == "__get__" and not self.has_backward:
+            val = self.val(args[0])
+            source = next((s for v, s, _ in self.inputs if v is val), None)
+            if source is not None and val.id not in self.grads_set:
+                self.grad_guards[val.id] = (source, out is None)
 
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Call:
         """Append a call; tensors of ``out`` that are new become its results."""
@@ -276,6 +293,8 @@ class Tracer(TorchFunctionMode):
     def plain(self, x: Any, source: Source, atoms: list[tuple[Any, Source]]) -> Any:
         """An int or float from outside: itself, guarded by equality; or read at each call."""
         hints = self.symbolic.get(key_of(source, -1))
+        if hints is None and source.shown.endswith("lr"):
+            hints = (x, x / 2)
         if hints is None:
             atoms.append((x, source) if atoms is not self.objects.guarded else (source, x))  # type: ignore[arg-type]
             return x
