@@ -123,11 +123,11 @@ def structure(x: Any, sizes: list[Any]) -> str:
 def failures(case: Case, grad: bool) -> list[str]:
     want = eager(case, grad)
     got, problems = static(case, grad)
+    found: list[str] = []
     for n, (a, b) in enumerate(zip(want, got)):
-        problems += [
-            d for k in vars(a) for d in differences(vars(a)[k], vars(b)[k], f"call {n}: {k}")
-        ]
-    return problems
+        for what in vars(a):
+            found += differences(vars(a)[what], vars(b)[what], f"call {n}: {what}")
+    return found + problems
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ by the changes that it reports.  What it leaves behind shows in the result.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections import deque
@@ -117,10 +118,8 @@ class BothWays(TorchFunctionMode):
     def undone(self, fn: Any, state: Any) -> None:
         before = state.get()
         self.journal.frames.append([])
-        try:
+        with contextlib.suppress(Exception):
             fn()
-        except Exception:
-            pass
         self.journal.undo()
         state.set(before)
 

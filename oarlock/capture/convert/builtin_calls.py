@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import itertools
 import math
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.handlers import suppressing
 from oarlock.capture.convert.sequences import (
     Mapped,
     Range,
@@ -476,7 +478,6 @@ _BY_NAME: dict[str, Any] = {
     "round": round_,
     "abs": abs_,
     "print": print_,
-    "type": type_,
     "repr": repr_,
     "format": format_,
     "hasattr": hasattr_,
@@ -508,6 +509,8 @@ TYPES: dict[Any, Any] = {
     list: list_,
     tuple: tuple_,
     str: str_,
+    type: type_,
+    contextlib.suppress: suppressing,
 }
 
 

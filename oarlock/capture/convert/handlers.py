@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +26,18 @@ class handling:
 
     def __exit__(self, *_: Any) -> None:
         _stack().pop()
+
+
+class suppressing(contextlib.suppress):
+    """``contextlib.suppress`` that counts as an open ``try``."""
+
+    def __enter__(self) -> None:
+        self.handler = handling(lambda: self._exceptions)
+        self.handler.__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        self.handler.__exit__()
+        return super().__exit__(*error)
 
 
 def _stack() -> list[handling]:

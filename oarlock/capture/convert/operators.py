@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import operator
 import sys
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from oarlock.capture.convert.truth import (
     select,
     truth,
 )
+from oarlock.errors import UnsupportedError
 
 Thunk = Callable[[], Any]
 Names = tuple[str, ...]
@@ -111,11 +113,15 @@ class Operators:
                 body(item)
             return None
         source = iter(_iterable(items))
-        for item in source:
+        for place, item in enumerate(source):
             body(item)
             halt = stop()
             if is_run_time(halt):
-                return self._rest(source, body, stop, self.state(get, put, names))
+                state = self.state(get, put, names)
+                if sequences.is_long(items, place + 1):
+                    with contextlib.suppress(UnsupportedError):  # the body needs the plain item
+                        return sequences.loop(items, body, stop, state, place + 1, halt)
+                return self._rest(source, body, stop, state)
             if halt:
                 return None
         return None

@@ -94,11 +94,26 @@ def _no_iterator() -> Any:
     )
 
 
-def loop(items: Any, body: Callable[[Any], None], stop: Any, state: State) -> None:
-    """``for item in items`` as a ``while`` over an index."""
+UNROLLED = 8  # rounds of a plain loop after one that may be its last
+
+
+def is_long(items: Any, start: int) -> bool:
+    """Whether the rest of a plain loop is better a loop of the tape than written out."""
+    if type(items) is range or (isinstance(items, torch.Tensor) and items.dim()):
+        return len(items) - start > UNROLLED
+    return False
+
+
+def loop(
+    items: Any, body: Callable[[Any], None], stop: Any, state: State, start: int = 0,
+    halted: Any = False,
+) -> None:  # fmt: skip
+    """``for item in items[start:]`` as a ``while`` over an index, unless ``halted``."""
     total = length(items)
-    index: list[Any] = [0]
-    go: list[Any] = [total > 0]
+    index: list[Any] = [start]
+    go: list[Any] = [negated(halted) if is_run_time(halted) else total > start]
+    if type(items) is range:
+        items = Range(items.start, items.stop, items.step)
 
     def round_() -> None:
         body(at_index(items, index[0]))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 ATTEMPTS = 16
+DEPTH = 60  # Python allows 100 levels of indentation
 Contents = dict[int, tuple[Any, Any]]
 
 
@@ -30,6 +31,10 @@ class NeedsConstant(BaseException):
     def __init__(self, loops: frozenset[int], refusal: str) -> None:
         self.loops, self.refusal = loops, refusal
         super().__init__(refusal)
+
+
+class TooDeep(UnsupportedError):
+    """Decisions on data inside each other without end."""
 
 
 @dataclass
@@ -75,6 +80,8 @@ class Control:
             return
         try:
             self.both(test, truth, then, orelse, state)
+        except TooDeep:
+            raise
         except UnsupportedError as refusal:
             raise ForkNeeded(number, refusal) from refusal
         node = self.tracer.block.nodes[-1]
@@ -84,6 +91,11 @@ class Control:
     def both(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
         """Trace both branches, and join what they give."""
         before = state.get()
+        if self.tracer.block.depth > DEPTH:
+            raise TooDeep(
+                f"{Where(*state.where)}: more than {DEPTH} decisions on data inside each other: a "
+                f"function that calls itself until data stop it; write it as a while loop"
+            )
         for _ in range(ATTEMPTS):
             a, b = self.path(then, state, before), self.path(orelse, state, before)
             if not self.tracer.lists.grow(a.contents, b.contents, self.old(a, b)):

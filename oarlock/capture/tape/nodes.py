@@ -167,6 +167,11 @@ class Block:
     def __repr__(self) -> str:
         return f"Block({len(self.nodes)} nodes)"
 
+    @property
+    def depth(self) -> int:
+        """How many blocks it is inside of."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
     def is_within(self, other: Block) -> bool:
         block: Block | None = self
         while block is not None and block is not other:

@@ -556,3 +556,55 @@ def for_over_tensor_of_rows_with_break(x):
         elif row[0] > 10:
             break
     return best
+
+
+@case(t(1.0, 2.0), t(30.0, 60.0), t(0.0, 0.0))
+def long_range_with_break(x):
+    for i in range(100):
+        x = x * 1.5 + i * 0.01
+        if x.sum() > 100:
+            break
+    return x, i
+
+
+@case((t(1.0), t(2.0)), (t(9.0), t(2.0)), (t(1.0), t(-1e9)))
+def long_range_with_return(x, low):
+    for step in range(200):
+        if x * x < low * 0.5 + 1:
+            return x, step
+        if x < low:
+            continue
+        x = x * 0.9
+    return x * 0, -1
+
+
+@case(t([float(i) for i in range(30)]), t([1.0] * 30))
+def long_rows_with_break(x):
+    total = torch.zeros(())
+    for v in x:
+        if v > 12:
+            break
+        total = total + v
+    return total
+
+
+@case((t(1.0), t(100.0)), (t(7.0), t(20.0)))
+def while_counter_with_break(x, limit):
+    i = 0
+    while i < 100:
+        x = x + i
+        i += 1
+        if x > limit:
+            break
+    return x, i
+
+
+@case(t(2.0), t(3.0))
+def long_range_collects(x):
+    out = []
+    for i in range(50):
+        x = x * 1.3
+        out.append(x + i)
+        if x > 40:
+            break
+    return torch.stack(out), len(out)
