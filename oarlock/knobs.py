@@ -21,6 +21,12 @@ def _flag(text: str) -> bool:
     raise ValueError("expected 0 or 1")
 
 
+def _check(text: str) -> str:
+    if text not in ("first", "all", "off"):
+        raise ValueError("expected first, all or off")
+    return text
+
+
 @dataclass(frozen=True)
 class Knob:
     """An environment variable: its name, how its text becomes a value, its default."""
@@ -66,3 +72,6 @@ TARGET = knob("OARLOCK_TARGET", str, None, "target of a predictor; default: this
 KEEP_C = knob("OARLOCK_KEEP_C", _flag, False, "keep generated C beside compiled engines")
 VERIFY = knob("OARLOCK_VERIFY", _flag, False, "check the program after every pass")
 CFLAGS = knob("OARLOCK_CFLAGS", str, "", "flags for the C compiler, after our own")
+CHECK = knob(
+    "OARLOCK_CHECK", _check, "first", "static calls compared with eager: first, all or off"
+)

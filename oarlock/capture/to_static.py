@@ -11,16 +11,19 @@ from typing import Any
 
 import torch
 
+from oarlock import knobs
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
+from oarlock.capture.tape.verify import verified
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
 
 _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
+_ALWAYS = [False]  # OARLOCK_CHECK=all, as of the last capture
 MANY = 8  # specialisations: more hide a mistake
 
 
@@ -52,6 +55,8 @@ class StaticFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for tape in self.tapes:
             if tape.guard(args, kwargs):
+                if _ALWAYS[0]:
+                    return self.verified(tape, args, kwargs)
                 return self.run(tape, args, kwargs)
         if not _ENABLED[0] or active() is not None:
             return self.fn(*args, **kwargs)
@@ -59,7 +64,16 @@ class StaticFunction:
             self.is_warm = True
             if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
                 return self.fn(*args, **kwargs)  # an optimizer makes its state at its first step
-        return self.run(self.specialise(args, kwargs), args, kwargs)
+        tape = self.specialise(args, kwargs)
+        check = knobs.CHECK.value
+        _ALWAYS[0] = check == "all"
+        if check == "off":
+            return self.run(tape, args, kwargs)
+        return self.verified(tape, args, kwargs)
+
+    def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The static call, compared with eager.  Raises: DivergenceError."""
+        return verified(tape, self.fn, args, kwargs, lambda: self.run(tape, args, kwargs))
 
     def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         if not tape.has_checks or not tape.symbolic:

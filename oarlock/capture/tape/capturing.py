@@ -19,6 +19,7 @@ from oarlock.capture.tape.effects import Effects
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
+from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.queries import is_update
@@ -50,6 +51,7 @@ class Tape:
     ambient: Ambient = PLAIN
     symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     has_effects: bool = False
+    objects: list[Any] = field(default_factory=list)  # exist before the call, and may change
     call: Any = None  # the arguments of the call that it was captured from
 
     def __str__(self) -> str:
@@ -166,6 +168,7 @@ class Way:
         self.tracer, self.stand, self.result, self.roots = tracer, stand, result, roots
         self.modes, self.after = modes, after
         self.effects = Effects(tracer)
+        self.objects = outer_objects(tracer, stand)
         self.root.results = [self.effects.noted(result), *self.effects.values()]
 
     @property
@@ -182,6 +185,15 @@ class Way:
         rebuild = Rebuild(emitter, self.tracer.noted, self.tracer.objects.places)
         self.effects.emit(rebuild)
         emitter.line(f"return {rebuild.text(self.result)}")
+
+
+def outer_objects(tracer: Tracer, stand: Stand) -> list[Any]:
+    """Objects outside of the arguments that the code reads or changes."""
+    found = {k: obj for k, (obj, _) in tracer.objects.places.items() if k not in stand.places}
+    for key, (obj, _) in tracer.journal.frames[0].before.items():
+        if tracer.objects.source(obj) is not None and key not in stand.places:
+            found[key] = obj
+    return [*(x for x in found.values() if not isinstance(x, RunList)), *tracer.objects.lists]
 
 
 def _know(tracer: Tracer, roots: list[Any]) -> None:
@@ -214,11 +226,13 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     replay = emitter.compile("def replay(args, kwargs):", "replay", file)
     source = emitter.source("def replay(args, kwargs):")
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
-    return Tape(
+    tape = Tape(
         name, root, list(inputs.values()), first.result, source, guards,
         guards.compile(file + " guard"), replay, dict(emitter.origins), first.modes,
         first.tracer.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
+    tape.objects = [obj for way in ends for obj in way.objects]
+    return tape
 
 
 def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:

@@ -172,6 +172,7 @@ class Objects:
         self.tracer, self.symbolic = tracer, symbolic
         self.places: dict[int, tuple[Any, Source]] = {}
         self.guarded: list[tuple[Source, Any]] = []
+        self.lists: list[list[Any]] = []
         self.structures: list[tuple[Source, Any]] = []
         self.seen: dict[tuple[int, Any], Any] = {}
 
@@ -228,6 +229,7 @@ class Objects:
             items = [self.first(at.step(f"[{i}]"), x) for i, x in enumerate(value)]
             list.__setitem__(found, slice(None), items)
 
+        self.lists.append(value)
         found = tracer.lists.outer(list(value), at, observed)
         self.places[id(found)] = (found, at)
         return found

@@ -1,0 +1,190 @@
+"""The first call of a tape against eager: outputs, updates of tensors and objects, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from oarlock.capture.tape.arguments import Stand, is_record
+from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.journal import content, put
+from oarlock.capture.tape.optimizers import Held, optimizers_of
+from oarlock.capture.tape.sources import Source, argument
+from oarlock.errors import DivergenceError
+
+ROUNDINGS = 4096  # of the largest value: sums over threads may come in another order
+_DEPTH = 6
+
+
+class Before:
+    """What a call may change outside of its arguments, put back after eager has run."""
+
+    def __init__(self, tape: Tape, fn: Any) -> None:
+        self.tensors = [x for x in map(_read, (s for _, s in tape.inputs)) if x is not None]
+        self.data = [x.detach().clone() for x in self.tensors]
+        self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
+        self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
+        self.objects = [(x, content(x)) for x in tape.objects]
+        self.held = [Held(x) for x in optimizers_of([fn])]
+        self.random = torch.get_rng_state()
+
+    def now(self) -> list[tuple[str, Any]]:
+        """Copies of what there is now."""
+        found: list[tuple[str, Any]] = [("draws", torch.get_rng_state())]
+        for i, x in enumerate(self.tensors):
+            found.append((f"tensor {i}", x.detach().clone()))
+            grad = x.grad if x.is_leaf else None
+            found.append((f"gradient {i}", None if grad is None else grad.detach().clone()))
+        for obj, _ in self.objects:
+            if not isinstance(obj, torch.nn.Module):
+                found.append((type(obj).__name__, _frozen(content(obj))))
+        return found
+
+    def restore(self) -> None:
+        for one in self.held:
+            one.close()
+        for obj, old in self.objects:
+            put(obj, old)
+        with torch.no_grad():
+            for x, data in zip(self.tensors, self.data):
+                if x.shape == data.shape:
+                    x.data.copy_(data)
+            for x, grad, data in zip(self.tensors, self.grads, self.grad_data):
+                if x.is_leaf:
+                    x.grad = grad
+                if grad is not None:
+                    grad.data.copy_(data)
+        torch.set_rng_state(self.random)
+
+
+def _read(source: Source) -> torch.Tensor | None:
+    if source.base is None:
+        return None
+    found = eval("base" + source.path, {"base": source.base})
+    return found if isinstance(found, torch.Tensor) else None
+
+
+def verified(
+    tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], run: Callable[[], Any]
+) -> Any:
+    """What ``run`` gives.  Raises: DivergenceError when eager does something else."""
+    before = Before(tape, fn)
+    shared = {id(x): x for x in before.tensors}
+    copies = _copied(args, kwargs, shared)
+    want = _outcome(lambda: fn(*copies[0], **copies[1]))
+    left = [*before.now(), ("arguments", _frozen(copies))]
+    before.restore()
+    got = _outcome(run, is_quiet=False)
+    if type(want[1]) is not type(got[1]):
+        if got[1] is not None:
+            raise got[1]
+        raise _divergence(tape, "outcome", repr(want[1]), "no error")
+    _compare(tape, "result", _frozen(want[0]), _frozen(got[0]))
+    for (name, a), (_, b) in zip(left, [*before.now(), ("arguments", _frozen((args, kwargs)))]):
+        _compare(tape, name, a, b)
+    if got[1] is not None:
+        raise got[1]
+    return got[0]
+
+
+def _copied(args: tuple, kwargs: dict[str, Any], shared: dict[int, Any]) -> tuple[tuple, dict]:
+    def tensor(x: torch.Tensor, source: Source) -> torch.Tensor:
+        if id(x) in shared:
+            return x
+        if id(x) not in made:
+            new = x.detach().clone(memory_format=torch.preserve_format)
+            new.requires_grad_(x.requires_grad)
+            made[id(x)] = new if x.is_leaf or not x.requires_grad else new.view_as(new)
+        return made[id(x)]
+
+    made: dict[int, torch.Tensor] = {}
+    stand = Stand(tensor, lambda x, source: x)
+    new = tuple(stand.of(x, argument("")) for x in args)
+    return new, {k: stand.of(v, argument("")) for k, v in kwargs.items()}
+
+
+def _outcome(run: Callable[[], Any], is_quiet: bool = True) -> tuple[Any, Exception | None]:
+    quiet = contextlib.redirect_stdout(io.StringIO()) if is_quiet else contextlib.nullcontext()
+    try:
+        with quiet:
+            return run(), None
+    except Exception as error:
+        return None, error
+
+
+def _frozen(x: Any, depth: int = _DEPTH) -> Any:
+    """Copies of the tensors in ``x``, in order, with plain values beside them."""
+    if isinstance(x, torch.Tensor):
+        return x.detach().clone()
+    if isinstance(x, (bool, int, float, complex, str, bytes, type(None))) or not depth:
+        return x
+    if isinstance(x, dict):
+        return {k: _frozen(v, depth - 1) for k, v in x.items()} if len(x) < 10_000 else None
+    if isinstance(x, (list, tuple)):
+        return [_frozen(v, depth - 1) for v in x]
+    return _frozen(dict(vars(x)), depth - 1) if is_record(x) else None
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    if isinstance(x, dict):
+        for k in x:
+            if k != "__builtins__":
+                yield from _leaves(x[k])
+    elif isinstance(x, list):
+        for item in x:
+            yield from _leaves(item)
+    else:
+        yield x
+
+
+def _compare(tape: Tape, name: str, want: Any, got: Any) -> None:
+    for a, b in zip(_leaves(want), _leaves(got)):
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+            why = _difference(a, b)
+        elif isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+            why = (
+                "" if _scalar(a) == _scalar(b) else f"eager gives {a!r}, the static function {b!r}"
+            )
+        else:
+            why = "" if _same(a, b) else f"eager gives {a!r}, the static function {b!r}"
+        if why:
+            raise _divergence(tape, name, why)
+
+
+def _same(a: Any, b: Any) -> bool:
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    if not (isinstance(a, plain) and isinstance(b, plain)):
+        return True
+    return a == b or (a != a and b != b)
+
+
+def _scalar(x: Any) -> Any:
+    return x.item() if isinstance(x, torch.Tensor) and x.numel() == 1 else x
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor) -> str:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return (
+            f"eager gives {a.dtype} {list(a.shape)}, the static function {b.dtype} {list(b.shape)}"
+        )
+    if a.is_sparse or a.numel() == 0 or torch.equal(a, b):
+        return ""
+    if not (a.is_floating_point() or a.is_complex()):
+        return "other integers"
+    finite = a[torch.isfinite(a)].abs()
+    scale = float(finite.max()) if finite.numel() else 0.0
+    bound = ROUNDINGS * torch.finfo(a.dtype).eps * scale
+    if torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):
+        return ""
+    return f"max abs error {float((a - b).abs().nan_to_num().max()):.3e}"
+
+
+def _divergence(tape: Tape, name: str, *why: str) -> DivergenceError:
+    return DivergenceError(
+        f"{tape.name}: the static function does not do what eager does on this call: {name}: "
+        f"{'; '.join(why)}; please report it, and leave the function out with not_to_static until then"
+    )
