@@ -326,7 +326,7 @@ def per_lane(p: Prelude, type: L.CType, name: str) -> str:
     args = ", ".join(f"{vector} {x}" for x in names)
     items = ", ".join(f"{x}[i]" for x in names)
     loop = f"for (int i = 0; i < {type.lanes}; ++i) r[i] = {scalar}({items});"
-    return _define(vector, me, args, f"{vector} r = x;", loop, "return r;")
+    return _define(vector, me, args, f"{vector} r = x;", p.unroll(), loop, "return r;")
 
 
 _TEXTS: dict[str, TextBuilder] = {
