@@ -33,7 +33,7 @@ def test_derived_pages_are_fresh():
     assert stale() == [], "run `make docs`"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/predictor.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/predictor.md", "docs/clip.md", "docs/static.md"])
 def test_examples_print_what_is_shown(page, tmp_path):
     (code,) = blocks(page)
     shown = (ROOT / page).read_text().split("\nprints\n\n```\n")[1].split("```")[0]
