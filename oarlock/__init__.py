@@ -25,7 +25,9 @@ _EXPORTS = {
     "compare": "oarlock.runtime.compare",
     "evaluate": "oarlock.evaluate",
     "enable_to_static": "oarlock.capture.to_static",
+    "ignore_module": "oarlock.capture.convert",
     "load": "oarlock.ir.archive",
+    "not_to_static": "oarlock.capture.convert",
     "parse": "oarlock.ir.parser",
     "to_static": "oarlock.capture.to_static",
 }

@@ -101,7 +101,8 @@ class StaticFunction:
                     continue
                 self.tapes[i] = self.trace(args, kwargs, {**tape.symbolic, **seen})
                 return self.tapes[i]
-        return self.add(self.trace(args, kwargs, {}))
+        known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
+        return self.add(self.trace(args, kwargs, known))
 
     def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
         name = self.fn.__qualname__
@@ -128,6 +129,13 @@ class StaticFunction:
         from oarlock.capture.tape.programs import programs_of
 
         return programs_of(self)
+
+    @property
+    def code(self) -> str:
+        """The converted source, each line with the user's."""
+        from oarlock.capture.convert import source_of
+
+        return source_of(self.fn)
 
     def save(self, path: Any) -> None:
         """Write the program to an ``.oar`` file.  Raises: UnsupportedError; DivergenceError."""

@@ -20,8 +20,9 @@ def blocks(page: str, language: str = "python") -> list[str]:
 
 
 def run(code: str, folder: Path) -> str:
+    (folder / "page.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -33,7 +34,10 @@ def test_derived_pages_are_fresh():
     assert stale() == [], "run `make docs`"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/predictor.md", "docs/clip.md", "docs/static.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/predictor.md", "docs/clip.md", "docs/static.md", "docs/to_static.md"],
+)
 def test_examples_print_what_is_shown(page, tmp_path):
     (code,) = blocks(page)
     shown = (ROOT / page).read_text().split("\nprints\n\n```\n")[1].split("```")[0]

@@ -28,24 +28,25 @@ def program_of(static: Any, tape: Any) -> Program:
 
 
 def programs_of(static: Any) -> list[Program]:
-    """The programs of all tapes.  Raises: UnsupportedError; DivergenceError."""
-    return [program_of(static, tape) for tape in static.tapes]
+    """The programs of all tapes, each once.  Raises: UnsupportedError; DivergenceError."""
+    found: list[Program] = []
+    for tape in static.tapes:
+        program = program_of(static, tape)
+        if not any(program == other and program.same_weights(other) for other in found):
+            found.append(program)
+    return found
 
 
 def save(static: Any, path: Any) -> None:
-    """Write the program of a function that was captured once.  Raises: UnsupportedError."""
+    """Write the program of a function that has one.  Raises: UnsupportedError."""
     name = getattr(static.fn, "__qualname__", "the function")
-    if len(static.tapes) != 1:
-        why = (
-            "call it once first"
-            if not static.tapes
-            else (
-                f"it has {len(static.tapes)} specialisations; save one of `programs`, or give symbols "
-                f"in input_spec"
-            )
-        )
+    if not static.tapes:
+        raise UnsupportedError(f"{name} cannot be saved:", ["call it once first"])
+    programs = programs_of(static)
+    if len(programs) > 1:
+        why = f"it has {len(programs)} programs; save one of `programs`, or give symbols in input_spec"
         raise UnsupportedError(f"{name} cannot be saved:", [why])
-    program_of(static, static.tapes[0]).save(path)
+    programs[0].save(path)
 
 
 def check(program: Program, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
