@@ -58,7 +58,9 @@ class StaticFunction:
                 if _ALWAYS[0]:
                     return self.verified(tape, args, kwargs)
                 return self.run(tape, args, kwargs)
-        if not _ENABLED[0] or active() is not None:
+        if active() is not None:
+            return self.converted(*args, **kwargs)
+        if not _ENABLED[0]:
             return self.fn(*args, **kwargs)
         if not self.is_warm:
             self.is_warm = True
@@ -99,7 +101,11 @@ class StaticFunction:
                 seen = {g.key: (g.value, tape.guards.now(g, args, kwargs)) for g in failing}
                 if any(type(a) is not type(b) for a, b in seen.values()):
                     continue
-                self.tapes[i] = self.trace(args, kwargs, {**tape.symbolic, **seen})
+                try:
+                    self.tapes[i] = self.trace(args, kwargs, {**tape.symbolic, **seen})
+                except UnsupportedError as reason:
+                    _LOG.info("%s: %s", self.fn.__qualname__, reason)
+                    break
                 return self.tapes[i]
         known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
         return self.add(self.trace(args, kwargs, known))

@@ -103,7 +103,7 @@ def test_every_problem_at_once():
                 x = x / i
             finally:
                 if i:
-                    continue  # jump
+                    continue  # noqa: B012
         return eval("x")
 
     with pytest.raises(NotConvertible) as caught:

@@ -478,6 +478,7 @@ _BY_NAME: dict[str, Any] = {
     "round": round_,
     "abs": abs_,
     "print": print_,
+    "next": next_,
     "repr": repr_,
     "format": format_,
     "hasattr": hasattr_,

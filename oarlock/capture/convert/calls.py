@@ -143,5 +143,17 @@ def read_attribute(owner: Any, name: str) -> Any:
     return active.read(owner, name, value)
 
 
+def write_attribute(owner: Any, name: str, value: Any) -> None:
+    """``owner.name = value``"""
+    from oarlock.capture.convert.operators import touch
+
+    touch(owner)
+    made = getattr(type(owner), name, None) if tracer() is not None else None
+    if type(made) is property and type(made.fset) is FunctionType:
+        converted_function(made.fset)(owner, value)
+    else:
+        setattr(owner, name, value)
+
+
 def percent(left: str, values: tuple[Any, ...]) -> str:
     return Text.of(builtin_calls.percent_parts(left, values))

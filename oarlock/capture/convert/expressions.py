@@ -163,6 +163,8 @@ class Expressions(ast.NodeTransformer):
         if signs[0] in ("is", "is not") or (to_none and node.comparators[0].value is None):  # pyright: ignore
             name = {"is": "is_", "is not": "is_not", "==": "equals", "!=": "differs"}[signs[0]]
             return at(apply(name, *operands), node)
+        if any(isinstance(x, (ast.Tuple, ast.List)) for x in (node.left, *node.comparators)):
+            return at(apply("compare", constant(signs[0]), *operands), node)
         return at(ast.Compare(operands[0], node.ops, [operands[1]]), node)
 
     # calls

@@ -37,8 +37,18 @@ def converting_modules() -> Iterator[None]:
                     nn.Module.__call__ = _original  # type: ignore[method-assign]
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
 def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    forward = converted_forward(self) if getattr(_local, "depth", 0) else None
+    if not getattr(_local, "depth", 0):
+        return _original(self, *args, **kwargs)
+    with converted_hooks(self):
+        return _call_converted(self, *args, **kwargs)
+
+
+def _call_converted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = converted_forward(self)
     if forward is None:
         return _original(self, *args, **kwargs)
     own = vars(self)
@@ -51,6 +61,21 @@ def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             own.pop("forward", None)
         else:
             own["forward"] = before
+
+
+@contextmanager
+def converted_hooks(module: nn.Module) -> Iterator[None]:
+    """Hooks of a module's forward run converted in here."""
+    from oarlock.capture.convert.calls import call
+
+    own = vars(module)
+    hooks = {name: own[name] for name in _HOOKS if own.get(name)}
+    for name, table in hooks.items():
+        own[name] = type(table)((key, call(hook)) for key, hook in table.items())
+    try:
+        yield
+    finally:
+        own.update(hooks)
 
 
 def converted_forward(module: nn.Module) -> Callable[..., Any] | None:

@@ -15,10 +15,12 @@ from oarlock.capture.convert.handlers import handling
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
+    compare_items,
     contains,
     is_run_time,
     junction,
     negated,
+    own_truth,
     refuse_here,
     select,
     truth,
@@ -77,6 +79,7 @@ class Operators:
     # statements
 
     def if_(self, test: Any, then: Any, orelse: Any, get: Any, put: Any, names: Names) -> None:
+        test = own_truth(test)
         if is_run_time(test):
             state = self.state(get, put, names)
             tracer().if_(truth(test), then or _pass, orelse or _pass, state)
@@ -168,6 +171,7 @@ class Operators:
     # truth and conditions
 
     def not_(self, value: Any) -> Any:
+        value = own_truth(value)
         return negated(value) if is_run_time(value) else not value
 
     def and_(
@@ -199,6 +203,7 @@ class Operators:
         put: Any = None,
         names: Names = (),
     ) -> Any:
+        test = own_truth(test)
         if is_run_time(test):
             return select(test, then, orelse, self.state(get, put, names))
         return then() if test else orelse()
@@ -226,6 +231,15 @@ class Operators:
             return self.chain(signs[1:], right, rest[0](), rest[1:], get, put, names)
 
         return junction(found, (others,), False, self.state(get, put, names), False)
+
+    def compare(self, sign: str, left: Any, right: Any) -> Any:
+        """A comparison with a tuple or list, item by item where an item is a run-time value."""
+        items = (list, tuple)
+        if isinstance(left, items) and isinstance(right, items):
+            here = [*_plain_items(left), *_plain_items(right)]
+            if any(map(is_run_time, here)) and not is_run_time(left) and not is_run_time(right):
+                return compare_items(_COMPARISONS[sign], list(left), list(right))
+        return _COMPARISONS[sign](left, right)
 
     def contains(self, item: Any, items: Any) -> Any:
         return contains(item, items)
@@ -284,8 +298,7 @@ class Operators:
         return calls.read_attribute(owner, name)
 
     def setattr_(self, value: Any, owner: Any, name: str) -> None:
-        touch(owner)
-        setattr(owner, name, value)
+        calls.write_attribute(owner, name, value)
 
     def delattr_(self, owner: Any, name: str) -> None:
         touch(owner)
@@ -372,6 +385,10 @@ def _ignore(values: tuple[Any, ...]) -> None:
 
 def _pass() -> None:
     pass
+
+
+def _plain_items(items: Any) -> list[Any]:
+    return [] if is_run_time(items) else list(items)
 
 
 def _compare(sign: str, left: Any, right: Any) -> Any:

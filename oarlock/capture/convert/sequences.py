@@ -11,7 +11,14 @@ import torch
 
 from oarlock.capture.convert.state import State
 from oarlock.capture.convert.tracing import tracer
-from oarlock.capture.convert.truth import is_run_time, negated, refuse_here, select, truth
+from oarlock.capture.convert.truth import (
+    is_run_time,
+    negated,
+    refuse_here,
+    select,
+    special,
+    truth,
+)
 
 
 def is_run_time_sequence(items: Any) -> bool:
@@ -144,6 +151,9 @@ def item(owner: Any, key: Any) -> Any:
             return _pick(owner, key)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
             return _look_up(owner, key)
+    method = special(owner, "__getitem__")
+    if method is not None:
+        return method(owner, key)
     if hasattr(kind, "__missing__"):
         active.journal.touch(owner)
     value = owner[key]
@@ -161,7 +171,8 @@ def _pick(owner: Any, key: Any) -> Any:
 
     def from_(place: int) -> Any:
         if place == count:
-            raise IndexError(f"{type(owner).__name__} index out of range")
+            kind = "list" if isinstance(owner, list) else type(owner).__name__
+            raise IndexError(f"{kind} index out of range")
         hit = (key == place) | (key == place - count)
         return select(truth(hit), lambda: owner[place], lambda: from_(place + 1), _here())
 
@@ -198,4 +209,8 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
             hit = truth((key == place) | (key == place - count))
             owner[place] = select(hit, lambda: value, lambda p=place: owner[p], _here())
         return
-    owner[key] = value
+    method = special(owner, "__setitem__") if tracer() is not None else None
+    if method is not None:
+        method(owner, key, value)
+    else:
+        owner[key] = value

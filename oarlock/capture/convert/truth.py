@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NoReturn
 
 import torch
@@ -44,9 +45,32 @@ def _truth_of_tensor(value: torch.Tensor) -> torch.Tensor:
     if isinstance(count, int) and count != 1:
         what = "more than one value" if count else "no values"
         raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
+    if not isinstance(count, int):
+        return tracer().number(bool, (value,), True, True)
     if value.dim():
         value = value.reshape(())
     return value if value.dtype is torch.bool else value != 0
+
+
+def own_truth(value: Any) -> Any:
+    """An object's own ``__bool__``, converted; any other value as it is."""
+    if type(value) in _PLAIN or tracer() is None:
+        return value
+    method = special(value, "__bool__")
+    return value if method is None else method(value)
+
+
+def special(owner: Any, name: str) -> Any:
+    """A special method that the class of a user's object defines in Python, converted; or None."""
+    from oarlock.capture.convert.convert import converted_or_same
+
+    if isinstance(owner, (torch.Tensor, torch.nn.Module, torch.SymInt, torch.SymFloat)):
+        return None
+    method = getattr(type(owner), name, None)
+    if type(method) is not FunctionType:
+        return None
+    made = converted_or_same(method)
+    return None if made is method else made
 
 
 def negated(value: Any) -> Any:
@@ -109,8 +133,11 @@ def contains(item: Any, items: Any) -> Any:
         )
     if isinstance(items, range) and is_run_time(item):
         return _in_range(item, items)
-    if hasattr(items, "run_time_length"):
+    if hasattr(items, "run_time_length") and is_run_time(items):
         refuse_here("`in` of a list of run-time length", "stack it and compare: (xs == x).any()")
+    method = special(items, "__contains__")
+    if method is not None:
+        return method(items, item)
     by_value = isinstance(items, (list, tuple, set, frozenset, dict)) and is_run_time(item)
     if by_value or (isinstance(items, (list, tuple)) and any(map(is_run_time, items))):
         return any_of(lambda x=x: x is item or x == item for x in items)
@@ -151,3 +178,21 @@ def user_line() -> tuple[str, int]:
 def refuse_here(reason: str, rewrite: str) -> NoReturn:
     """Raises: NotConvertible at the user's line."""
     raise NotConvertible(Problem(user_line(), reason, rewrite))
+
+
+def compare_items(op: Callable[[Any, Any], Any], left: list[Any], right: list[Any]) -> Any:
+    """``op`` of two sequences, as Python compares them: by the first items that differ."""
+    for a, b in zip(left, right):
+        if not is_run_time(a) and not is_run_time(b) and a == b:
+            left, right = left[1:], right[1:]
+            continue
+        same = a == b
+
+        def last(a: Any = a, b: Any = b) -> Any:
+            return op is operator.ne if op in (operator.eq, operator.ne) else op(a, b)
+
+        def rest(left: list[Any] = left[1:], right: list[Any] = right[1:]) -> Any:
+            return compare_items(op, left, right)
+
+        return select(same, rest, last, here())
+    return op(len(left), len(right))

@@ -150,6 +150,8 @@ def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, 
     except OarlockError:
         raise
     except Exception as error:
+        if tracer.control.loose is not None:
+            raise ForkNeeded(tracer.control.loose, error) from error
         if not tracer.control.decisions:
             raise
         tracer.root.nodes.append(raised_in(tracer, error, tracer.where()))

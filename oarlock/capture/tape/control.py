@@ -118,6 +118,8 @@ class Control:
             except OarlockError:
                 raise
             except Exception as found:
+                if self.loose is not None:  # it may come from what stands for two objects
+                    raise ForkNeeded(self.loose, found) from found
                 error = found
                 block.nodes.append(raised_in(tracer, found, Where(*state.where)))
                 block.raises = True

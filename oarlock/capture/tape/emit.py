@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -309,7 +310,12 @@ class Emitter:
 
     def _raise(self, node: Raise) -> None:
         kind = self.constant(node.kind, node.kind.__name__)
-        self.line(f"raise {kind}({', '.join(map(self.expr, node.args))})", node.where)
+        args = ", ".join(map(self.expr, node.args))
+        if type(node.kind.__init__) is FunctionType:  # the user's, which has run already
+            held = self.expr(vars(node.error)) if node.error is not None else "{}"
+            self.line(f"raise remade({kind}, ({args}{',' * bool(args)}), {held})", node.where)
+        else:
+            self.line(f"raise {kind}({args})", node.where)
 
     # ---- the whole
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from oarlock.capture.tape.nodes import Block, Fork, Val, blocks_of, leaves
 from oarlock.capture.tape.sources import Source
-from oarlock.errors import UnsupportedError
 
 ENDS = 32  # ways through the code: beyond, the refusal stands
 
@@ -20,7 +19,7 @@ ENDS = 32  # ways through the code: beyond, the refusal stands
 class ForkNeeded(BaseException):
     """The outermost decision ``number`` of the code must be taken both ways; ``refusal``: else."""
 
-    def __init__(self, number: int, refusal: UnsupportedError) -> None:
+    def __init__(self, number: int, refusal: Exception) -> None:
         self.number, self.refusal = number, refusal
         super().__init__(number)
 

@@ -60,6 +60,17 @@ NAMES.update(
 )
 
 
+def remade(kind: type[BaseException], args: tuple, held: dict[str, Any]) -> BaseException:
+    """An error with given ``args`` and attributes, without its ``__init__``."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(held)
+    return error
+
+
+NAMES["remade"] = remade
+
+
 def bound(value: Any, name: str) -> None:
     """Raises: UnboundLocalError when a variable has no value on the path that ran."""
     if isinstance(value, Undefined):
