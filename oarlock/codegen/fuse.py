@@ -329,6 +329,8 @@ class _Fuser:
             return False
         for g in self._producers(node):
             if g.kind == "kernel" and g.anchor is not None and takes_epilogue(g.anchor):
+                if self._is_cheaper_later(g, node):
+                    continue
                 nodes = self._in_order([*g.nodes, node])
                 if not self._blocked(g, node) and self._is_epilogue(g.anchor, nodes):
                     self.before[g] |= self._earlier(node) - {g}
@@ -339,6 +341,16 @@ class _Fuser:
                     self.group_of[node] = g
                     return True
         return False
+
+    def _is_cheaper_later(self, g: Group, node: Node) -> bool:
+        """Only reductions read ``node``, which compute it from what ``g`` stores for others anyway."""
+        users = [user for user, _ in self.uses[node.output]]
+        is_for_sums = bool(users) and all(map(is_reduction, users)) and node.name in scalars.CHEAP
+        own = [v for v in node.inputs if v.producer in g.nodes]
+        is_stored = any(
+            v in self.needed or any(u is not node for u, _ in self.uses[v]) for v in own
+        )
+        return is_for_sums and node.output not in self.needed and is_stored
 
     def _blocked(self, g: Group, node: Node) -> bool:
         """Another operand of ``node`` is computed from what ``g`` gives."""

@@ -121,3 +121,21 @@ def test_views(case, size, target):
         depth = max(max(s) for s in shapes)  # K at most, products of values below 5
         bound = depth * 2.0**-24 * depth * 5.0 * 5.0
         np.testing.assert_allclose(predictor(*arrays), expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_squares_for_a_sum_are_not_stored(is_kept):
+    """A norm of what is stored anyway reads that; of what is not, the squares."""
+    b = Builder()
+    x, w = b.input(TensorType(f32, (30, 20)), "x"), b.input(TensorType(f32, (20, 40)), "w")
+    y = b.matmul(x, w)
+    norm = b.reduce_sum(b.mul(y, y), axes=(0, 1))
+    b.graph.outputs = [norm, y] if is_kept else [norm]
+    predictor = Predictor(Program(b.graph))
+    first = predictor.report().nodes[0].ops
+    assert first == ("matmul" if is_kept else "matmul + mul")
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(-2, 3, v.shape).astype(np.float32) for v in (x, w)]
+    got = predictor(*arrays)
+    expected = np.square(arrays[0] @ arrays[1]).sum()
+    np.testing.assert_array_equal(got[0] if is_kept else got, expected)
