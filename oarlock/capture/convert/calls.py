@@ -24,6 +24,11 @@ _METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
 def call(function: Any) -> Any:
     """What to call in place of ``function``."""
     kind = type(function)
+    active = tracer()
+    if active is not None:
+        override = active.override(function)
+        if override is not None:
+            return override
     if kind is FunctionType:
         return converted_function(function)
     if kind is MethodType:

@@ -213,12 +213,14 @@ class Emitter:
         params = [f"p{i}_{tape.name}" for i in range(len(tape.params))]
         self.line(f"def {tape.name}({', '.join(params)}):")
         outer, modes, self.bound = self.bound, self.ambient, set(self.bound)
+        self.ambient = tape.ambient
         self.kept |= outer
         with self.indented():
             for name, param in zip(params, tape.params):
                 self.unpack(param, name, set())
                 self.bound.update(v.id for v in leaves(param) if isinstance(v, Val))
             self.block(tape.block, {v.id for v in leaves(tape.result) if isinstance(v, Val)})
+            self.switch(tape.ambient)
             self.line(f"return {self.expr(tape.result)}")
         self.bound, self.ambient = outer, modes
 

@@ -210,6 +210,7 @@ class SubTape:
     params: tuple[Any, ...]
     result: Any = None
     name: str = "fn"
+    ambient: Ambient = PLAIN
 
 
 def leaves(tree: Any) -> Iterator[Any]:

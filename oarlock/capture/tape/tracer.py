@@ -14,14 +14,15 @@ from torch.overrides import TorchFunctionMode
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
+from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.choice import Choice, choice
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
+from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.join import Leaf, Many, stand_in
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lists import Lists, RunList
 from oarlock.capture.tape.nodes import (
-    Ambient,
     Assert,
     Block,
     Call,
@@ -89,6 +90,7 @@ class Tracer(TorchFunctionMode):
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
+        self.higher = Higher(self)
         self.has_backward = False
         self.grads_set: set[int] = set()
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
@@ -120,6 +122,8 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name in READS:
             return self.reader.read(func, args, kwargs)
+        if name == "register_hook":
+            return self.higher.hook(args[0], args[1], name)
         if _is_silent(name, func):
             return func(*args, **kwargs)
         if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
@@ -362,6 +366,10 @@ class Tracer(TorchFunctionMode):
 
     # ---- what converted code calls
 
+    def override(self, function: Any) -> Any:
+        """What converted code calls in place of ``function``, or None."""
+        return self.higher.override(function)
+
     def is_symbolic(self, x: Any) -> bool:
         """``x`` is known at run time only: a tensor, a symbolic number, a list of run-time length."""
         return isinstance(x, (torch.Tensor, Number, Choice)) or (
@@ -436,17 +444,6 @@ class Tracer(TorchFunctionMode):
 
     def list_(self, items: Any = ()) -> Any:
         return self.lists.new(items)
-
-
-def ambient() -> Ambient:
-    """What is set around the call that is made now."""
-    autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-    return Ambient(
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        autocast,
-        autocast is None or torch.is_autocast_cache_enabled(),
-    )
 
 
 def _differing(value: Any, seen: tuple[Any, Any]) -> Any:

@@ -1,0 +1,179 @@
+"""Functions that call other functions: autograd functions, transforms, checkpoints, hooks.
+
+The inner function is a block of the tape, where it is traced with arguments like those it will get;
+at replay the transform calls that block's code.  ``autograd.Function`` is called as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import checkpoint as checkpoints
+
+from oarlock.capture.tape.ambience import ambient
+from oarlock.capture.tape.journal import content
+from oarlock.capture.tape.lists import RunList
+from oarlock.capture.tape.nodes import Block, SubTape, Val, map_tree
+from oarlock.capture.torch_private import is_fake
+from oarlock.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+_LIKE = {
+    torch.func.grad, torch.func.grad_and_value, torch.func.jacrev, torch.func.jacfwd,
+    torch.func.hessian,
+}  # fmt: skip
+_VMAP = {torch.func.vmap, torch.vmap}
+
+
+def transformed(
+    transform: Any, options: dict[str, Any], fn: Any, args: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """``transform(fn, **options)(*args, **kwargs)``."""
+    return transform(fn, **options)(*args, **kwargs)
+
+
+class Higher:
+    """What the tracer puts in place of functions that take functions."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def override(self, function: Any) -> Callable[..., Any] | None:
+        """In place of ``function``, or None."""
+        try:
+            known = function in _LIKE or function in _VMAP
+        except TypeError:
+            return None
+        if known:
+            return lambda fn, *rest, **options: self.transform(function, fn, rest, options)
+        if function is checkpoints.checkpoint:
+            return self.checkpoint
+        owner = getattr(function, "__self__", None)
+        is_apply = getattr(function, "__name__", "") == "apply" and isinstance(owner, type)
+        if is_apply and issubclass(owner, torch.autograd.Function):  # type: ignore[arg-type]
+            return lambda *args: self.opaque(function, args)
+        return None
+
+    def opaque(self, function: Any, args: tuple) -> Any:
+        """A call whose inside is not looked at."""
+        with torch._C.DisableTorchFunction():
+            out = function(*self.tracer.worlds.samples(args))
+        self.tracer.record(function, args, {}, out)
+        return out
+
+    def transform(self, api: Any, fn: Any, rest: tuple, options: dict[str, Any]) -> Any:
+        if rest:
+            names = ("in_dims", "out_dims") if api in _VMAP else ("argnums", "has_aux")
+            options = {**dict(zip(names, rest)), **options}
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inner = args
+            if api in _VMAP:
+                dims = options.get("in_dims", 0)
+                spread = dims if isinstance(dims, tuple) else (dims,) * len(args)
+                inner = tuple(_slice(x, d) for x, d in zip(args, spread))
+            tracer = self.tracer
+            tape = self.subtape(fn, inner, kwargs)
+            with torch._C.DisableTorchFunction():
+                samples = tracer.worlds.samples((args, kwargs))
+                out = transformed(api, options, fn, *samples)
+            tracer.record(transformed, (api, options, tape, args, kwargs), {}, out)
+            return out
+
+        return call
+
+    def checkpoint(self, fn: Any, *args: Any, **options: Any) -> Any:
+        """Recomputed in the backward pass at replay."""
+        ours = {"use_reentrant", "preserve_rng_state", "determinism_check", "debug", "context_fn"}
+        kwargs = {k: v for k, v in options.items() if k not in ours}
+        settings = {k: v for k, v in options.items() if k in ours}
+        results: list[Any] = []
+        tape = self.subtape(fn, args, kwargs, results)
+        with torch._C.DisableTorchFunction():
+            outs = map_tree(
+                self.tracer.worlds.samples(results[0]),
+                lambda x: x.view_as(x) if isinstance(x, torch.Tensor) else x,
+            )
+        self.tracer.record(checkpointed, (settings, tape, args, kwargs), {}, outs)
+        return outs
+
+    def subtape(
+        self, fn: Any, args: tuple, kwargs: dict[str, Any], results: list[Any] | None = None
+    ) -> SubTape:
+        """``fn`` as a block; ``args`` are like those that it will get."""
+        tracer = self.tracer
+        if kwargs:
+            raise UnsupportedError(f"{tracer.where()}: keyword arguments through a transform")
+        from oarlock.capture.convert.calls import call
+
+        frame = tracer.journal.open()
+        with tracer.into(Block(tracer.block)) as block:
+            given = map_tree(tuple(args), lambda x: self.parameter(block, x))
+            params = tracer.noted(given)
+            out = call(fn)(*given)
+            result = tracer.note(out)
+        after = frame.contents()
+        frame.restore()
+        tracer.journal.close(frame)
+        self.changed(after)
+        if results is not None:
+            results.append(out)
+        return SubTape(block, params, result, ambient=ambient())
+
+    def changed(self, after: dict[int, tuple[Any, Any]]) -> None:
+        """Lists that the inner function changes are lists of the run; other objects are refused."""
+        tracer = self.tracer
+        for obj, now in after.values():
+            before = content(obj)
+            if isinstance(obj, RunList):
+                if obj.val is None:
+                    tracer.lists.materialise(obj, list(now))
+            elif isinstance(before, dict) and any(
+                before.get(k, now) is not v for k, v in now.items()
+            ):
+                raise UnsupportedError(
+                    f"{tracer.where()}: a function that torch calls changes a {type(obj).__name__}; "
+                    f"return the value, or append it to a list"
+                )
+
+    def parameter(self, block: Block, x: Any) -> Any:
+        """A new fake like ``x``."""
+        if not isinstance(x, torch.Tensor):
+            return x
+        tracer = self.tracer
+        with torch._C.DisableTorchFunction():
+            like = x if is_fake(x) else tracer.fake_of(x)
+            fake = like.view_as(like) if like.requires_grad else like.detach()
+        tracer.name(fake, Val(block, fake))
+        return fake
+
+    def hook(self, x: torch.Tensor, fn: Any, name: str) -> Any:
+        """``x.register_hook(fn)``: what the hook does is a block."""
+        tracer = self.tracer
+        with torch._C.DisableTorchFunction():
+            sample = tracer.val(x).sample
+            given = torch.empty_like(sample).detach()
+        with torch.no_grad(), tracer:  # inside of a call the mode is off
+            tape = self.subtape(fn, (given,), {})
+        func = getattr(torch.Tensor, name)
+        tracer.emit(func, (x, tape), {}, None)
+        return Handle()
+
+
+class Handle:
+    """Of a hook that is registered at each replay."""
+
+    def remove(self) -> None:
+        raise UnsupportedError("a hook of a static function can't be removed inside of it")
+
+
+def checkpointed(settings: dict[str, Any], fn: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return checkpoints.checkpoint(fn, *args, **settings, **kwargs)
+
+
+def _slice(x: Any, dim: Any) -> Any:
+    return x.select(dim, 0) if isinstance(x, torch.Tensor) and dim is not None else x
