@@ -82,13 +82,13 @@ class Sample(Greedy):
         out = self.model(tokens, use_cache=True)
         cache = out.past_key_values
         token = (out.logits[:, -1] / temperature + noise[0]).argmax(-1, keepdim=True)
-        for n in range(1, 8):
+        n = 1
+        while n < noise.shape[0] and token.item() != self.end:
             tokens = torch.cat([tokens, token], 1)
-            if token.item() == self.end:
-                break
             out = self.model(token, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
             token = (out.logits[:, -1] / temperature + noise[n]).argmax(-1, keepdim=True)
+            n += 1
         return tokens
 
 

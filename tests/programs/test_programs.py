@@ -11,7 +11,7 @@ import torch
 
 from oarlock.capture.to_static import StaticFunction
 from oarlock.evaluate import evaluate
-from tests.programs.models import MAKERS
+from tests.programs import language, models
 
 WITHOUT_TORCH = """
 import sys
@@ -33,6 +33,7 @@ for call in range(count):
     found = leaves(predictor(*[given[k] for k in given.files]))
     np.savez(f"{folder}/result{call}.npz", *found)
 """
+MAKERS = {**models.MAKERS, **language.MAKERS}
 GAPS = {
     "tree": "recursion on data is not captured",
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import State
-from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.tracing import is_proxy, tracer
 from oarlock.capture.convert.truth import (
     is_run_time,
     negated,
@@ -27,25 +27,18 @@ def is_run_time_sequence(items: Any) -> bool:
         return False
     if isinstance(items, torch.Tensor):
         return items.dim() > 0 and is_run_time(items.shape[0])
-    return _is_proxy(items)
-
-
-def _is_proxy(items: Any) -> bool:
-    """Stands for a sequence of run-time length; a list of a trace may still be an ordinary one."""
-    if not hasattr(items, "run_time_length"):
-        return False
-    return not isinstance(items, list) or tracer().is_symbolic(items)
+    return is_proxy(items)
 
 
 def length(items: Any) -> Any:
     """``len(items)``, symbolic where it must be."""
     if isinstance(items, torch.Tensor) and items.dim():
         return items.shape[0]
-    return items.run_time_length() if _is_proxy(items) else len(items)
+    return items.run_time_length() if is_proxy(items) else len(items)
 
 
 def at_index(items: Any, index: Any) -> Any:
-    return items.run_time_item(index) if _is_proxy(items) else item(items, index)
+    return items.run_time_item(index) if is_proxy(items) else item(items, index)
 
 
 @dataclass
@@ -146,7 +139,7 @@ def item(owner: Any, key: Any) -> Any:
     if active is None or isinstance(owner, torch.Tensor):
         return owner[key]
     kind = type(owner)
-    if is_run_time(key) and not _is_proxy(owner):
+    if is_run_time(key) and not is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
             return _pick(owner, key)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):

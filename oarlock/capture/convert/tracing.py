@@ -13,3 +13,11 @@ def tracer() -> Any:
     module = sys.modules.get(_TAPE)
     active = getattr(module, "active", None)
     return None if active is None else active()
+
+
+def is_proxy(items: Any) -> bool:
+    """Stands for a sequence of run-time length; a list of a trace may still be an ordinary one."""
+    if not hasattr(items, "run_time_length"):
+        return False
+    active = tracer()
+    return not isinstance(items, list) or (active is not None and active.is_symbolic(items))

@@ -12,7 +12,7 @@ import torch
 
 from oarlock.capture.convert.problems import NotConvertible, Problem
 from oarlock.capture.convert.state import State, Undefined
-from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.tracing import is_proxy, tracer
 
 Thunk = Callable[[], Any]
 _PLAIN = frozenset(
@@ -35,7 +35,7 @@ def truth(value: Any) -> Any:
         return _truth_of_tensor(value)
     if isinstance(value, (bool, torch.SymBool)):
         return value
-    if hasattr(value, "run_time_length"):
+    if is_proxy(value):
         return value.run_time_length() != 0
     return value != 0
 
@@ -133,7 +133,7 @@ def contains(item: Any, items: Any) -> Any:
         )
     if isinstance(items, range) and is_run_time(item):
         return _in_range(item, items)
-    if hasattr(items, "run_time_length") and is_run_time(items):
+    if is_proxy(items):
         refuse_here("`in` of a list of run-time length", "stack it and compare: (xs == x).any()")
     method = special(items, "__contains__")
     if method is not None:

@@ -6,13 +6,14 @@ from outside becomes a result that is written back behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from oarlock.capture.aliases import View
+from oarlock.capture.constants import size_in
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.lowering.frames import Frame, align, as_tuple
 from oarlock.capture.lowering.lists import ListValue
@@ -175,10 +176,14 @@ class Blocks:
         init: Sequence[Any],
         cond: Callable[[list[Any]], Value],
         body: Callable[[list[Any]], Sequence[Any]],
+        axes: Sequence[Collection[int]] = (),
     ) -> list[Any]:
-        """What is carried when ``cond`` is false at last."""
+        """What is carried when ``cond`` is false at last.
+
+        Args: axes: of each variable, those whose size may change.
+        """
         start = [Carried.of(self, x) for x in init]
-        carried = Loop(self, start)
+        carried = Loop(self, start, axes)
         for _ in range(ROUNDS):
             try:
                 test, step = carried.record(cond, body)
@@ -383,20 +388,60 @@ class Promoted(Exception):
         r = blocks.r
         self.carried.init = r.new(one_of(r, self.carried.init, self.type))
         self.carried.kind = "tensor"
-        return Loop(blocks, loop.carried)
+        return Loop(blocks, loop.carried, loop.axes)
 
 
 class Loop:
     """A loop on its way to a form in which sizes and types stay the same."""
 
-    def __init__(self, blocks: Blocks, carried: list[Carried]) -> None:
-        self.blocks, self.r, self.carried = blocks, blocks.r, carried
+    def __init__(
+        self, blocks: Blocks, carried: list[Carried], axes: Sequence[Collection[int]]
+    ) -> None:
+        self.blocks, self.r, self.carried, self.axes = blocks, blocks.r, carried, axes
         self.written: dict[Holder, int] = {}  # with the number of its values
         self.classes: dict[tuple[int, int], Dim] = {}  # (leaf, axis) of a size that changes
         self.promoted: dict[int, DType] = {}
         self.start = self._values([c.init for c in carried], carried)
         self.inside: list[TensorType] = []
         self.updated: set[int] = set()  # tensors that the body updates in place, by number
+        self.counts: dict[int, Dim] = {}  # numbers that are always equal to a size that changes
+        self.settled: set[Any] = set()  # sizes and numbers found to be of no class
+        self._expect()
+
+    def _expect(self) -> None:
+        """Sizes that the tape says may change, and numbers that begin as one of them."""
+        at = 0
+        for c, axes in zip(self.carried, self.axes):
+            if c.kind == "tensor":
+                for axis in sorted(axes):
+                    if axis < self.start[at].rank:
+                        self._add_class(at, axis)
+            at += len(self._values([c.init], [c]))
+        self._add_counts()
+
+    def _add_counts(self) -> None:
+        """Integers that begin as a size that changes may stay equal to it."""
+        begins = {self.start[i].shape[axis]: dim for (i, axis), dim in self.classes.items()}
+        for i, (value, is_number) in enumerate(zip(self.start, self._numbers())):
+            begin = size_in(value) if is_number and value.dtype is i64 else None
+            if begin in begins and i not in self.counts and i not in self.settled:
+                self.counts[i] = begins[begin]
+
+    def _numbers(self) -> list[bool]:
+        """Which of the values are Python numbers."""
+        found: list[bool] = []
+
+        def visit(c: Carried) -> None:
+            if c.kind == "maybe":
+                found.append(False)
+            elif c.kind != "tree" and c.kind != "plain":
+                found.append(c.kind == "number")
+            for part in c.parts:
+                visit(part)
+
+        for c in self.carried:
+            visit(c)
+        return found
 
     # Leaves as values
 
@@ -440,19 +485,31 @@ class Loop:
             return [r.b.const(False, bool_), *self._values([c.init.value], c.parts)]
         return [r.b.const(True, bool_), *self._values([item], c.parts)]
 
-    def _items(self, values: Any, carried: Sequence[Carried]) -> list[Any]:
-        """Carried variables as code holds them."""
+    def _items(
+        self, values: Any, carried: Sequence[Carried], counts: Mapping[int, Dim]
+    ) -> list[Any]:
+        """Carried variables as code holds them, from numbered values.
+
+        Args: counts: numbers that are sizes.
+        """
         found: list[Any] = []
         for c in carried:
             if c.kind == "tree":
-                found.append(type(c.init)(self._items(values, c.parts)))
+                found.append(type(c.init)(self._items(values, c.parts, counts)))
             elif c.kind == "plain":
                 found.append(c.init)
             elif c.kind == "maybe":
-                flag = Truth(next(values))
-                found.append(Maybe(flag, self._items(values, c.parts)[0], c.init.unbound))
+                flag = Truth(next(values)[1])
+                inner = self._items(values, c.parts, counts)[0]
+                found.append(Maybe(flag, inner, c.init.unbound))
             else:
-                found.append(python_of(self.r, next(values), c.init))
+                i, value = next(values)
+                is_count = i in counts
+                found.append(
+                    self.r.shapes.symbolic(counts[i])
+                    if is_count
+                    else python_of(self.r, value, c.init)
+                )
         return found
 
     # Recording
@@ -465,10 +522,10 @@ class Loop:
         items: list[Any] = []
 
         def begin(frame: Frame) -> None:
-            values = iter([frame.input(t, f"v{i}") for i, t in enumerate(self.inside)])
-            items[:] = self._items(values, self.carried)
+            values = enumerate([frame.input(t, f"v{i}") for i, t in enumerate(self.inside)])
+            items[:] = self._items(values, self.carried, self.counts)
             for holder, count in self.written.items():
-                self._enter(frame, holder, [next(values) for _ in range(count)])
+                self._enter(frame, holder, [next(values)[1] for _ in range(count)])
 
         test = self.blocks.record(lambda: [cond(items)], begin)
         inputs = test.frame.graph.inputs
@@ -516,7 +573,31 @@ class Loop:
             self.written[holder] = len(like)
             is_empty = isinstance(holder, ListValue) and holder.stacks is None
             self.start += empty(self.r, like) if is_empty else held(holder)
-        return not new and self._same_types(step.results) and self._same_classes(step.results)
+        if new or not self._same_types(step.results) or not self._same_classes(step.results):
+            self._add_counts()
+            return False
+        return self._same_counts(step.results) and not self._constant(step.results)
+
+    def _same_counts(self, results: Sequence[Value]) -> bool:
+        """Numbers that were taken for a size become what it becomes, or are no such numbers."""
+        following = {d.name: results[i].shape[axis] for (i, axis), d in self.classes.items()}
+        wrong = [i for i, d in self.counts.items() if size_in(results[i]) != following[d.name]]
+        for i in wrong:
+            del self.counts[i]
+        self.settled.update(wrong)
+        return not wrong
+
+    def _constant(self, results: Sequence[Value]) -> bool:
+        """Take back classes of sizes that do not change."""
+        same = {
+            key for key, dim in self.classes.items()
+            if results[key[0]].shape[key[1]] == dim
+        }  # fmt: skip
+        for key in same:
+            dim = self.classes.pop(key)
+            self.counts = {i: d for i, d in self.counts.items() if d != dim}
+        self.settled.update(same)
+        return bool(same)
 
     def _same_types(self, results: Sequence[Value]) -> bool:
         settled = True
@@ -532,7 +613,7 @@ class Loop:
         return settled
 
     def _add_class(self, i: int, axis: int) -> None:
-        """The size changes: it shares a symbol with those that begin equal and are known to change."""
+        """The size may change: it shares a symbol with those that begin equal and are known to change."""
         begin = self.start[i].shape[axis]
         for (j, other), dim in self.classes.items():
             if self.start[j].shape[other] == begin:
@@ -567,10 +648,12 @@ class Loop:
         graphs = [b.finish(test.frame, [test.results[0]]), b.finish(step.frame, outputs)]
         symbols = {d.name: d for d in self.classes.values()}
         sizes = tuple((d, r.shapes.fresh("r", d.bounds()[0])) for d in symbols.values())
-        found = iter(as_tuple(b.while_(*self.start, *arguments, sizes=sizes, graphs=graphs)))
-        results = self._items(found, self.carried)
+        found = enumerate(as_tuple(b.while_(*self.start, *arguments, sizes=sizes, graphs=graphs)))
+        after = {str(inside): result for inside, result in sizes}
+        counts = {i: after[dim.name] for i, dim in self.counts.items()}
+        results = self._items(found, self.carried, counts)
         for holder, count in self.written.items():
-            self.blocks.write_back(holder, [next(found) for _ in range(count)])
+            self.blocks.write_back(holder, [next(found)[1] for _ in range(count)])
         return self._hand_on(results)
 
     def _hand_on(self, results: list[Any]) -> list[Any]:

@@ -121,8 +121,9 @@ def _groups(r: Any, sorted_: torch.Tensor, changed: torch.Tensor) -> tuple[torch
     """The first row of every run of equal rows, the run of each row, the lengths of the runs."""
     first = torch.cat([changed.new_ones(1), changed])
     places = nonzero(r, first).select(1, 0)
-    ends = torch.cat([places[1:], places.new_full((1,), sorted_.shape[0])])
-    return sorted_.index_select(0, places), first.to(torch.int64).cumsum(0) - 1, ends - places
+    group = first.to(torch.int64).cumsum(0) - 1
+    counts = torch.zeros_like(places).index_add(0, group, torch.ones_like(group))
+    return sorted_.index_select(0, places), group, counts
 
 
 @rule("aten._unique2.default", "aten._unique.default")

@@ -26,9 +26,13 @@ class Inputs:
     """
 
     def __init__(
-        self, recorder: BlockRecorder, tape: Any, bind: Callable[[Val, Any], None]
+        self,
+        recorder: BlockRecorder,
+        tape: Any,
+        bind: Callable[[Val, Any], None],
+        ranges: Mapping[str, Dim],
     ) -> None:
-        self.r, self.bind = recorder, bind
+        self.r, self.bind, self.ranges = recorder, bind, ranges
         self.given = {source.path: val for val, source in tape.inputs if source.base is None}
         self.others = [(val, source) for val, source in tape.inputs if source.base is not None]
         self.names: list[str] = []
@@ -87,7 +91,8 @@ class Inputs:
                 sizes.append(n)
                 continue
             if n not in self.dims:
-                dim = Dim(f"N{len(self.dims)}")
+                name = f"N{len(self.dims)}"
+                dim = self.ranges.get(name) or Dim(name)
                 self.dims[n] = dim
                 self.r.shapes.hint(dim, n)
                 self.r.shapes.given.add(dim.name)

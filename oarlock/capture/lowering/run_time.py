@@ -6,13 +6,14 @@ decisions on the sizes of inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sympy
 import torch
 
 from oarlock.capture.arrays import torch_dtype
-from oarlock.capture.torch_private import Shapes, outside_modes
+from oarlock.capture.torch_private import Decision, Shapes, outside_modes
 from oarlock.ir import Builder, Dim, Size, TensorType, Value
 
 HINT = 3
@@ -84,8 +85,22 @@ class RunTimeShapes(Shapes):
             if atom.name not in self.symints:
                 dim = Dim(atom.name, atom.low, atom.high)
                 with outside_modes():
-                    self.fake_input((dim,), torch.float32, (HINT,))
+                    self._introduce(dim)
         return self.number(size)
+
+    def _introduce(self, dim: Dim) -> None:
+        """Make a symbol of torch for ``dim``; torch takes one of a size for greater than 0."""
+        if dim.bounds()[0] > 0:
+            self.fake_input((dim,), torch.float32, (HINT,))
+            return
+        number = self.unspecified(self.hint(dim, HINT), dim.name)
+        self.symbols[number.node.expr] = dim
+        self.symints[dim.name] = number
+
+    def narrowed(self, decisions: Sequence[Decision]) -> Dim | None:
+        """Only inputs can be asked to be of other sizes."""
+        dim = super().narrowed(decisions)
+        return dim if dim is not None and dim.name in self.given else None
 
     def scope(self) -> set[Any]:
         """The numbers that have dims now; given back when a block ends."""

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 
 from oarlock.capture.lowering.run_time import RunTimeShapes
-from oarlock.capture.symbols import size_of
+from oarlock.capture.symbols import holds, size_of
 from oarlock.ir import Builder, DType, Value, bool_, f64, i64
 
 SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -147,12 +148,27 @@ class Scalars:
         whole = [isinstance(x, (int, torch.SymInt)) and not isinstance(x, bool) for x in args]
         if func in _EXACT and all(whole):
             return _NATIVE.get(func, func)(*args)
+        if func in _COMPARISONS and all(whole):
+            known = self.decided(func(*args))
+            if known is not None:
+                return known
         rule = _RULES.get(func)
         if rule is None:
             raise NotImplementedError(
                 f"{getattr(func, '__name__', func)} of a number known at run time"
             )
         return rule(self, *args)
+
+    def decided(self, condition: Any) -> bool | None:
+        """What a condition on sizes always is; None when that is not known."""
+        if isinstance(condition, bool):
+            return condition
+        expr, dims = condition.node.expr, self.shapes.symbols
+        if self.shapes.is_number(expr):
+            return None
+        if holds(expr, dims):
+            return True
+        return False if holds(sympy.Not(expr), dims) else None
 
     def arithmetic(self, name: str, *args: Any, wide: bool = False) -> Any:
         """An op on numbers: in f64 when one is a float, or always; else in i64."""
@@ -192,6 +208,9 @@ _EXACT = {
     operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg,
     operator.pos, min, max,
 }  # fmt: skip
+_COMPARISONS = (
+    operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
+)  # fmt: skip
 _NATIVE: dict[Any, Callable[..., Any]] = {
     min: lambda *xs: _extreme(torch.sym_min, xs),
     max: lambda *xs: _extreme(torch.sym_max, xs),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import sys
+from collections import Counter, deque
 from collections.abc import Callable
 from types import CellType
 from typing import Any
@@ -17,12 +18,14 @@ class Frame:
     ``born``: objects that did not exist then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
         self.before: dict[int, tuple[Any, Any]] = {}
         self.born: dict[int, Any] = {}
 
     def contents(self) -> dict[int, tuple[Any, Any]]:
-        """What the changed objects hold now."""
+        """What the changed objects hold now, of those that are still in use."""
+        self.journal.forget_dead()
         return {key: (obj, content(obj)) for key, (obj, _) in self.before.items()}
 
     def restore(self, which: Callable[[Any], bool] = lambda obj: True) -> None:
@@ -35,7 +38,7 @@ class Journal:
     """Frames of a trace; code that will change an object calls ``touch`` first."""
 
     def __init__(self) -> None:
-        self.frames = [Frame()]
+        self.frames = [Frame(self)]
 
     def touch(self, obj: Any) -> None:
         if any(id(obj) not in frame.before for frame in self.frames):
@@ -50,8 +53,31 @@ class Journal:
         for frame in self.frames:
             frame.born[id(obj)] = obj
 
+    def forget_dead(self) -> None:
+        """Drop objects that only the journal holds: a call that is over has made them."""
+        while True:
+            held = Counter(key for frame in self.frames for key in frame.before)
+            held.update(key for frame in self.frames for key in frame.born)
+            dead = [
+                key
+                for frame in self.frames
+                for key in frame.before
+                if self._is_dead(frame, key, held)
+            ]
+            if not dead:
+                return
+            for key in dead:
+                for frame in self.frames:
+                    frame.before.pop(key, None)
+                    frame.born.pop(key, None)
+
+    @staticmethod
+    def _is_dead(frame: Frame, key: int, held: Counter[int]) -> bool:
+        obj = frame.before[key][0]
+        return sys.getrefcount(obj) - 2 <= held[key]
+
     def open(self) -> Frame:
-        self.frames.append(Frame())
+        self.frames.append(Frame(self))
         return self.frames[-1]
 
     def close(self, frame: Frame) -> None:

@@ -7,13 +7,13 @@ become scalars, and sizes where they are used as such.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from oarlock.capture.arrays import to_numpy
-from oarlock.capture.call import refuse
+from oarlock.capture.call import NARROWINGS, refuse
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
 from oarlock.capture.lowering import lists
 from oarlock.capture.lowering.blocks import Blocks, truth_of
@@ -21,6 +21,7 @@ from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.ports import Inputs, Results
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
+from oarlock.capture.recorder import Narrowed
 from oarlock.capture.tape.nodes import (
     Assert,
     Block,
@@ -37,8 +38,8 @@ from oarlock.capture.tape.nodes import (
 )
 from oarlock.capture.tape.queries import READS, name_of
 from oarlock.capture.torch_private import symbolic_kernels, whole_composites
-from oarlock.errors import OarlockError
-from oarlock.ir import Program, Signature, State, Value, bool_, i64
+from oarlock.errors import OarlockError, UnsupportedError
+from oarlock.ir import Dim, Program, Signature, State, Value, bool_, i64
 from oarlock.ir.scope import bindings, graph_uses
 from oarlock.ir.verify import verify
 
@@ -341,7 +342,8 @@ class Lowering:
         if node.cond.raises or node.body.raises:
             raise NotImplementedError("a loop that always raises")
         with self.outside():
-            results = self.blocks.loop(init, cond, body)
+            axes = [param.dims for param in node.params]
+            results = self.blocks.loop(init, cond, body, axes)
         for param, result in zip(node.params, results):
             self.env[param] = result
 
@@ -384,10 +386,22 @@ def lower(tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] =
     Args: names: of the positional arguments.
     Raises: UnsupportedError with the reasons why there is none.
     """
+    ranges: dict[str, Dim] = {}
+    for _ in range(NARROWINGS):
+        try:
+            return _lower(tape, args, kwargs, names, ranges)
+        except Narrowed as found:
+            ranges[found.dim.name] = found.dim
+    raise UnsupportedError("the ranges of the dims become narrower without end:", list(ranges))
+
+
+def _lower(
+    tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str], ranges: Mapping[str, Dim]
+) -> Program:
     roots = [source.base for _, source in tape.inputs if source.base is not None]
     recorder = BlockRecorder(_names(tape, roots))
     low = Lowering(recorder)
-    inputs = Inputs(recorder, tape, low.env.__setitem__)
+    inputs = Inputs(recorder, tape, low.env.__setitem__, ranges)
     shown = [names[i] if i < len(names) else f"args.{i}" for i in range(len(args))]
     arg_trees = [inputs.tree(x, f"args[{i}]", n) for i, (x, n) in enumerate(zip(args, shown))]
     kwarg_trees = [(k, inputs.tree(x, f"kwargs[{k!r}]", k)) for k, x in kwargs.items()]
