@@ -108,6 +108,8 @@ def content(obj: Any) -> Any:
 
 def put(obj: Any, old: Any) -> None:
     """Make ``obj`` hold ``old`` again."""
+    if old is None:
+        return
     if isinstance(obj, list):
         list.__setitem__(obj, slice(None), old)
     elif isinstance(obj, deque):
