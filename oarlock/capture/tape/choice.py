@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.join import holds_run_time
 from oarlock.capture.tape.nodes import Val
 from oarlock.errors import UnsupportedError
 
@@ -112,6 +113,14 @@ def _each(x: Choice, do: Any) -> Any:
 
 def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:
     """The stand-in of a value that is one of two objects."""
+    parts = [p for p in leaf.parts if p is not None and not isinstance(p, Undefined)]
+    if any(map(holds_run_time, parts)) and not (
+        len(parts) == 1 and type(parts[0]) in (tuple, list, dict)
+    ):
+        raise UnsupportedError(
+            f"{tracer.where()}: {val.name} is one of two objects that hold tensors, and data decide "
+            f"which; give both paths the same class and structure"
+        )
     val.loose |= {"none"}
     val.sample = leaf.parts
     return Choice(tracer, val, leaf.parts)

@@ -15,6 +15,7 @@ from oarlock.capture.tape.journal import MISSING, content, put
 from oarlock.capture.tape.nodes import Block, Fork, If, Raise, Val, Where, While
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.raising import raised_in
+from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.errors import OarlockError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -235,6 +236,8 @@ class Control:
             return dict(zip(joint.keys, items))
         if isinstance(like, list):
             return self.tracer.lists.new(items) if type(like) is not list else items
+        if not isinstance(like, tuple):
+            return rebuilt(like, dict(zip(joint.keys, items)))
         return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
     # ---- loops

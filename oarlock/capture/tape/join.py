@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import Undefined
+from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 
@@ -165,17 +166,29 @@ class Joiner:
 def _keys(x: Any) -> list[Any] | None:
     if isinstance(x, dict):
         return list(x)
-    return list(range(len(x))) if isinstance(x, (tuple, list)) else None
+    if isinstance(x, (tuple, list)):
+        return list(range(len(x)))
+    return list(vars(x)) if is_record(x) and holds_run_time(x) else None
 
 
 def _item(x: Any, key: Any) -> Any:
-    return (
-        x[key]
-        if isinstance(x, dict)
-        else list.__getitem__(x, key)
-        if isinstance(x, list)
-        else x[key]
-    )
+    if isinstance(x, (dict, tuple)):
+        return x[key]
+    return list.__getitem__(x, key) if isinstance(x, list) else vars(x)[key]
+
+
+def holds_run_time(x: Any, depth: int = 4) -> bool:
+    """A tensor or symbolic number is inside."""
+    if isinstance(x, (torch.Tensor, Number)):
+        return True
+    if not depth:
+        return False
+    if isinstance(x, dict):
+        return any(holds_run_time(v, depth - 1) for v in x.values())
+    if isinstance(x, (tuple, list)):
+        items = list.__iter__(x) if isinstance(x, list) else x
+        return any(holds_run_time(v, depth - 1) for v in items)
+    return is_record(x) and any(holds_run_time(v, depth - 1) for v in vars(x).values())
 
 
 def _equal(x: Any, y: Any) -> bool:

@@ -197,7 +197,9 @@ class Loop:
 
 
 def _get(value: Any, key: Any) -> Any:
-    return list.__getitem__(value, key) if isinstance(value, list) else value[key]
+    if isinstance(value, list):
+        return list.__getitem__(value, key)
+    return value[key] if isinstance(value, (dict, tuple)) else vars(value)[key]
 
 
 def wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:

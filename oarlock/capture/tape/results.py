@@ -14,15 +14,8 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.capture.tape.sources import Source
-
-
-def rebuilt(like: Any, values: dict[str, Any]) -> Any:
-    """A copy of object ``like`` with other attributes."""
-    new = copy.copy(like)
-    for name, value in values.items():
-        object.__setattr__(new, name, value)
-    return new
 
 
 def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
