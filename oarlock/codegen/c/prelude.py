@@ -51,10 +51,6 @@ class Prelude:
         """Alignment of a local array."""
         return "__attribute__((aligned(64)))" if self.target.vector_bytes else ""
 
-    def apart(self) -> str:
-        """Keeps a large function from being compiled once for each call."""
-        return "__attribute__((noinline))" if self.target.vector_bytes else ""
-
     def knows(self, name: str) -> bool:
         """Whether ``name`` is a function of the prelude."""
         return name in FUNCTIONS or text_builder(name) is not None

@@ -86,8 +86,7 @@ class Printer:
             return f"{linkage}int32_t {f.name}({args})"
         args = ", ".join(self._parameter(p) for p in f.params) or "void"
         returns = self._type(f.returns) if f.returns else "void"
-        apart = f"static {self.prelude.apart()}".strip()
-        qualifiers = "static inline" if f.inline else apart
+        qualifiers = "static inline" if f.inline else "static"
         return f"{qualifiers} {returns} {f.name}({args})"
 
     def _parameter(self, p: L.Var | L.Pointer) -> str:
