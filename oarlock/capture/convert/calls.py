@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -45,9 +46,18 @@ def call(function: Any) -> Any:
 
 
 def converted_function(function: FunctionType) -> Callable[..., Any]:
-    from oarlock.capture.convert.convert import converted_or_same
+    from oarlock.capture.convert.convert import converted_or_same, listing
 
+    if tracer() is not None and function.__code__.co_flags & inspect.CO_GENERATOR:
+        made = listing(function)
+        if made is not None:
+            return lambda *args, **kwargs: iterated(made(*args, **kwargs))
     return builtin_calls.FUNCTIONS.get(function) or converted_or_same(function)
+
+
+def iterated(items: list[Any]) -> Any:
+    """What a generator gives: an iterator, or a list of run-time length."""
+    return items if tracer().is_symbolic(items) else list.__iter__(items)
 
 
 def converted_method(method: MethodType) -> Callable[..., Any]:

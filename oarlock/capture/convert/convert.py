@@ -18,6 +18,7 @@ import torch
 from oarlock.capture.convert import calls
 from oarlock.capture.convert.build import GENERATED, OPERATORS, at, define
 from oarlock.capture.convert.functions import Mangler, convert_definition
+from oarlock.capture.convert.generators import listed
 from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.convert.operators import Operators
 from oarlock.capture.convert.problems import NotConvertible, Problem
@@ -26,6 +27,7 @@ from oarlock.capture.convert.source import Found, copy_tree, definition_of
 from oarlock.capture.convert.traces import strip_frames
 
 _FUTURE = 0x1FF0000  # flags of `from __future__` imports
+_GENERATOR = 0x20
 _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
 _PYTHON = tuple({str(Path(sysconfig.get_path(k))) for k in ("stdlib", "platstdlib")})
 _SITE = ("/site-packages/", "/dist-packages/")
@@ -36,6 +38,7 @@ _OURS = str(Path(__file__).parents[2])
 _excluded_modules: set[str] = set()
 _excluded: WeakSet[Any] = WeakSet()
 _templates: dict[int, tuple[CodeType, Template | NotConvertible]] = {}
+_listings: dict[CodeType, Template | None] = {}
 _functions: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
 
 
@@ -117,6 +120,20 @@ def converted_or_same(function: FunctionType) -> FunctionType:
     return made
 
 
+def listing(function: FunctionType) -> FunctionType | None:
+    """A generator function as one that gives a list of what it yields; None where it can't be."""
+    code = function.__code__
+    if not code.co_flags & _GENERATOR or is_excluded(function):
+        return None
+    if code not in _listings:
+        try:
+            _listings[code] = make_template(function, as_list=True)
+        except NotConvertible:
+            _listings[code] = None
+    template = _listings[code]
+    return None if template is None else template.bind(function)
+
+
 def template_of(function: FunctionType) -> Template | NotConvertible:
     code = function.__code__
     known = _templates.get(id(code))
@@ -129,7 +146,7 @@ def template_of(function: FunctionType) -> Template | NotConvertible:
     return known[1]
 
 
-def make_template(function: FunctionType) -> Template:
+def make_template(function: FunctionType, as_list: bool = False) -> Template:
     """Raises: NotConvertible with every problem."""
     code = function.__code__
     where = (code.co_filename, code.co_firstlineno)
@@ -139,7 +156,10 @@ def make_template(function: FunctionType) -> Template:
     unit = Unit(
         code.co_filename, found.owner, frozenset(code.co_freevars), frozenset(function.__globals__)
     )
-    tree = convert_definition(definition(found), unit, None)
+    node = definition(found)
+    if as_list and not listed(node):
+        raise NotConvertible()
+    tree = convert_definition(node, unit, None)
     if unit.problems:
         raise NotConvertible(*unit.problems)
     return Template(compile_definition(tree, code), tree, code.co_filename)
@@ -158,7 +178,7 @@ def definition(found: Found) -> ast.FunctionDef:
 
 def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:
     """The code of a function whose free variables are those of ``original`` and ours."""
-    arguments = [ast.arg(name) for name in (OPERATORS, *original.co_freevars)]
+    arguments = [ast.arg(name) for name in dict.fromkeys((OPERATORS, *original.co_freevars))]
     name, tree.name = tree.name, f"{GENERATED}whole"  # its own name may be a global's
     outer = define(
         f"{GENERATED}around",

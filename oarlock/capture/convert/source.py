@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.problems import NotConvertible, Problem
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -121,7 +122,8 @@ def definition_of(code: CodeType) -> Found:
     where = (code.co_filename, code.co_firstlineno)
     if file is None:
         raise NotConvertible(Problem(where, "its source is not available", "define it in a file"))
-    matching = file.find(code) if is_instrumented(code) or file.holds(code) else []
+    is_known = is_instrumented(code) or OPERATORS in code.co_freevars or file.holds(code)
+    matching = file.find(code) if is_known else []
     if len(matching) > 1:
         matching = [item for item in matching if _is_source_of(item.node, code)]
     if len(matching) > 1:

@@ -653,3 +653,55 @@ def generator_with_return_in_loop(x):
             out = out + v
         out = out + 1
     return out
+
+
+@case(POS, NEG)
+def local_generator(x):
+    def take():
+        for i in range(4):
+            if x.sum() > i * 2:
+                yield x * i
+
+    total = torch.zeros(3)
+    for v in take():
+        total = total + v
+    return total, len(list(take()))
+
+
+@case((POS, t(3)), (NEG, t(0)))
+def generator_over_tensor_range(x, n):
+    def steps(k):
+        for i in range(k):
+            yield x + i
+
+    return sum(steps(n), x)
+
+
+@case(POS, NEG)
+def generator_delegates(x):
+    def inner(v):
+        yield v
+        if v.sum() > 0:
+            yield v * 2
+
+    def outer(v):
+        yield from inner(v)
+        yield v - 1
+
+    return torch.stack([a for a in outer(x)])
+
+
+@case(POS, NEG)
+def generator_stays_lazy(x):
+    log = []
+
+    def numbers():
+        k = 0
+        while True:
+            log.append(k)
+            yield k
+            k += 1
+
+    g = numbers()
+    a, b = next(g), next(g)
+    return (x * (a + b) if x.sum() > 0 else x), log
