@@ -19,6 +19,7 @@ from oarlock.capture.convert.tracing import tracer
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray)
 _UNREPORTED = (ModuleType, type, torch.Tensor)
+_DATA = (int, float, str, list, dict, set, torch.Tensor)
 _METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
 
 
@@ -138,7 +139,9 @@ def _changing(active: Any, function: Any, items: Any, *rest: Any, **options: Any
 
 
 def report_change(active: Any, owner: Any) -> None:
-    is_object = not isinstance(owner, (torch.Tensor, ModuleType)) and hasattr(owner, "__dict__")
+    is_object = not isinstance(owner, (torch.Tensor, ModuleType)) and (
+        hasattr(owner, "__dict__") or hasattr(type(owner), "__slots__")
+    )
     if is_object or isinstance(owner, (*_CONTAINERS, types.CellType)):
         active.journal.touch(owner)
 
@@ -147,7 +150,9 @@ def read_attribute(owner: Any, name: str) -> Any:
     """``owner.name``; plain values of objects are reported, since later calls may find others."""
     active = tracer()
     if active is None or isinstance(owner, _UNREPORTED):
-        return getattr(owner, name)
+        value = getattr(owner, name)
+        is_data = isinstance(owner, type) and isinstance(value, _DATA) and name in vars(owner)
+        return value if active is None or not is_data else active.read(owner, name, value)
     made = getattr(type(owner), name, None)
     if type(made) is property and type(made.fget) is FunctionType:
         value = converted_function(made.fget)(owner)

@@ -134,13 +134,19 @@ def contains(item: Any, items: Any) -> Any:
     if isinstance(items, range) and is_run_time(item):
         return _in_range(item, items)
     if is_proxy(items):
-        refuse_here("`in` of a list of run-time length", "stack it and compare: (xs == x).any()")
+        if not isinstance(items, list):
+            refuse_here("`in` of a sequence of run-time length", "loop over it and compare")
+        return active.number(holds, (items, item), True, True)
     method = special(items, "__contains__")
     if method is not None:
         return method(items, item)
     by_value = isinstance(items, (list, tuple, set, frozenset, dict)) and is_run_time(item)
     if by_value or (isinstance(items, (list, tuple)) and any(map(is_run_time, items))):
         return any_of(lambda x=x: x is item or x == item for x in items)
+    return item in items
+
+
+def holds(items: list[Any], item: Any) -> bool:
     return item in items
 
 

@@ -97,6 +97,9 @@ def content(obj: Any) -> Any:
             return {"cell_contents": obj.cell_contents}
         except ValueError:
             return {}
+    if not hasattr(obj, "__dict__") and hasattr(type(obj), "__slots__"):
+        names = [n for cls in type(obj).__mro__ for n in getattr(cls, "__slots__", ())]
+        return {n: getattr(obj, n) for n in names if hasattr(obj, n)}
     if hasattr(obj, "__dict__"):
         table = dict(vars(obj))
         for name in _TABLES:
@@ -125,8 +128,19 @@ def put(obj: Any, old: Any) -> None:
             obj.cell_contents = old["cell_contents"]
         else:
             del obj.cell_contents
+    elif isinstance(obj, type) or not hasattr(obj, "__dict__"):
+        _put_attributes(obj, old)
     else:
         _put_table(vars(obj), old)
+
+
+def _put_attributes(obj: Any, old: dict[str, Any]) -> None:
+    now = content(obj)
+    for name in [n for n in now if n not in old]:
+        delattr(obj, name)
+    for name, value in old.items():
+        if name not in now or now[name] is not value:
+            setattr(obj, name, value)
 
 
 def _put_items(obj: dict[Any, Any], old: dict[Any, Any]) -> None:

@@ -183,7 +183,7 @@ class Objects:
     def source(self, owner: Any) -> Source | None:
         if id(owner) in self.places:
             return self.places[id(owner)][1]
-        if isinstance(owner, (CellType, ModuleType)) or _is_globals(owner):
+        if isinstance(owner, (CellType, ModuleType, type)) or _is_globals(owner):
             return Source(owner, "")
         return None
 
