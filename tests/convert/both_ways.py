@@ -30,7 +30,7 @@ class Journal:
         self.frames: list[list[tuple[Any, Any]]] = []
 
     def touch(self, obj: Any) -> None:
-        if self.frames:
+        if self.frames and not hasattr(type(obj), "__slots__"):
             self.frames[-1].append((obj, _content(obj)))
 
     def undo(self) -> None:
