@@ -51,6 +51,7 @@ _LIBRARY = (
     "/contextlib.py",
     "/functools.py",
 )
+_OF_DTYPE = ("dtype", "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes")
 _NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
 
 
@@ -122,6 +123,8 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name in READS:
             return self.reader.read(func, args, kwargs)
+        if name in _OF_DTYPE and args and isinstance(args[0], torch.Tensor):
+            self.sizes.certain(self.val(args[0]), "dtype", None)
         if name == "register_hook":
             return self.higher.hook(args[0], args[1], name)
         if _is_silent(name, func):

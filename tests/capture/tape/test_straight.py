@@ -127,3 +127,13 @@ def test_no_frame_of_the_function_runs():
         sys.setprofile(None)
     assert "fn" not in {code.co_name for code in frames}
     assert ran == [1, 1]
+
+
+def test_a_dtype_that_data_decide_is_not_baked_in():
+    def fn(x):
+        y = x.long() if x.sum() > 0 else x
+        return torch.zeros(2, dtype=y.dtype)
+
+    static = to_static(fn)
+    for x in (torch.ones(2), -torch.ones(2)):
+        assert static(x).dtype is fn(x).dtype
