@@ -6,6 +6,7 @@ looks like ``runtime.session.Session`` to the predictor.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,10 +55,20 @@ class Compiled:
         if segment.is_tiny:
             self.why[id(segment)] = "a few numbers: numpy"
             return
+        program = program_of(segment, self.program)
+        if divides_negatives(program):
+            self.why[id(segment)] = "sizes that divide a number that may be negative: numpy"
+            return
         try:
-            self.engines[id(segment)] = build(program_of(segment, self.program))
+            self.engines[id(segment)] = build(program)
         except BuildError as error:
             self.why[id(segment)] = f"no engine, numpy: {error}"
+
+
+def divides_negatives(program: Program) -> bool:
+    """Sizes are divided in C as if no symbol were negative."""
+    may_be = any(dim.bounds()[0] < 0 for dim in program.dims.values())
+    return may_be and re.search(r"//| % ", str(program)) is not None
 
 
 def segments(block: Block) -> list[Segment]:

@@ -317,8 +317,38 @@ def decoder() -> Made:
     return model, [(torch.tensor([t]), torch.tensor(n)) for t, n in ((3, 6), (5, 20), (1, 1))]
 
 
+class TreeInOrder(TreeLSTM):
+    """The same tree, its nodes in an order in which children come first."""
+
+    def forward(self, left, right, word):
+        n = left.shape[0]
+        width = self.embed.embedding_dim
+        hidden, cell = torch.zeros(n, width), torch.zeros(n, width)
+        for i in range(n):
+            if left[i] < 0:
+                c = self.embed(word[i])
+                h = torch.tanh(c)
+            else:
+                a, b = hidden[left[i]], hidden[right[i]]
+                i_, f, g, o, u = self.gates(torch.cat([a, b])).chunk(5)
+                c = torch.sigmoid(f) * cell[left[i]] + torch.sigmoid(g) * cell[right[i]]
+                c = c + torch.sigmoid(i_) * torch.tanh(u)
+                h = torch.sigmoid(o) * torch.tanh(c)
+            hidden[i] = h
+            cell[i] = c
+        return hidden[n - 1]
+
+
+def tree_in_order() -> Made:
+    torch.manual_seed(6)
+    long = lambda *xs: torch.tensor(xs)  # noqa: E731
+    full = (long(-1, -1, -1, -1, 0, 2, 4), long(-1, -1, -1, -1, 1, 3, 5), long(4, 5, 6, 7, 0, 0, 0))
+    deep = (long(-1, -1, 0, -1, 2, -1, 4), long(-1, -1, 1, -1, 3, -1, 5), long(1, 2, 0, 3, 0, 4, 0))
+    return TreeInOrder().eval(), [full, deep]
+
+
 MAKERS: dict[str, Callable[[], Made]] = {
     "early_exit": early_exit, "adaptive_time": adaptive_time, "suppression": suppression, "ode": ode,
     "experts": experts, "tacotron": tacotron, "transducer": transducer, "tree": tree,
-    "decoder": decoder,
+    "decoder": decoder, "tree_in_order": tree_in_order,
 }  # fmt: skip

@@ -37,6 +37,7 @@ MAKERS = {**models.MAKERS, **language.MAKERS}
 GAPS = {
     "tree": "recursion on data is not captured",
 }
+SLOW = ("beam", "sample", "translate")
 ROUNDINGS = 2.0**-14  # of the largest value: some hundred operations in sequence, in float32
 
 
@@ -56,7 +57,12 @@ def assert_same(got, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=ROUNDINGS * scale)
 
 
-@pytest.fixture(scope="module", params=[name for name in MAKERS if name not in GAPS])
+def _param(name):
+    """Those that take long to compile are left to the long run."""
+    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+
+
+@pytest.fixture(scope="module", params=[_param(name) for name in MAKERS if name not in GAPS])
 def case(request):
     """A static function after its calls, the calls, what eager gives, what the replay gave."""
     fn, calls = MAKERS[request.param]()

@@ -124,6 +124,19 @@ def test_an_assertion_comes_before_what_it_guards():
     assert predictor(np.ones(300, np.float32), np.array([-300])).shape == (300,)
 
 
+def test_numbers_that_may_be_negative_are_divided_as_python_does():
+    n = Dim("n", min=None)
+    b = Builder()
+    x = b.input(SCALAR, "x")
+    b.bind_size(x, size=n)
+    count = n // 2 + 100
+    b.graph.outputs = [b.mul(b.iota(size=count), b.size(dim=n // 2))]
+    predictor = Predictor(Program(b.graph), threads=1)
+    for value in (-3, -4, 5):
+        expected = np.arange(value // 2 + 100) * (value // 2)
+        np.testing.assert_array_equal(predictor(np.array(value)), expected)
+
+
 def test_out_receives_results_of_known_sizes():
     predictor = Predictor(checked(), threads=1)
     out = np.zeros(3, np.float32)
