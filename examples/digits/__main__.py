@@ -30,6 +30,7 @@ def main(out: Path, epochs: int) -> None:
     kinds = (models.DigitsCNN, models.DigitsLSTM)
     with Progress(console=console) as progress:
         trained = [models.train(kind, data, progress, epochs) for kind in kinds]
+        timed = [models.time_steps(kind, data) for kind in kinds]
         task = progress.add_task("capture and compile", total=len(trained) * STEPS)
 
         def done(stage: str) -> None:
@@ -39,8 +40,9 @@ def main(out: Path, epochs: int) -> None:
         progress.update(task, description="capture and compile")
     wide = console if console.width >= WIDTH else Console(width=WIDTH)
     wide.print(table([row for j in journeys for row in j.rows], len(data.test_labels)))
+    wide.print(training(timed))
     page = out / "report.html"
-    page.write_text(report.page(journeys, len(data.test_labels)), encoding="utf-8")
+    page.write_text(report.page(journeys, timed, len(data.test_labels)), encoding="utf-8")
     console.print(f"report: {page}", soft_wrap=True)
 
 
@@ -66,6 +68,18 @@ def table(rows: Sequence[Row], images: int) -> Table:
             "" if r.arena_bytes is None else f"{r.arena_bytes:,}",
             end_section=i + 1 < len(rows) and rows[i + 1].model != r.model,
         )  # fmt: skip
+    return shown
+
+
+def training(timed: Sequence[models.StepTimes]) -> Table:
+    """Eager against static training."""
+    title = f"a training step, batch {models.BATCH}, one thread: forward, backward, clip, Adam"
+    shown = Table(title=title, title_justify="left")
+    for name in ("model", "eager ms", "static ms", "x eager"):
+        shown.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    for t in timed:
+        ratio = f"{t.eager_ms / t.static_ms:.2f}"
+        shown.add_row(t.model, f"{t.eager_ms:.2f}", f"{t.static_ms:.2f}", ratio)
     return shown
 
 

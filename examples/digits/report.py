@@ -10,6 +10,7 @@ import torch
 
 import oarlock
 from examples.digits import plots
+from examples.digits.models import StepTimes
 from examples.digits.stages import Journey, Row
 from oarlock.cli.draw import STYLE, draw
 
@@ -29,7 +30,7 @@ pre{font-size:12px;border-radius:6px;white-space:pre-wrap;margin:.4rem 0;line-he
 """
 
 
-def page(journeys: Sequence[Journey], images: int) -> str:
+def page(journeys: Sequence[Journey], timed: Sequence[StepTimes], images: int) -> str:
     """The whole page."""
     rows = [row for journey in journeys for row in journey.rows]
     machine = f"{platform.machine()}, PyTorch {torch.__version__}, oarlock {oarlock.__version__}"
@@ -45,6 +46,8 @@ one thread.</p>
 make the largest ULP. Latency is of one image, the median over rounds in which the stages take turns;
 that of embedded C is measured inside of its binary. The artefact of eager is its checkpoint, of the
 reference the .oar file, of the engine and of embedded C their code and weights.</p>
+<h3>A training step: forward, backward, clipping, Adam</h3>
+{_steps(timed)}
 {"".join(_journey(j) for j in journeys)}</html>
 """
 
@@ -60,6 +63,16 @@ def _tiles(journey: Journey) -> str:
         f'<div class="tile"><b>{last.artefact_bytes / 1024:.0f} KiB</b>'
         f"<span>code and weights, {last.arena_bytes or 0:,} B of arena</span></div>"
     )
+
+
+def _steps(timed: Sequence[StepTimes]) -> str:
+    names = "".join(f"<th>{name}</th>" for name in ("model", "eager ms", "static ms", "x eager"))
+    rows = "".join(
+        f"<tr><td>{t.model}</td><td>{t.eager_ms:.2f}</td><td>{t.static_ms:.2f}</td>"
+        f"<td>{t.eager_ms / t.static_ms:.2f}</td></tr>"
+        for t in timed
+    )
+    return f"<table><tr>{names}</tr>{rows}</table>"
 
 
 COLUMNS = (
