@@ -81,6 +81,12 @@ class Held:
                     tracer.state.setdefault(id(x), (x, at))
                 elif type(x) in (int, float):
                     group[name] = tracer.plain(x, at, tracer.objects.guarded)
+                elif type(x) is tuple and all(type(v) in (int, float) for v in x):
+                    tracer.objects.structures.append((at, x))
+                    group[name] = tuple(
+                        tracer.plain(v, at.step(f"[{j}]"), tracer.objects.guarded)
+                        for j, v in enumerate(x)
+                    )
                 else:
                     tracer.objects.guarded.append((at, x))
 
