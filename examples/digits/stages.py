@@ -84,7 +84,9 @@ def travel(model: torch.nn.Module, data: Digits, out: Path, done: Callable[[str]
     facts = predictor.report()
     done("compiled")
 
-    package = build(program, "native", out / f"{name}_c", dims={"N": 1}, prefix=name)
+    package = build(
+        program, "native", out / f"{name}_c", dims=dict.fromkeys(program.dims, 1), prefix=name
+    )
     binary = package.compile_example()
     done("packaged")
 

@@ -25,6 +25,7 @@ _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
 _ALWAYS = [False]  # OARLOCK_CHECK=all, as of the last capture
 MANY = 8  # specialisations: more hide a mistake
+LIMIT = 64  # specialisations: beyond, what none of them serves runs as plain Python
 
 
 def enable_to_static(on: bool = True) -> None:
@@ -53,6 +54,8 @@ class StaticFunction:
         return found[1]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not _ENABLED[0]:
+            return self.fn(*args, **kwargs)
         for tape in self.tapes:
             if tape.guard(args, kwargs):
                 if _ALWAYS[0]:
@@ -60,7 +63,7 @@ class StaticFunction:
                 return self.run(tape, args, kwargs)
         if active() is not None:
             return self.converted(*args, **kwargs)
-        if not _ENABLED[0]:
+        if len(self.tapes) >= LIMIT:
             return self.fn(*args, **kwargs)
         if not self.is_warm:
             self.is_warm = True
@@ -124,6 +127,12 @@ class StaticFunction:
             warnings.warn(
                 f"{self.fn.__qualname__} has more than {MANY} specialisations; pass what differs as "
                 f"a tensor, or give a symbol in input_spec",
+                UserWarning,
+                stacklevel=4,
+            )
+        if len(self.tapes) == LIMIT:
+            warnings.warn(
+                f"{self.fn.__qualname__} has {LIMIT} specialisations: other calls run as plain Python",
                 UserWarning,
                 stacklevel=4,
             )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+import oarlock
 import oarlock.train.clip as clip
-from oarlock.capture.to_static import to_static
+from oarlock.capture.to_static import StaticFunction, to_static
 
 MAKE = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
@@ -50,3 +52,46 @@ def test_a_step_is_eagers(name: str, clipped: bool):
     want, got = (copy.deepcopy(steps(MAKE[name], s, clipped)) for s in (False, True))
     for a, b in zip(want, got):
         torch.testing.assert_close(b, a, rtol=0, atol=0)
+
+
+def test_a_schedule_of_rate_and_momentum_needs_one_tape():
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 20)
+
+    def step(x):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    static = to_static(step)
+    for _ in range(6):
+        static(torch.ones(2, 3))
+        schedule.step()
+    assert len(static.tapes) == 1
+
+
+def test_endless_specialisations_end_as_plain_python(monkeypatch):
+    monkeypatch.setattr(sys.modules[StaticFunction.__module__], "LIMIT", 3)
+    static = to_static(lambda x, mode: x + len(mode))
+    with pytest.warns(UserWarning, match="run as plain Python"):
+        found = [float(static(torch.zeros(()), "a" * n)) for n in range(6)]
+    assert found == [0, 1, 2, 3, 4, 5] and len(static.tapes) == 3
+
+
+def test_the_switch_turns_captured_functions_off():
+    ran = []
+
+    def fn(x):
+        ran.append(1)
+        return x
+
+    static = to_static(fn)
+    static(torch.ones(1))
+    before = len(ran)
+    oarlock.enable_to_static(False)
+    try:
+        static(torch.ones(1))
+    finally:
+        oarlock.enable_to_static(True)
+    assert len(ran) == before + 1
