@@ -52,7 +52,6 @@ KNOWN: dict[str, str] = {
     "errors.raise_own_class": "call 3 ran Python: __init__",
     "errors.try_catches_callee": "call 1: error: ('ValueError', 'from inside') for None",
     "errors.try_catches_own_raise": "call 1: error: ('ValueError', 'negative') for None",
-    "errors.with_return_inside": "call 0: output[2].items: ['in'] for ['in', 'out']",
     "errors.with_suppress": "call 1: error: ('ValueError', 'from inside') for None",
     "functions.filter_user": "call 2 ran Python: <lambda>, filter_user",
     "functions.generator_function": "call 2 ran Python: gen_positive, generator_function",

@@ -11,6 +11,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 from oarlock.capture.convert import calls, sequences
+from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import tracer
@@ -64,6 +65,7 @@ class Operators:
     NameError = NameError
     call = staticmethod(calls.call)
     handling = staticmethod(handling)
+    context = staticmethod(context)
     slice = staticmethod(builtins.slice)
     new_set = staticmethod(builtins.set)
 

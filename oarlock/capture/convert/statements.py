@@ -215,7 +215,8 @@ class Statements(Expressions):
                     return self.stmt_With(node)
                 first = self.put(target, load(name))
                 target = store(name)
-            items.append(ast.withitem(self.visit(item.context_expr), target))
+            manager = at(apply("context", self.visit(item.context_expr)), item.context_expr)
+            items.append(ast.withitem(manager, target))
         return [at(ast.With(items, [*first, *self.block(node.body)]), node)]
 
     def stmt_Try(self, node: ast.Try) -> list[ast.stmt]:

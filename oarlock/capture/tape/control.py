@@ -140,7 +140,7 @@ class Control:
         self, truth: Val, a: Path, b: Path, state: State, before: tuple, is_data: bool
     ) -> None:
         tracer = self.tracer
-        joiner = Joiner(tracer.val, is_data)
+        joiner = Joiner(tracer.val, is_data, tracer.block)
         old = self.old(a, b)
         if a.error is not None:
             a.values, a.contents = b.values, b.contents
@@ -148,7 +148,10 @@ class Control:
             b.values, b.contents = a.values, a.contents
         one_sided = a.error is not None or b.error is not None
         join = self.only if one_sided else joiner.join
-        joints = [join(x, y) for x, y in zip(a.values, b.values)]
+        ours = [
+            joiner.result if n.startswith("_ol_") and not one_sided else join for n in state.names
+        ]
+        joints = [f(x, y) for f, x, y in zip(ours, a.values, b.values)]
         held = {}
         for key, (obj, now) in old.items():
             x, y = a.contents.get(key, (obj, now))[1], b.contents.get(key, (obj, now))[1]

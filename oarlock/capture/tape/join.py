@@ -10,7 +10,7 @@ import torch
 
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.tape.arguments import is_record
-from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
 
 _SCALARS = (bool, int, float)
@@ -69,11 +69,12 @@ def leaves_of(joint: Any) -> Iterator[Leaf]:
 class Joiner:
     """Joins the values that two paths leave in one variable.
 
-    Args: val: the ``Val`` of a fake tensor; is_data: the choice between the paths depends on data.
+    Args: val: the ``Val`` of a fake tensor; is_data: the choice between the paths depends on data;
+        block: where the paths meet; a list that is older than they are stays itself.
     """
 
-    def __init__(self, val: Any, is_data: bool = True) -> None:
-        self.val, self.is_data = val, is_data
+    def __init__(self, val: Any, is_data: bool = True, block: Block | None = None) -> None:
+        self.val, self.is_data, self.block = val, is_data, block
 
     def join(self, x: Any, y: Any) -> Any:
         """``Same``, ``Leaf`` or ``Many``."""
@@ -112,6 +113,21 @@ class Joiner:
         leaf.parts, leaf.loose = parts, leaf.loose | {why}
         return leaf
 
+    def result(self, x: Any, y: Any) -> Any:
+        """What a variable of ours holds, that is read only where it is bound."""
+        value = y if isinstance(x, Undefined) else x
+        one_sided = isinstance(x, Undefined) != isinstance(y, Undefined)
+        return Same(value) if one_sided and self.is_older(value) else self.join(x, y)
+
+    def is_older(self, value: Any) -> bool:
+        """Whether a list of the trace was made before the paths parted."""
+        born, block = getattr(value, "born", None), self.block
+        if born is None or value.val is not None:
+            return False
+        while block is not None and block is not born.block:
+            block = block.parent
+        return block is not None
+
     def items_or_nothing(self, value: Any, parts: tuple[Any, Any]) -> Many:
         """A container whose items are bound on one path only."""
         keys = _keys(value)
@@ -120,7 +136,8 @@ class Joiner:
         for key in keys:
             nothing = Undefined(str(key))
             sides = [nothing if isinstance(part, Undefined) else _item(part, key) for part in parts]
-            pairs.append(self.joined(sides[0], sides[1]))
+            item = _item(value, key)
+            pairs.append(Same(item) if self.is_older(item) else self.joined(sides[0], sides[1]))
         return Many(value, keys, pairs)
 
     def tensors(self, x: torch.Tensor, y: torch.Tensor) -> Leaf:

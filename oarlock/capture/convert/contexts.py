@@ -1,0 +1,42 @@
+"""Context managers of converted code: what they run on entry and exit is converted too."""
+
+from __future__ import annotations
+
+from types import FunctionType, MethodType
+from typing import Any
+
+from oarlock.capture.convert.tracing import tracer
+
+
+class _Converted:
+    """A manager whose methods are converted functions."""
+
+    def __init__(self, enter: Any, leave: Any) -> None:
+        self.enter, self.leave = enter, leave
+
+    def __enter__(self) -> Any:
+        return self.enter()
+
+    def __exit__(self, *error: Any) -> Any:
+        return self.leave(*error)
+
+
+def context(manager: Any) -> Any:
+    """``manager``, or one that runs its methods converted, where a user wrote them in Python."""
+    if tracer() is None:
+        return manager
+    from oarlock.capture.convert.calls import call
+
+    found = [_method(manager, name) for name in ("__enter__", "__exit__")]
+    if not all(type(m) is FunctionType for m in found):
+        return manager
+    bound = [MethodType(m, manager) for m in found]
+    made = [call(m) for m in bound]
+    return manager if made == bound else _Converted(*made)
+
+
+def _method(manager: Any, name: str) -> Any:
+    for base in type(manager).__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return None
