@@ -29,7 +29,7 @@ _EXPORTS = {
     "load": "oarlock.ir.archive",
     "not_to_static": "oarlock.capture.convert",
     "parse": "oarlock.ir.parser",
-    "to_static": "oarlock.capture.to_static",
+    "to_static": "oarlock.train.to_static",
 }
 _WITHOUT_OPS = ("oarlock.errors", "oarlock.runtime.predictor")  # a warm load parses no program
 _MODULES = (

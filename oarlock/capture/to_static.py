@@ -17,13 +17,14 @@ from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
-from oarlock.capture.tape.verify import verified
+from oarlock.capture.tape.verify import Rejected, verified
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
 
 _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
 _ALWAYS = [False]  # OARLOCK_CHECK=all, as of the last capture
+TIERS: list[Callable[[StaticFunction, Tape, tuple, dict[str, Any]], Any]] = []
 MANY = 8  # specialisations: more hide a mistake
 LIMIT = 64  # specialisations: beyond, what none of them serves runs as plain Python
 
@@ -31,6 +32,10 @@ LIMIT = 64  # specialisations: beyond, what none of them serves runs as plain Py
 def enable_to_static(on: bool = True) -> None:
     """The global switch: when off, every static function runs as plain Python."""
     _ENABLED[0] = on
+
+
+class Declined(Exception):
+    """Why a compiled executor does not serve a tape or a call; nothing was done."""
 
 
 class StaticFunction:
@@ -70,6 +75,7 @@ class StaticFunction:
             if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
                 return self.fn(*args, **kwargs)  # an optimizer makes its state at its first step
         tape = self.specialise(args, kwargs)
+        self.compile(tape, args, kwargs)
         check = knobs.CHECK.value
         _ALWAYS[0] = check == "all"
         if check == "off":
@@ -78,9 +84,47 @@ class StaticFunction:
 
     def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The static call, compared with eager.  Raises: DivergenceError."""
+        try:
+            return verified(tape, self.fn, args, kwargs, lambda: self.run(tape, args, kwargs))
+        except Rejected as reason:
+            self.decline(tape, str(reason), logging.WARNING)
         return verified(tape, self.fn, args, kwargs, lambda: self.run(tape, args, kwargs))
 
+    def compile(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Give the tape a compiled executor, or the reasons why it has none.
+
+        Raises: UnsupportedError with ``backend="compiled"``.
+        """
+        reasons = []
+        for tier in TIERS:
+            try:
+                tape.executor = tier(self, tape, args, kwargs)
+                return
+            except Declined as reason:
+                reasons.append(str(reason))
+        if reasons:
+            self.decline(tape, "; ".join(reasons), logging.INFO)
+
+    def decline(self, tape: Tape, reason: str, level: int) -> None:
+        tape.executor, tape.reason = None, reason
+        if self.options.get("backend") == "compiled":
+            raise UnsupportedError(f"{self.fn.__qualname__} cannot be compiled: {reason}")
+        _LOG.log(level, "%s: replayed, not compiled: %s", self.fn.__qualname__, reason)
+
+    def report(self) -> str:
+        """How each specialisation runs, and why."""
+        lines = [
+            f"specialisation {i}: {tape.executor or 'replayed: ' + tape.reason}"
+            for i, tape in enumerate(self.tapes)
+        ]
+        return "\n".join([self.fn.__qualname__, *lines])
+
     def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if tape.executor is not None:
+            try:
+                return tape.executor(args, kwargs)
+            except Declined as reason:
+                self.decline(tape, str(reason), logging.WARNING)
         if not tape.has_checks or not tape.symbolic:
             return run(tape, args, kwargs)
         state = torch.get_rng_state()

@@ -193,7 +193,7 @@ class Step:
     def run(self, leaves: Sequence[Any]) -> Any:
         """One call.  Raises: Changed."""
         recording = self.recording
-        numbers = [float(x) for x in recording.read_numbers()]
+        numbers = [float(x) for x in recording.read_numbers(leaves)]
         outputs = self.runner(leaves, numbers)
         bound = self._tensors(leaves)
         for gradient in recording.gradients:

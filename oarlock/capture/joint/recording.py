@@ -79,7 +79,7 @@ class StepRecording:
     gradients: list[Gradient]
     draws: list[Draw]
     guards: list[Guard]
-    read_numbers: Callable[[], Sequence[Any]]
+    read_numbers: Callable[[Sequence[Any]], Sequence[Any]]  # from the leaves of a call
     calls_backward: bool = True
     notes: list[str] = field(default_factory=list)
 

@@ -64,7 +64,11 @@ class Surroundings:
     _states: list[tuple[Any, dict[Any, Any]]] = field(default_factory=list)
 
     @staticmethod
-    def of(fn: Any, changing: Collection[str] = ()) -> Surroundings:
+    def of(
+        fn: Any, changing: Collection[Any] = (), extra: Sequence[torch.Tensor] = ()
+    ) -> Surroundings:
+        """Args: changing: options beside learning rates, by name or ``(id(group), key)``;
+        extra: tensors whose ``.grad`` may change beside parameters."""
         optimizers = list(reached(fn, torch.optim.Optimizer))
         names = named_tensors(fn)
         for prefix, module in reached(fn, torch.nn.Module):
@@ -74,6 +78,7 @@ class Surroundings:
         tensors = {id(p): p for g in groups for p in g["params"]}
         for _, module in reached(fn, torch.nn.Module):
             tensors.update((id(p), p) for p in module.parameters())
+        tensors.update((id(x), x) for x in extra if x.is_leaf and x.requires_grad)
         found = Surroundings(
             fn, optimizers, names, [], Attributes.of(fn),
             [(p, p.grad) for p in tensors.values()],
@@ -93,7 +98,7 @@ class Surroundings:
         self._states.append((optimizer.state, dict(optimizer.state)))
 
     def _find_options(
-        self, prefix: str, optimizer: torch.optim.Optimizer, changing: Collection[str]
+        self, prefix: str, optimizer: torch.optim.Optimizer, changing: Collection[Any]
     ) -> None:
         """The learning rates, and what has changed before."""
         for i, group in enumerate(optimizer.param_groups):
@@ -101,7 +106,8 @@ class Surroundings:
                 for place, x in enumerate(value) if type(value) is tuple else [(None, value)]:
                     name = f"{prefix}.param_groups[{i}].{key}"
                     name = name if place is None else f"{name}[{place}]"
-                    if type(x) is float and (key == "lr" or name in changing):
+                    is_read = key == "lr" or name in changing or (id(group), key) in changing
+                    if type(x) is float and is_read:
                         self.options.append((name, (group, key, place)))
 
     def replace_options(self, numbers: Sequence[Any]) -> None:

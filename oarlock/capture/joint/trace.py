@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ from oarlock.capture.torch_private import Shapes, is_fake, outside_modes
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program, Signature, TensorType, Value, f64, i64
 
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _FRESH = ("aten.lift_fresh.default", "aten.lift_fresh_copy.default")
 
 
@@ -210,17 +211,19 @@ SIDE_EFFECTS: dict[str, Callable[[StepRecorder, tuple, dict[str, Any]], None]] =
 
 
 def record_step(
-    fn: Callable[..., Any], args: tuple = (), kwargs: Any = None, changing: Collection[str] = ()
-) -> StepRecording:
+    fn: Callable[..., Any], args: tuple = (), kwargs: Any = None, changing: Collection[str] = (),
+    around: Surroundings | None = None,
+) -> StepRecording:  # fmt: skip
     """The program of one call of ``fn``, under autograd, with what it changes as outputs.
 
     Tensors among the arguments, and every other tensor met, are inputs, bound at each call; floats
     among the arguments, learning rates of optimizers that ``fn`` reaches and their options named in
     ``changing`` are numbers.
+    ``around``: what the code reaches, when ``fn`` does not show it.
     Nothing keeps what the recording did: parameters, ``.grad`` and the optimizers are put back.
     Raises: UnsupportedError with all that cannot be recorded; DataDependent.
     """
-    return _Recording(fn, args, kwargs or {}, changing).run()
+    return _Recording(fn, args, kwargs or {}, around or Surroundings.of(fn, changing)).run()
 
 
 class Uninitialised(UnsupportedError):
@@ -229,9 +232,9 @@ class Uninitialised(UnsupportedError):
 
 class _Recording:
     def __init__(
-        self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], changing: Collection[str]
+        self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], around: Surroundings
     ) -> None:
-        self.fn, self.around = fn, Surroundings.of(fn, changing)
+        self.fn, self.around = fn, around
         self.shapes = Shapes()
         self.recorder = StepRecorder(self.shapes, self.around.names)
         self.recorder._arguments = []
@@ -294,7 +297,7 @@ class _Recording:
 
     @contextmanager
     def _modes(self) -> Iterator[None]:
-        names = named_modules(self.fn)
+        names = named_modules(self.around.fn)
         modules = self.recorder.modules
 
         def enter(module: torch.nn.Module, _: Any) -> None:
@@ -356,10 +359,14 @@ class _Recording:
         names = tuple(p.name for p in recorder.ports)
         params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
         program = Program(graph, params, {}, (), Signature(names=names))
-        options, floats = self.around, [x for x in self.leaves if type(x) is float]
+        options, floats = self.around, [i for i, x in enumerate(self.leaves) if type(x) is float]
+
+        def numbers(leaves: Sequence[Any]) -> list[Any]:
+            return [*(leaves[i] for i in floats), *options.read_options()]
+
         return StepRecording(
             program, recorder.ports, slots, spec, updates, gradients, recorder.draws,
-            recorder.scope.guards, lambda: [*floats, *options.read_options()], self.backward[0] > 0,
+            recorder.scope.guards, numbers, self.backward[0] > 0,
         )  # fmt: skip
 
     def _slot(self, x: Any, output: Callable[[Value], int], made: dict[int, Slot]) -> Slot:
@@ -367,6 +374,8 @@ class _Recording:
         if number is not None:
             return Slot("number", output(number.value), type(number.hint))
         if not isinstance(x, torch.Tensor):
+            if not isinstance(x, _PLAIN):
+                raise UnsupportedError(f"the result holds an object of class {type(x).__name__}")
             return Slot("constant", value=x)
         if id(x) in recorder.captured:
             return Slot("port", recorder.captured[id(x)])

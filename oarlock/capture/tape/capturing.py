@@ -52,6 +52,8 @@ class Tape:
     symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     has_effects: bool = False
     objects: list[Any] = field(default_factory=list)  # exist before the call, and may change
+    executor: Any = None  # (args, kwargs) -> result, compiled; may raise Declined
+    reason: str = "no compiled executor was asked for"  # why it has none
     call: Any = None  # the arguments of the call that it was captured from
 
     def __str__(self) -> str:

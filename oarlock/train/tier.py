@@ -1,0 +1,184 @@
+"""The compiled executor of a tape: its calls recorded under autograd as one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+
+from oarlock.capture.joint.surroundings import Surroundings
+from oarlock.capture.joint.trace import record_step
+from oarlock.capture.tape.arguments import is_record
+from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.sources import Source
+from oarlock.capture.to_static import Declined, StaticFunction
+from oarlock.errors import ToolError, UnsupportedError
+from oarlock.train.step import Changed, Step
+
+MANY = 8  # programs of one tape, for other sizes
+_SKIPPED = (torch.nn.Module, torch.optim.Optimizer, type)
+
+
+class CompiledTape:
+    """Steps by the sizes of the arguments.  Calls raise Declined before anything was done."""
+
+    def __init__(self, static: StaticFunction, tape: Tape) -> None:
+        self.static, self.tape = static, tape
+        self.steps: dict[Any, Step] = {}
+        self.sources = [source for _, source in tape.inputs if source.base is not None]
+        self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
+        self.is_same = _identity(self.state)
+        self.leaves = [x for _, x in self.state if x.requires_grad and x.is_leaf]
+        self.storages = {x.untyped_storage()._cdata for _, x in self.state}
+        self.refuse()
+
+    def refuse(self) -> None:
+        """Raises: Declined for what no program can do."""
+        tape = self.tape
+        if not tape.is_straight_line:
+            raise Declined("control flow that depends on data")
+        if tape.has_effects:
+            raise Declined("the code changes Python objects")
+        if tape.ambient.inference:
+            raise Declined("inference mode around the call")
+        for source, x in self.state:
+            self._check_tensor(str(source), x)
+        if len(self.storages) < len({id(x) for _, x in self.state}) and tape.is_updating:
+            raise Declined("tensors of the state share memory")
+        if any(_is_parallel(root) for root in (self.static.fn, self.static.owner)):
+            raise Declined("a distributed module, whose hooks run in the backward pass")
+
+    def _check_tensor(self, name: str, x: torch.Tensor) -> None:
+        if x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None):
+            raise Declined(f"{name} has hooks on its gradient")
+        if x.requires_grad and not x.is_leaf and self.tape.ambient.grad:
+            raise Declined(f"{name} has a gradient that goes on outside of the function")
+
+    def changing(self) -> set[Any]:
+        """Settings of optimizers that are read at each call."""
+        found = set()
+        groups = {
+            id(g) for _, o in Surroundings.of(self.static.fn).optimizers for g in o.param_groups
+        }
+        for source in self.sources:
+            x = read(source)
+            if isinstance(x, torch.Tensor):
+                continue
+            if type(x) is not float or id(source.base) not in groups:
+                raise Declined(f"{source} is read at each call")
+            found.add((id(source.base), source.path[2:-2]))
+        return found
+
+    def __call__(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        leaves = pytree.tree_leaves((args, kwargs))
+        step = self.steps.get(self.key(leaves))
+        if step is None:
+            step = self.make(args, kwargs, leaves)
+        if not self.is_same():
+            raise Declined("tensors of the state were replaced")
+        if not step.holds(step.recording.read_numbers(leaves)):
+            del self.steps[self.key(leaves)]
+            step = self.make(args, kwargs, leaves)
+        if step.recording.updates:
+            self.check_memory(leaves)
+        try:
+            return step.run(leaves)
+        except Changed as reason:
+            raise Declined(str(reason)) from reason
+
+    def key(self, leaves: list[Any]) -> Any:
+        """What a program is made for: sizes, and which gradients there are already."""
+        given = [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad and x.is_leaf]
+        found = [x.grad is not None for x in (*self.leaves, *given)]
+        return (torch.get_num_threads(), *map(_kind, leaves), *found)
+
+    def check_memory(self, leaves: list[Any]) -> None:
+        """Raises: Declined for arguments in the memory of each other, or of the state."""
+        tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
+        own = [x.untyped_storage()._cdata for x in tensors]
+        if len(set(own)) < len(own) or not self.storages.isdisjoint(own):
+            raise Declined("arguments share memory with what the step changes")
+
+    def make(self, args: tuple, kwargs: dict[str, Any], leaves: list[Any]) -> Step:
+        """Record and compile for the sizes of a call."""
+        if len(self.steps) >= MANY:
+            raise Declined(f"more than {MANY} programs for different sizes")
+        for x in leaves:
+            if isinstance(x, torch.Tensor):
+                self._check_tensor("an argument", x)
+            elif not isinstance(x, _SKIPPED) and is_record(x):
+                raise Declined(f"an argument of class {type(x).__name__}")
+        try:
+            step = self.recorded(args, kwargs)
+        except (UnsupportedError, NotImplementedError) as reason:
+            raise Declined("; ".join([str(reason), *getattr(reason, "problems", [])])) from reason
+        self.steps[self.key(leaves)] = step
+        return step
+
+    def recorded(self, args: tuple, kwargs: dict[str, Any]) -> Step:
+        tape = self.tape
+
+        def replay(*args: Any, **kwargs: Any) -> Any:
+            with torch.set_grad_enabled(tape.ambient.grad):
+                return tape.replay(args, kwargs)
+
+        tensors = [x for _, x in self.state]
+        around = Surroundings.of(self.static.fn, self.changing(), tensors)
+        recording = record_step(replay, args, kwargs, around=around)
+        if not recording.calls_backward and any(s.requires_grad for s in recording.slots):
+            raise Declined("results whose gradients eager code may ask for")
+        return Step(recording, torch.get_num_threads())
+
+    def __str__(self) -> str:
+        programs = [s.recording for s in self.steps.values()]
+        texts = [f"{len(r.program.graph.nodes)} nodes" for r in programs]
+        calls = [c for r in programs for c in r.aten_calls]
+        through = f"; through PyTorch: {', '.join(calls)}" if calls else ""
+        return f"compiled ({', '.join(texts)}){through}"
+
+
+def compiled(static: StaticFunction, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The executor.  Raises: Declined with the reason why there is none."""
+    if static.options.get("backend") == "replay":
+        raise Declined("backend='replay'")
+    found = CompiledTape(static, tape)
+    try:
+        found.make(args, kwargs, pytree.tree_leaves((args, kwargs)))
+    except ToolError as error:
+        raise Declined(str(error)) from error
+    return found
+
+
+def read(source: Source) -> Any:
+    """What is at a source outside of the arguments now."""
+    return eval("base" + source.path, {"base": source.base})
+
+
+def _kind(x: Any) -> Any:
+    if isinstance(x, torch.Tensor):
+        return tuple(x.shape)
+    return None if type(x) is float or isinstance(x, _SKIPPED) else x
+
+
+def _identity(state: list[tuple[Source, torch.Tensor]]) -> Callable[[], bool]:
+    """Whether every source still holds its tensor."""
+    scope = {f"b{i}": s.base for i, (s, _) in enumerate(state)}
+    scope |= {f"t{i}": x for i, (_, x) in enumerate(state)}
+    text = " and ".join(f"b{i}{s.path} is t{i}" for i, (s, _) in enumerate(state)) or "True"
+    exec(
+        f"def same():\n    try:\n        return {text}\n    except LookupError:\n        return False",
+        scope,
+    )
+    return scope["same"]
+
+
+def _is_parallel(x: Any) -> bool:
+    return any(isinstance(m, torch.nn.parallel.DistributedDataParallel) for m in _modules(x))
+
+
+def _modules(x: Any) -> Iterator[torch.nn.Module]:
+    from oarlock.capture.tape.sources import modules_below
+
+    yield from modules_below([x]) if callable(x) else ()

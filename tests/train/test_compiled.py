@@ -1,0 +1,183 @@
+"""``oarlock.to_static`` on training steps: compiled where it can be, else replayed with the reason."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+import oarlock  # noqa: E402
+from tests.train.test_step import (  # noqa: E402
+    OPTIMIZERS,
+    Made,
+    Sequences,
+    assert_close,
+    batches,
+    classes,
+    convolutional,
+    leaves,
+    mlp,
+)
+
+
+def twins(make: Any) -> tuple[Made, Made]:
+    torch.manual_seed(0)
+    one = make()
+    torch.manual_seed(0)
+    return one, make()
+
+
+def check(make: Any, given: list[Any], steps: int = 5, attach: Any = None) -> Any:
+    """Static steps beside eager ones; learning rates change in between."""
+    (model, optimizer, step), (other, other_optimizer, eager) = twins(make)
+    if attach is not None:
+        attach.attach(optimizer), attach.attach(other_optimizer)
+    static = oarlock.to_static(step)
+    for i in range(steps):
+        results = []
+        for call, o in ((static, optimizer), (eager, other_optimizer)):
+            torch.manual_seed(i)
+            results.append((call(*given[i % len(given)]), torch.rand(1)))
+            o.param_groups[0]["lr"] *= 0.9
+        assert torch.equal(results[0][1], results[1][1]), "the generator is elsewhere"
+        assert_close([results[0][0]], [results[1][0]], steps)
+        assert_close(leaves(model, optimizer), leaves(other, other_optimizer), steps)
+    assert "compiled (" in static.report(), static.report()
+    assert len(static.tapes) == 1 and len(static.tapes[0].executor.steps) == 1
+    return static
+
+
+@pytest.mark.parametrize("name", ["sgd-momentum", "adam", "adamw-fused", "rmsprop"])
+def test_steps(name):
+    check(lambda: mlp(OPTIMIZERS[name], clip=0.5, dropout=0.3), batches(8, 6))
+
+
+def test_attached_clip():
+    clip = oarlock.clip.ClipGradByGlobalNorm(0.1)
+    check(lambda: mlp(OPTIMIZERS["adam"]), batches(8, 6), attach=clip)
+
+
+def test_convolutions():
+    check(convolutional, batches(4, 3, 8, 8))
+
+
+def test_a_recurrent_layer_is_one_scan():
+    def make() -> Made:
+        model = Sequences(nn.LSTM, batch_first=True)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        return model, optimizer, classes(model, optimizer)
+
+    static = check(make, batches(4, 7, 5))
+    (step,) = static.tapes[0].executor.steps.values()
+    assert [n.name for n in step.recording.program.graph.nodes].count("lstm_scan_grad") == 1
+
+
+def test_updates_that_roundings_decide():
+    """Batch norm after a bias: its gradient is noise, which Adam makes as large as any."""
+
+    def make() -> Made:
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        return model, optimizer, classes(model, optimizer)
+
+    _, _, step = make()
+    static = oarlock.to_static(step)
+    for batch in batches(16, 6):
+        static(*batch)
+    assert "compiled (" in static.report(), static.report()
+
+
+def test_eager_steps_in_between():
+    (model, optimizer, step), (other, other_optimizer, eager) = twins(
+        lambda: mlp(OPTIMIZERS["adam"])
+    )
+    static = oarlock.to_static(step)
+    for i, batch in enumerate([*batches(8, 6), *batches(8, 6)]):
+        (step if i % 2 else static)(*batch), eager(*batch)
+    assert_close(leaves(model, optimizer), leaves(other, other_optimizer), 6)
+
+
+def test_a_loaded_state_is_used():
+    (model, optimizer, step), (other, other_optimizer, eager) = twins(
+        lambda: mlp(OPTIMIZERS["adam"])
+    )
+    static, (batch, *_) = oarlock.to_static(step), batches(8, 6)
+    for _ in range(3):
+        static(*batch), eager(*batch)
+    for o in (optimizer, other_optimizer):
+        o.load_state_dict(o.state_dict())
+    for _ in range(3):
+        static(*batch), eager(*batch)
+    assert_close(leaves(model, optimizer), leaves(other, other_optimizer), 6)
+
+
+def test_gradients_of_tensors_outside_of_modules():
+    w = torch.randn(4, requires_grad=True)
+
+    def step(x: Any) -> Any:
+        loss = (x * w).square().sum()
+        loss.backward()
+        return loss.detach()
+
+    static, x = oarlock.to_static(step), torch.randn(3, 4)
+    static(x), static(x), static(x)
+    assert "compiled (" in static.report(), static.report()
+    torch.testing.assert_close(w.grad, 3 * 2 * (x * x * w.detach()).sum(0))
+
+
+def test_results_with_gradients_stay_eagers():
+    model = nn.Linear(3, 2)
+    static = oarlock.to_static(lambda x: model(x).tanh())
+    x = torch.randn(4, 3)
+    static(x)
+    static(x).sum().backward()
+    want, model.weight.grad = model.weight.grad, None
+    model(x).tanh().sum().backward()
+    torch.testing.assert_close(model.weight.grad, want, rtol=0, atol=0)
+    assert "replayed: results whose gradients" in static.report()
+
+
+def test_what_cannot_be_compiled_says_why(caplog):
+    static = oarlock.to_static(lambda x: x + 1 if x.sum() > 0 else x - 1)
+    with caplog.at_level(logging.INFO, "oarlock"):
+        static(torch.ones(3))
+    assert "replayed, not compiled: control flow" in caplog.text
+    with pytest.raises(oarlock.UserError, match="control flow"):
+        oarlock.to_static(static.fn, backend="compiled")(torch.ones(3))
+
+
+def test_a_wrong_program_is_rejected(monkeypatch, caplog):
+    from oarlock.train.step import Step
+
+    (model, optimizer, step), (other, other_optimizer, eager) = twins(
+        lambda: mlp(OPTIMIZERS["adam"])
+    )
+    run = Step.run
+
+    def wrong(self: Any, given: Any) -> Any:
+        found = run(self, given)
+        with torch.no_grad():
+            model[0].weight += 1e-3
+        return found
+
+    monkeypatch.setattr(Step, "run", wrong)
+    static = oarlock.to_static(step)
+    for batch in batches(8, 6):
+        static(*batch), eager(*batch)
+    assert "replayed, not compiled" in caplog.text and "does not do what eager" in static.report()
+    assert_close(leaves(model, optimizer), leaves(other, other_optimizer), 3)
+
+
+def test_arguments_in_the_memory_of_each_other():
+    def step(x: Any, y: Any) -> Any:
+        x.add_(1)
+        return y * 2
+
+    static = oarlock.to_static(step)
+    static(torch.ones(3), torch.ones(3))
+    x = torch.ones(3)
+    assert static(x[:], x[:]).tolist() == [4.0, 4.0, 4.0]
