@@ -11,6 +11,7 @@ import torch
 
 from oarlock.capture.to_static import StaticFunction
 from oarlock.evaluate import evaluate
+from oarlock.runtime.split import has_steps
 from tests.programs import language, models
 
 WITHOUT_TORCH = """
@@ -97,3 +98,12 @@ def test_a_file_runs_where_torch_is_not(case, tmp_path):
     for i, want in enumerate(expected):
         found = np.load(tmp_path / f"result{i}.npz")
         assert_same([found[k] for k in found.files], want)
+
+
+@pytest.mark.parametrize("name", ["early_exit", "adaptive_time", "ode", "tree_in_order"])
+def test_flow_without_sizes_is_one_engine(name):
+    fn, calls = MAKERS[name]()
+    static = StaticFunction(getattr(fn, "forward", fn))
+    with torch.no_grad():
+        static(*calls[0])
+    assert not has_steps(static.programs[0])

@@ -110,10 +110,17 @@ class Blocks:
             for holder, like in changed.items():
                 values += self.held_in(side, holder, like)
             outputs.append(values)
-        known = [self._known(test, *pair) for pair in zip(*outputs)]
-        outputs = [[v for v, k in zip(values, known) if k is None] for values in outputs]
+        pairs = list(zip(*outputs))
+        known = [self._known(test, *pair) for pair in pairs]
+        first = {_same_key(*pair): i for i, pair in reversed(list(enumerate(pairs)))}
+        place = [first[_same_key(*pair)] for pair in pairs]
+        kept = [k is None and place[i] == i for i, k in enumerate(known)]
+        outputs = [[v for v, k in zip(values, kept) if k] for values in outputs]
         found = iter(self._node(test, sides, outputs))
-        values = iter([next(found) if k is None else k for k in known])
+        merged: list[Value] = []
+        for i, k in enumerate(known):
+            merged.append(k if k is not None else next(found) if kept[i] else merged[place[i]])
+        values = iter(merged)
         results = [j.result(self, values) for j in joined]
         for holder, like in changed.items():
             self.write_back(holder, [next(values) for _ in like])
@@ -271,6 +278,12 @@ class Joined:
             for side in self.sides:
                 tie(r, side, result)
         return result
+
+
+def _same_key(a: Value, b: Value) -> tuple[Any, ...]:
+    """Equal for results that are the same in both branches."""
+    found = [truth_of(v) for v in (a, b)]
+    return tuple(v if t is None else t for v, t in zip((a, b), found))
 
 
 def truth_of(value: Value) -> bool | None:
