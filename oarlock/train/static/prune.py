@@ -106,10 +106,10 @@ def _acts(node: Any) -> bool:
 def _changes_statistics(node: Any) -> bool:
     if not isinstance(node, Call) or name_of(node.func) not in STATISTICS:
         return False
-    at, flag = (1, 5) if len(node.args) > 5 else (1, None)
-    running = node.args[at] if len(node.args) > at else node.kwargs.get("running_mean")
-    names = ("training", "use_input_stats")
-    is_training = node.args[flag] if flag else any(node.kwargs.get(n) for n in names)
+    args, kwargs = list(node.args), node.kwargs
+    running = args[1] if len(args) > 1 else kwargs.get("running_mean")
+    flags = (kwargs.get("training"), kwargs.get("use_input_stats"))
+    is_training = args[5] if len(args) > 5 else any(flags)
     return running is not None and bool(is_training)
 
 
