@@ -15,6 +15,7 @@ from oarlock.capture.owners import Attributes
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import Stand
+from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.effects import Effects
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
@@ -152,7 +153,7 @@ def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, 
     except OarlockError:
         raise
     except Exception as error:
-        if tracer.control.loose is not None:
+        if tracer.control.loose is not None and of_choice(error):
             raise ForkNeeded(tracer.control.loose, error) from error
         if not tracer.control.decisions:
             raise

@@ -38,6 +38,11 @@ class TooDeep(UnsupportedError):
     """Decisions on data inside each other without end."""
 
 
+def of_choice(error: Exception) -> bool:
+    """The error comes from what stands for one of two objects."""
+    return "Choice" in str(error) or "<one of " in str(error)
+
+
 @dataclass
 class Path:
     """A traced branch or body: its block, what it left in the variables and changed objects."""
@@ -119,7 +124,7 @@ class Control:
             except OarlockError:
                 raise
             except Exception as found:
-                if self.loose is not None:  # it may come from what stands for two objects
+                if self.loose is not None and of_choice(found):
                     raise ForkNeeded(self.loose, found) from found
                 error = found
                 block.nodes.append(raised_in(tracer, found, Where(*state.where)))

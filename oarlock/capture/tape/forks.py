@@ -48,11 +48,17 @@ def explore(run: Callable[[dict[int, bool]], Way]) -> Any:
         try:
             return run(decisions)
         except ForkNeeded as need:
-            number, refusal = need.number, need.refusal
-        ends += 1
-        if ends > ENDS:
-            raise refusal
-        return Split(go({**decisions, number: True}), go({**decisions, number: False}))
+            found = need
+        while not decisions or found.number > max(decisions):
+            ends += 1
+            if ends > ENDS:
+                raise found.refusal
+            number = found.number
+            try:
+                return Split(go({**decisions, number: True}), go({**decisions, number: False}))
+            except ForkNeeded as earlier:  # a decision that comes before must be split first
+                found = earlier
+        raise found
 
     return go({})
 
