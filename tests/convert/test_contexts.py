@@ -56,3 +56,55 @@ def test_exit_reaches_what_was_returned(fn, make):
     for sign in (1.0, -1.0, 1.0):
         x = torch.full((2,), sign)
         assert repr(static(x)) == repr(call(x))
+
+
+class Box:
+    def __init__(self, x):
+        self.a = x
+
+
+def same_again(x, held):
+    with contextlib.nullcontext():
+        if x.sum() > 0:
+            return held
+        x = x + 1
+        x = x * 2
+    return held
+
+
+def changes_a_dict(x):
+    held = {"a": x}
+    again = same_again(x, held)
+    held["b"] = x + 1
+    return again, again is held
+
+
+def changes_a_list(x):
+    held = [x]
+    again = same_again(x, held)
+    held.append(x + 1)
+    return again, again is held
+
+
+def changes_inside_a_tuple(x):
+    held = {"a": x}
+    again = same_again(x, (held, 1))
+    held["b"] = x + 1
+    return again
+
+
+def changes_an_object(x):
+    held = Box(x)
+    again = same_again(x, held)
+    held.a = x + 1
+    return again.a, again is held
+
+
+@pytest.mark.parametrize(
+    "fn", [changes_a_dict, changes_a_list, changes_inside_a_tuple, changes_an_object]
+)
+def test_what_one_way_returned_stays_itself(fn):
+    static = oarlock.to_static(fn)
+    for sign in (1.0, -1.0, 1.0):
+        x = torch.full((2,), sign)
+        assert repr(static(x)) == repr(fn(x))

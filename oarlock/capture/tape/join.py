@@ -120,13 +120,38 @@ class Joiner:
         return Same(value) if one_sided and self.is_older(value) else self.join(x, y)
 
     def is_older(self, value: Any) -> bool:
-        """Whether a list of the trace was made before the paths parted."""
-        born, block = getattr(value, "born", None), self.block
-        if born is None or value.val is not None:
+        """Whether all that an object holds was made before the paths parted: it stays itself."""
+        if isinstance(value, (torch.Tensor, Number)) or self.block is None:
             return False
-        while block is not None and block is not born.block:
-            block = block.parent
-        return block is not None
+        if callable(value) and not isinstance(value, (type, torch.nn.Module)):
+            return False  # a closure holds more than one sees
+        return all(map(self.is_above, self.vals(value, {})))
+
+    def is_above(self, block: Block) -> bool:
+        at = self.block
+        while at is not None and at is not block:
+            at = at.parent
+        return at is not None
+
+    def vals(self, value: Any, seen: dict[int, Any]) -> Iterator[Block]:
+        """The blocks where run-time values below ``value`` were made."""
+        if id(value) in seen:
+            return
+        seen[id(value)] = value
+        born = getattr(value, "born", None)
+        if isinstance(value, torch.Tensor):
+            yield self.val(value).block
+        elif isinstance(value, Number):
+            yield value.val.block
+        elif born is not None:
+            yield born.block
+        elif isinstance(value, (tuple, list, set, frozenset)):
+            for item in value:
+                yield from self.vals(item, seen)
+        elif isinstance(value, dict):
+            yield from self.vals(list(dict.values(value)), seen)
+        elif hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
+            yield from self.vals(dict(vars(value)), seen)
 
     def items_or_nothing(self, value: Any, parts: tuple[Any, Any]) -> Many:
         """A container whose items are bound on one path only."""
