@@ -315,3 +315,17 @@ def test_a_training_program_is_not_lowered():
     main, _, loss, _ = classifier(model, torch.optim.SGD(model.parameters(), 0.1))
     with pytest.raises(UnsupportedError, match="clone"):
         main.lowered(None, [loss])
+
+
+def test_a_loop_of_no_trips_has_no_gradient():
+    program, weight = static.Program(), nn.Parameter(torch.ones(4))
+    with static.program_guard(program):
+        x, n = static.data("x", [None, 4]), static.data("n", [], "int64")
+        _, y = static.while_loop(
+            lambda k, y: k < n, lambda k, y: [k + 1, y * weight], [torch.tensor(0), x]
+        )
+        (grad,) = static.gradients(y.sum(), [weight])
+    feed = {"x": np.full((2, 4), 3, np.float32)}
+    run = static.Executor().run
+    assert run(program, feed | {"n": 0}, [grad]) == [None]
+    assert run(program, feed | {"n": 2}, [grad])[0].tolist() == [12.0] * 4

@@ -22,7 +22,7 @@ from oarlock.capture.tape.nodes import (
 from oarlock.capture.tape.queries import name_of
 from oarlock.capture.torch_private import storage_of
 from oarlock.train.static.recorder import STATISTICS, Recorder
-from oarlock.train.static.training import update
+from oarlock.train.static.training import DIFFERENTIATES, update
 
 READ = ("args", "kwargs", "test", "init", "value", "expected")
 
@@ -77,10 +77,7 @@ def read(block: Block) -> set[int]:
 
 
 def has_gradients(block: Block) -> bool:
-    return any(
-        isinstance(node, Call) and node.func in (torch.autograd.grad, update)
-        for node in block.walk()
-    )
+    return any(isinstance(node, Call) and node.func in DIFFERENTIATES for node in block.walk())
 
 
 def writes(block: Block, recorder: Recorder) -> set[int]:

@@ -6,14 +6,12 @@ import dataclasses
 import inspect
 from typing import Any
 
-import torch
-
 from oarlock.capture.tape.nodes import Block, Call, If, While
 from oarlock.capture.tape.queries import name_of
 from oarlock.train.static.program import Program
 from oarlock.train.static.prune import made, uses
 from oarlock.train.static.recorder import Recorder
-from oarlock.train.static.training import update
+from oarlock.train.static.training import DIFFERENTIATES
 
 FLAGS = ("training", "train", "use_input_stats")
 CHANCES = ("dropout_p",)
@@ -33,7 +31,7 @@ def for_testing(program: Program) -> Block:
 def _block(block: Block, gone: set[int], recorder: Recorder) -> Block:
     kept = []
     for node in block.nodes:
-        is_training = isinstance(node, Call) and node.func in (torch.autograd.grad, update)
+        is_training = isinstance(node, Call) and node.func in DIFFERENTIATES
         is_counter = id(node) in recorder.counters
         if is_training or is_counter or any(v.id in gone for v in uses(node)):
             gone.update(v.id for v in made(node))

@@ -102,7 +102,7 @@ def update(kept: Kept, params: list[Tensor], grads: list[Tensor]) -> None:
     for p in everything:
         p.grad = None
     for p, g in zip(params, grads):
-        p.grad = g.clone() if g._base is not None else g
+        p.grad = g.clone() if g is not None and g._base is not None else g
     try:
         with torch.enable_grad():
             optimizer.step()
@@ -117,7 +117,23 @@ def _differentiate(outs: list[Tensor], ins: list[Tensor], weights: list[Tensor] 
     given: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
     if weights is not None:
         given["grad_outputs"] = weights
-    return torch.autograd.grad(outs, ins, **given)
+    recorder = guarded("gradients").recorder
+    found = torch.autograd.grad(outs, ins, **given)
+    next(x for x in reversed(recorder.block.nodes) if x.func is torch.autograd.grad).func = grad
+    return found
+
+
+def grad(outs: list[Tensor], ins: list[Tensor], grad_outputs: Any = None, **given: Any) -> Any:
+    """``torch.autograd.grad``, also where this run's path leaves a target without parameters, as a
+    loop of no trips does: then None."""
+    live = [i for i, x in enumerate(outs) if x.requires_grad]
+    if not live:
+        return tuple(None for _ in ins)
+    weights = None if grad_outputs is None else [grad_outputs[i] for i in live]
+    return torch.autograd.grad([outs[i] for i in live], ins, weights, **given)
+
+
+DIFFERENTIATES = (grad, update)
 
 
 def _parameters(program: Program) -> list[Tensor]:
