@@ -24,7 +24,6 @@ from oarlock.ir import Program
 _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
 _ALWAYS = [False]  # OARLOCK_CHECK=all, as of the last capture
-TIERS: list[Callable[[StaticFunction, Tape, tuple, dict[str, Any]], Any]] = []
 MANY = 8  # specialisations: more hide a mistake
 LIMIT = 64  # specialisations: beyond, what none of them serves runs as plain Python
 
@@ -39,7 +38,13 @@ class Declined(Exception):
 
 
 class StaticFunction:
-    """A function that is captured at its first call and replayed from then on."""
+    """A function that is captured at its first call and replayed from then on.
+
+    ``tiers``: makers of compiled executors, ``(static, tape, args, kwargs) -> executor``, that raise
+    Declined.
+    """
+
+    tiers: tuple[Callable[..., Any], ...] = ()
 
     def __init__(self, fn: Callable[..., Any], owner: Any = None, **options: Any) -> None:
         self.fn, self.owner, self.options = fn, owner, options
@@ -54,7 +59,7 @@ class StaticFunction:
         found = self._methods.get(id(instance))
         if found is None or found[0] is not instance:
             bound = self.fn.__get__(instance, cls)
-            found = (instance, StaticFunction(bound, instance, **self.options))
+            found = (instance, type(self)(bound, instance, **self.options))
             self._methods[id(instance)] = found
         return found[1]
 
@@ -96,7 +101,7 @@ class StaticFunction:
         Raises: UnsupportedError with ``backend="compiled"``.
         """
         reasons = []
-        for tier in TIERS:
+        for tier in type(self).tiers:
             try:
                 tape.executor = tier(self, tape, args, kwargs)
                 return
@@ -225,10 +230,14 @@ def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto")
     """
     if obj is None:
         return functools.partial(to_static, input_spec=input_spec, backend=backend)
-    options = {"input_spec": input_spec, "backend": backend}
+    return made(StaticFunction, obj, input_spec=input_spec, backend=backend)
+
+
+def made(kind: type[StaticFunction], obj: Any, **options: Any) -> Any:
+    """The static function of a callable; a module gets a static ``forward``."""
     if isinstance(obj, torch.nn.Module):
-        obj.forward = StaticFunction(obj.forward, obj, **options)
+        obj.forward = kind(obj.forward, obj, **options)
         return obj
     if inspect.ismethod(obj):
-        return StaticFunction(obj, obj.__self__, **options)
-    return StaticFunction(obj, **options)
+        return kind(obj, obj.__self__, **options)
+    return kind(obj, **options)
