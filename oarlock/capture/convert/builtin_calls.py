@@ -433,6 +433,19 @@ def next_(items: Any, *default: Any) -> Any:
     return next(items, *default)
 
 
+def isinstance_(x: Any, kinds: Any) -> Any:
+    """A number of the run is of the Python type that it stands for; what may be None is asked then."""
+    active, found = tracer(), isinstance(x, kinds)
+    if active is None or not is_run_time(x):
+        return found
+    if isinstance(x, _NUMBERS):
+        return found or issubclass(active.type_of(x), kinds)
+    is_none = active.is_(x, None)
+    if isinstance(is_none, bool) or found == isinstance(None, kinds):
+        return found
+    return not_(is_none) if found else is_none
+
+
 def type_(*args: Any, **options: Any) -> Any:
     active = tracer()
     if active is None or len(args) != 1 or options:
@@ -482,6 +495,7 @@ _BY_NAME: dict[str, Any] = {
     "repr": repr_,
     "format": format_,
     "hasattr": hasattr_,
+    "isinstance": isinstance_,
     "getattr": getattr_,
     "setattr": setattr_,
     "delattr": delattr_,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _OTHERS = (0, 1, 2, 3)
 _LENGTHS = (2, 3)
+_BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 
 
 class Worlds:
@@ -72,6 +73,8 @@ class Worlds:
 
     def run(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         """``(result in A, result in B or None, is dynamic, depends on data)``."""
+        if func in _BACKWARD:
+            kwargs = {**kwargs, "retain_graph": True}  # stand-ins of two ways share their graphs
         data, dynamic = self.tracer.data, self.is_dynamic((args, kwargs))
         uses = data.uses
         out = self.first(func, args, kwargs, dynamic)

@@ -86,3 +86,19 @@ def test_effects_happen_once_on_the_way_that_runs():
         static(x)
     assert log == ["start", "up", "start", "start", "up"]
     assert len(static.tapes) == 1
+
+
+def test_isinstance_knows_numbers_and_nothing_of_the_run():
+    def fn(x):
+        i = int(x.argmax())
+        found = None
+        for j in range(2):
+            if x[j] > 1.5:
+                found = x * j
+        if not isinstance(i, int) or isinstance(found, torch.Tensor):
+            return x
+        return x * 0
+
+    static = to_static(fn)
+    for x in (UP, DOWN):
+        torch.testing.assert_close(static(x), fn(x))
