@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.arrays import torch_dtype
+from oarlock.capture.arrays import dtype_of, torch_dtype
 from oarlock.capture.call import ExampleCall, refuse
 from oarlock.capture.check import check_against_eager, differing_sizes
 from oarlock.capture.owners import Attributes
@@ -23,20 +23,32 @@ Dynamic = Mapping[str, Mapping[int, "str | Dim"]]
 class InputSpec:
     """Stands for an example tensor: ``InputSpec(("N", 3, 32, 32), f32, "image")``.
 
-    Args: shape: ints, names or Dims; dtype: element type; name: of the input, else its argument's.
+    Args: shape: ints, names or Dims; for ``to_static`` also None or -1, any size; dtype: element
+        type, torch's too; name: of the input, else its argument's.
     """
 
-    shape: Sequence[int | str | Dim]
+    shape: Sequence[int | str | Dim | None]
     dtype: DType = f32
     name: str | None = None
 
-    def example(self) -> torch.Tensor:
-        """A tensor of the smallest sizes that the dims allow."""
-        dims = [Dim(s) if isinstance(s, str) else s for s in self.shape]
-        sizes = [s if isinstance(s, int) else max(bounds(s)[0], 1) for s in dims]
+    def __post_init__(self) -> None:
+        if isinstance(self.dtype, torch.dtype):
+            object.__setattr__(self, "dtype", dtype_of(self.dtype))
+        if isinstance(self.dtype, str):
+            object.__setattr__(self, "dtype", DType.parse(self.dtype))
+
+    def example(self, sizes: Sequence[int] | None = None) -> torch.Tensor:
+        """A tensor of the given sizes, or of the smallest that the dims allow."""
+        sizes = [_smallest(s) for s in self.shape] if sizes is None else list(sizes)
         if self.dtype.is_float:
             return torch.randn(sizes).to(torch_dtype(self.dtype))
         return torch.zeros(sizes, dtype=torch_dtype(self.dtype))
+
+
+def _smallest(size: int | str | Dim | None) -> int:
+    if isinstance(size, int) and size >= 0:
+        return size
+    return max(bounds(size)[0], 1) if isinstance(size, Dim) else 1
 
 
 def capture(

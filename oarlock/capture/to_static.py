@@ -17,6 +17,7 @@ from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
+from oarlock.capture.tape.specs import Specs
 from oarlock.capture.tape.verify import Rejected, verified
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
@@ -66,10 +67,12 @@ class StaticFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _ENABLED[0]:
             return self.fn(*args, **kwargs)
+        if self.specs is not None and active() is None:
+            self.specs.sizes(args, kwargs)
         for tape in self.tapes:
             if tape.guard(args, kwargs):
-                if _ALWAYS[0]:
-                    return self.verified(tape, args, kwargs)
+                if _ALWAYS[0] or not tape.is_verified:
+                    return self.checked(tape, args, kwargs)
                 return self.run(tape, args, kwargs)
         if active() is not None:
             return self.converted(*args, **kwargs)
@@ -79,13 +82,21 @@ class StaticFunction:
             self.is_warm = True
             if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
                 return self.fn(*args, **kwargs)  # an optimizer makes its state at its first step
-        tape = self.specialise(args, kwargs)
-        self.compile(tape, args, kwargs)
+        return self.checked(self.specialise(args, kwargs), args, kwargs)
+
+    def checked(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The first call of a tape: compiled, and compared with eager where that is not off."""
+        if not tape.is_tried:
+            tape.is_tried = True
+            self.compile(tape, args, kwargs)
         check = knobs.CHECK.value
         _ALWAYS[0] = check == "all"
         if check == "off":
+            tape.is_verified = True
             return self.run(tape, args, kwargs)
-        return self.verified(tape, args, kwargs)
+        result = self.verified(tape, args, kwargs)
+        tape.is_verified = True
+        return result
 
     def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The static call, compared with eager.  Raises: DivergenceError."""
@@ -160,12 +171,28 @@ class StaticFunction:
                     break
                 return self.tapes[i]
         known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
+        if self.specs is not None:
+            known |= self.specs.symbolic(args, kwargs)
         return self.add(self.trace(args, kwargs, known))
+
+    @functools.cached_property
+    def specs(self) -> Specs | None:
+        """What ``input_spec`` says."""
+        given = self.options.get("input_spec")
+        return Specs(self.fn, given) if given is not None else None
+
+    def prepare(self) -> None:
+        """Capture what ``input_spec`` describes, where no call has been captured."""
+        if not self.tapes and self.specs is not None:
+            self.specialise(*self.specs.examples())
 
     def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
         name = self.fn.__qualname__
         tape = trace(self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic)
         tape.call = (args, kwargs)
+        if self.specs is not None:
+            named = self.specs.named(args, kwargs)
+            tape.dims = {key: dim for key, dim in named.items() if key in tape.symbolic}
         return tape
 
     def add(self, tape: Tape) -> Tape:
@@ -224,7 +251,8 @@ def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto")
 
     Args:
         obj: the callable; a module stays a module, with a static ``forward``.
-        input_spec: tensors' shapes with symbols for sizes that differ between calls.
+        input_spec: an InputSpec or None for each argument, in a list or by name; a size that is a
+            name, a Dim, None or -1 may differ between calls.  Calls that do not fit are refused.
         backend: "replay" makes the torch calls again; "compiled" runs Oarlock's engine where no
             gradient is needed; "auto" chooses.
     """

@@ -58,7 +58,7 @@ class Tape:
     def program(self, *results: Any):
         inputs = [(v, argument(f"args[{i}]")) for i, v in enumerate(self.params)]
         self.root.results = [list(results)]
-        done = SimpleNamespace(inputs=inputs, root=self.root, result=list(results))
+        done = SimpleNamespace(inputs=inputs, dims={}, root=self.root, result=list(results))
         program = lower(done, self.args, {}, [f"x{i}" for i in range(len(self.args))])
         assert parser.parse(str(program)) == program
         return program

@@ -14,6 +14,7 @@ from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic
 from oarlock.capture.structure import _fields as fields_of
 from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.sources import key_of
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Dim, Size, TensorType, Value, f64, i64
 from oarlock.ir.signature import Tree
@@ -34,6 +35,8 @@ class Inputs:
     ) -> None:
         self.r, self.bind, self.ranges = recorder, bind, ranges
         self.given = {source.path: val for val, source in tape.inputs if source.base is None}
+        self.keys = dict(tape.inputs)
+        self.named = tape.dims
         self.others = [(val, source) for val, source in tape.inputs if source.base is not None]
         self.names: list[str] = []
         self.fakes: list[tuple[str, torch.Tensor]] = []
@@ -90,14 +93,21 @@ class Inputs:
             if axis not in free:
                 sizes.append(n)
                 continue
-            if n not in self.dims:
-                name = f"N{len(self.dims)}"
-                dim = self.ranges.get(name) or Dim(name)
-                self.dims[n] = dim
-                self.r.shapes.hint(dim, n)
-                self.r.shapes.given.add(dim.name)
-            sizes.append(self.dims[n])
+            named = self.named.get(key_of(self.keys[val], axis)) if val is not None else None
+            sizes.append(self.dim(n, n if named is None else named))
         return tuple(sizes)
+
+    def dim(self, n: int, key: Any) -> Dim:
+        """The dim of a size that is ``n`` in the example; ``key``: that size, or its dim."""
+        if isinstance(key, Dim) and not key.is_symbol:
+            return key
+        name = key.name if isinstance(key, Dim) else f"N{len(self.dims)}"
+        if (key if isinstance(key, int) else name) not in self.dims:
+            dim = self.ranges.get(name) or (key if isinstance(key, Dim) else Dim(name))
+            self.dims[key if isinstance(key, int) else name] = dim
+            self.r.shapes.hint(dim, n)
+            self.r.shapes.given.add(dim.name)
+        return self.dims[key if isinstance(key, int) else name]
 
     def bind_others(self) -> None:
         """Tensors and numbers that the code found beside its arguments."""

@@ -29,6 +29,7 @@ from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
 from oarlock.capture.tape.tracer import Tracer, ambient
 from oarlock.errors import OarlockError, UnsupportedError
+from oarlock.ir import Dim
 
 _SERIAL = itertools.count(1)
 
@@ -56,6 +57,9 @@ class Tape:
     executor: Any = None  # (args, kwargs) -> result, compiled; may raise Declined
     reason: str = "no compiled executor was asked for"  # why it has none
     call: Any = None  # the arguments of the call that it was captured from
+    dims: dict[Any, Dim] = field(default_factory=dict)  # of sizes that input_spec leaves free
+    is_tried: bool = False  # whether it can be compiled is known
+    is_verified: bool = False  # a call has done what eager does
 
     def __str__(self) -> str:
         return self.source

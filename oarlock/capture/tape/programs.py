@@ -22,7 +22,7 @@ from oarlock.ir import DType, Program, decode
 def program_of(static: Any, tape: Any) -> Program:
     """The program of one tape.  Raises: UnsupportedError; DivergenceError."""
     args, kwargs = tape.call
-    program = lower(tape, args, kwargs, _names(static.fn))
+    program = lower(tape, args, kwargs, _names(static))
     check(program, static.fn, args, kwargs)
     return program
 
@@ -30,6 +30,7 @@ def program_of(static: Any, tape: Any) -> Program:
 def programs_of(static: Any) -> list[Program]:
     """The programs of all tapes, each once.  Raises: UnsupportedError; DivergenceError."""
     found: list[Program] = []
+    static.prepare()
     for tape in static.tapes:
         program = program_of(static, tape)
         if not any(program == other and program.same_weights(other) for other in found):
@@ -40,8 +41,11 @@ def programs_of(static: Any) -> list[Program]:
 def save(static: Any, path: Any) -> None:
     """Write the program of a function that has one.  Raises: UnsupportedError."""
     name = getattr(static.fn, "__qualname__", "the function")
+    static.prepare()
     if not static.tapes:
-        raise UnsupportedError(f"{name} cannot be saved:", ["call it once first"])
+        raise UnsupportedError(
+            f"{name} cannot be saved:", ["call it once first, or give input_spec"]
+        )
     programs = programs_of(static)
     if len(programs) > 1:
         why = f"it has {len(programs)} programs; save one of `programs`, or give symbols in input_spec"
@@ -111,9 +115,12 @@ def _compare(what: str, want: Any, have: Any) -> None:
         )
 
 
-def _names(fn: Any) -> list[str]:
+def _names(static: Any) -> list[str]:
     """Names of the positional arguments."""
+    fn = static.fn
     function = getattr(fn, "__func__", fn)
     code = getattr(function, "__code__", None)
     names = list(code.co_varnames[: code.co_argcount]) if code else []
-    return names[1:] if hasattr(fn, "__func__") else names
+    names = names[1:] if hasattr(fn, "__func__") else names
+    given = static.specs.specs if static.specs is not None else {}
+    return [getattr(given.get(name), "name", None) or name for name in names]

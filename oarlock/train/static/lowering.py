@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from oarlock.capture.tape.lower import lower
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.sources import Source
 from oarlock.errors import UnsupportedError
+from oarlock.ir import Dim
 from oarlock.train.static.executor import resolved
 from oarlock.train.static.feeding import fed
 from oarlock.train.static.program import Placeholder, Program
@@ -29,6 +30,7 @@ class _Tape:
     inputs: list[tuple[Val, Source]]
     root: Block
     result: Any
+    dims: dict[Any, Dim] = field(default_factory=dict)
 
 
 def lowered(program: Program, feed: Mapping[str, Any] | None, fetch_list: Sequence[Any]) -> Any:
