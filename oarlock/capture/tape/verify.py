@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.tape import gradients
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.journal import content, put
@@ -85,6 +86,8 @@ def verified(
     shared = {id(x): x for x in before.tensors}
     copies = _copied(args, kwargs, shared)
     want = _outcome(lambda: fn(*copies[0], **copies[1]))
+    is_differentiable = gradients.is_differentiable(tape, fn, [*before.tensors, *_tensors(copies)])
+    slopes = _slopes(before, want[0], copies) if is_differentiable else None
     left = [*before.now(), ("arguments", _frozen(copies))]
     before.restore()
     wanted = [("result", _frozen(want[0])), *left]
@@ -99,6 +102,8 @@ def verified(
         found = [_frozen(got[0]), *(x for _, x in before.now()), _frozen((args, kwargs))]
         for i, ((name, a), b) in enumerate(zip(wanted, found)):
             _compare(tape, name, a, b, None if moved is None else moved[i])
+        if slopes is not None:
+            _compare_slopes(tape, slopes, _slopes(before, got[0], (args, kwargs)))
         return got
 
     def back() -> None:
@@ -125,6 +130,23 @@ def verified(
     if got[1] is not None:
         raise got[1]
     return got[0]
+
+
+def _slopes(before: Before, result: Any, given: tuple[tuple, dict]) -> tuple[list[bool], Any]:
+    """Which results need gradients, and those of what the call was given."""
+    found = _tensors(((result,), {}))
+    return [x.requires_grad for x in found], gradients.gradients(
+        found, [*before.tensors, *_tensors(given)]
+    )
+
+
+def _compare_slopes(tape: Tape, want: tuple[list[bool], Any], got: tuple[list[bool], Any]) -> None:
+    if want[0] != got[0]:
+        why = f"eager gives {want[0]}, the static function {got[0]}"
+        raise _divergence(tape, "requires_grad of the results", why)
+    why = gradients.difference(want[1], got[1])
+    if why:
+        raise _divergence(tape, "gradients", why)
 
 
 def _moved(before: Before, fn: Callable[..., Any], copies: tuple[tuple, dict]) -> list[Any]:

@@ -70,3 +70,59 @@ def test_every_call_where_asked(monkeypatch):
     monkeypatch.setenv("OARLOCK_CHECK", "off")
     to_static(fn)(torch.ones(1))
     assert len(calls) == 2
+
+
+def broken(static, monkeypatch, change):
+    """The static function's result, changed after its replay."""
+    real = static.run
+    monkeypatch.setattr(static, "run", lambda *args: change(real(*args)))
+    return static
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda y: y.detach(), "requires_grad"),
+        (lambda y: y.detach() + (y - y.detach()) * 1.001, "gradients: input 0: max abs error"),
+        (lambda y: y + 0 * layer_like.sum(), None),
+    ],
+)
+def test_wrong_gradients_are_refused(monkeypatch, change, message):
+    layer = nn.Linear(2, 2)
+    static = broken(to_static(lambda x: layer(x)), monkeypatch, change)
+    x = torch.ones(1, 2, requires_grad=True)
+    if message is None:
+        static(x).sum().backward()
+        return
+    with pytest.raises(DivergenceError, match=message):
+        static(x)
+    assert x.grad is None and layer.weight.grad is None
+
+
+layer_like = torch.ones(2)
+
+
+def test_a_gradient_less_is_refused(monkeypatch):
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+
+    def fn(x):
+        return x * a + b
+
+    cut = broken(to_static(fn), monkeypatch, lambda y: y - b + b.detach())
+    with pytest.raises(DivergenceError, match="gradients: input"):
+        cut(torch.ones(2))
+
+
+def test_gradients_are_left_to_the_user():
+    layer = nn.Linear(2, 2)
+    static = to_static(lambda x: nn.functional.dropout(layer(x), 0.5))
+    x = torch.ones(3, 2, requires_grad=True)
+    torch.manual_seed(0)
+    y = static(x)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    want = nn.functional.dropout(layer(x), 0.5)
+    assert torch.equal(after, torch.rand(1)) and torch.equal(y, want)
+    assert x.grad is None and layer.weight.grad is None
+    y.sum().backward()
+    assert x.grad is not None and layer.weight.grad is not None
