@@ -433,3 +433,8 @@ def mode_of(tensor: Any) -> FakeTensorMode:
 def fake_mode() -> FakeTensorMode:
     """A fake tensor mode for concrete sizes."""
     return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def is_dispatching() -> bool:
+    """Some mode sees the operators that torch calls."""
+    return torch.utils._python_dispatch._get_current_dispatch_mode() is not None

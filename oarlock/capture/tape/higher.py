@@ -16,7 +16,7 @@ from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, map_tree
-from oarlock.capture.torch_private import is_fake
+from oarlock.capture.torch_private import is_dispatching, is_fake
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ def transformed(
     return transform(fn, **options)(*args, **kwargs)
 
 
+def seeded(seed: int) -> None:
+    """Raises: NotImplementedError in a recording, as programs draw from the caller's generator."""
+    if is_dispatching():
+        raise NotImplementedError("torch.manual_seed in a program")
+    torch.manual_seed(seed)
+
+
 class Higher:
     """What the tracer puts in place of functions that take functions."""
 
@@ -50,6 +57,8 @@ class Higher:
             return None
         if known:
             return lambda fn, *rest, **options: self.transform(function, fn, rest, options)
+        if function is torch.manual_seed:
+            return self.seed
         if function is checkpoints.checkpoint:
             return self.checkpoint
         owner = getattr(function, "__self__", None)
@@ -64,6 +73,11 @@ class Higher:
             out = function(*self.tracer.worlds.samples(args))
         self.tracer.record(function, args, {}, out)
         return out
+
+    def seed(self, seed: Any) -> torch.Generator:
+        """Sets the generator at every call, and not in the capture."""
+        self.tracer.record(seeded, (seed,), {}, None)
+        return torch.default_generator
 
     def transform(self, api: Any, fn: Any, rest: tuple, options: dict[str, Any]) -> Any:
         if rest:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from oarlock.capture.to_static import to_static
+from oarlock.errors import UnsupportedError
 
 
 class Double(torch.autograd.Function):
@@ -66,3 +67,17 @@ def test_values_and_gradients(fn):
         for a, b in zip(*found):
             torch.testing.assert_close(b, a, rtol=0, atol=0)
     assert len(static.tapes) == 1
+
+
+def test_a_seed_is_set_at_every_call():
+    def fn(x):
+        torch.manual_seed(5)
+        return x + torch.rand(2)
+
+    static, x = to_static(fn), torch.zeros(2)
+    torch.manual_seed(1)
+    for _ in range(3):
+        torch.testing.assert_close(static(x), fn(x), rtol=0, atol=0)
+        torch.rand(3)
+    with pytest.raises(UnsupportedError, match="manual_seed in a program"):
+        _ = static.programs
