@@ -36,7 +36,14 @@ def test_derived_pages_are_fresh():
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/predictor.md", "docs/clip.md", "docs/static.md", "docs/to_static.md"],
+    [
+        "README.md",
+        "docs/predictor.md",
+        "docs/clip.md",
+        "docs/static.md",
+        "docs/to_static.md",
+        "docs/training.md",
+    ],
 )
 def test_examples_print_what_is_shown(page, tmp_path):
     (code,) = blocks(page)
