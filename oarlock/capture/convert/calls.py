@@ -34,6 +34,8 @@ def call(function: Any) -> Any:
     if kind is FunctionType:
         return converted_function(function)
     if kind is MethodType:
+        if active is not None and function.__name__ in ("train", "eval"):
+            touch_modules(active, function.__self__)
         return converted_method(function)
     if kind is BuiltinFunctionType or kind is types.MethodWrapperType:
         return builtin(function)
@@ -44,6 +46,12 @@ def call(function: Any) -> Any:
     if isinstance(function, torch.nn.Module):
         return function  # its call is patched while code is converted
     return callable_object(function)
+
+
+def touch_modules(active: Any, owner: Any) -> None:
+    """The mode of a module and of those inside is about to change."""
+    for module in owner.modules() if isinstance(owner, torch.nn.Module) else ():
+        active.journal.touch(module)
 
 
 def converted_function(function: FunctionType) -> Callable[..., Any]:

@@ -196,6 +196,8 @@ class Control:
         keys = [*x, *(k for k in y if k not in x)]
         if isinstance(obj, dict) and len(keys) != len(x.keys() & y.keys()):
             self.refuse_object(obj, "has a key on one path only", state)
+        if isinstance(obj, dict) and list(x) != list(y):
+            self.refuse_object(obj, "has its keys in different orders on two paths", state)
         items = []
         for key in keys:
             p, q = x.get(key, MISSING), y.get(key, MISSING)

@@ -136,6 +136,8 @@ class Tracer(TorchFunctionMode):
         self.watch_grads(func, name, args, out)
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
+        if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
+            out = self.apart(out, other[0], args, kwargs)
         call = self.record(func, args, kwargs, out)
         if dynamic:
             loose = inherited(list(leaves((call.args, call.kwargs))))
@@ -154,6 +156,14 @@ class Tracer(TorchFunctionMode):
             source = next((s for v, s, _ in self.inputs if v is val), None)
             if source is not None and val.id not in self.grads_set:
                 self.grad_guards[val.id] = (source, out is None)
+
+    def apart(self, out: torch.Tensor, other: Any, args: Any, kwargs: Any) -> torch.Tensor:
+        """``out``, or an alias of it where the call gives back an argument in one world only."""
+        given = leaves(self.worlds.samples((args, kwargs), 1))
+        if any(other is x for x in given):
+            return out
+        with torch._C.DisableTorchFunction():
+            return out.view_as(out)
 
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Call:
         """Append a call; tensors of ``out`` that are new become its results."""

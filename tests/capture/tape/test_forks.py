@@ -102,3 +102,35 @@ def test_isinstance_knows_numbers_and_nothing_of_the_run():
     static = to_static(fn)
     for x in (UP, DOWN):
         torch.testing.assert_close(static(x), fn(x))
+
+
+def test_the_order_of_keys_is_that_of_the_way_taken():
+    def fn(x):
+        found = {}
+        if x.sum() > 0:
+            found["b"], found["a"] = x, x * 2
+        else:
+            found["a"], found["b"] = x, x * 2
+        return found, list(found)
+
+    static = to_static(fn)
+    for x in (UP, DOWN, UP):
+        (got, names), (want, order) = static(x), fn(x)
+        assert list(got) == list(want) and names == order
+
+
+def test_a_mode_that_one_way_sets_decides_at_run_time():
+    drop = torch.nn.Dropout(0.5)
+
+    def fn(x):
+        drop.train()
+        if x.sum() > 0:
+            drop.eval()
+        return drop(x)
+
+    static = to_static(fn)
+    for x in (UP, DOWN, UP, DOWN):
+        torch.manual_seed(0)
+        want = fn(x)
+        torch.manual_seed(0)
+        assert torch.equal(static(x), want)
