@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -215,11 +215,12 @@ class StaticFunction:
         return tape
 
     @property
-    def programs(self) -> list[Program]:
-        """The programs of the tapes.  Raises: UnsupportedError where there is none; DivergenceError."""
-        from oarlock.capture.tape.programs import programs_of
+    def programs(self) -> Sequence[Program]:
+        """The program of each specialisation, lowered when it is asked for: ``programs[0]`` raises
+        UnsupportedError where there is none, DivergenceError where it does not agree with eager."""
+        from oarlock.capture.tape.programs import Programs
 
-        return programs_of(self)
+        return Programs(self)
 
     @property
     def code(self) -> str:

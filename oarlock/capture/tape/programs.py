@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,39 +14,88 @@ from oarlock.capture.owners import Attributes
 from oarlock.capture.structure import _fields as fields_of
 from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape.lower import lower
+from oarlock.capture.tape.nodes import Call, Val
+from oarlock.capture.tape.queries import name_of
 from oarlock.errors import DivergenceError, UnsupportedError
 from oarlock.evaluate import evaluate
 from oarlock.ir import DType, Program, decode
 
 
+class Programs(Sequence[Program]):
+    """The program of each specialisation, lowered and compared with eager when it is asked for.
+
+    Raises: UnsupportedError where there is none; DivergenceError.
+    """
+
+    def __init__(self, static: Any) -> None:
+        static.prepare()
+        self.static, self.tapes = static, list(static.tapes)
+
+    def __len__(self) -> int:
+        return len(self.tapes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [program_of(self.static, tape) for tape in self.tapes[index]]
+        return program_of(self.static, self.tapes[index])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} programs of {_name(self.static)}>"
+
+
 def program_of(static: Any, tape: Any) -> Program:
     """The program of one tape.  Raises: UnsupportedError; DivergenceError."""
+    if tape.has_effects or _changes_lists(tape):
+        raise UnsupportedError(
+            f"{_name(static)} has no program:",
+            [
+                "each call changes Python objects or attributes, which a program does not keep; keep "
+                "what the next call needs in a buffer that is updated in place"
+            ],
+        )
     args, kwargs = tape.call
     program = lower(tape, args, kwargs, _names(static))
     check(program, static.fn, args, kwargs)
     return program
 
 
-def programs_of(static: Any) -> list[Program]:
-    """The programs of all tapes, each once.  Raises: UnsupportedError; DivergenceError."""
+_CHANGES = {"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "setitem"}
+
+
+def _changes_lists(tape: Any) -> bool:
+    """Some call changes a list from outside of the function."""
+    outer = {val.id for val, _ in tape.inputs if not isinstance(val.sample, torch.Tensor)}
+    return any(
+        isinstance(node, Call)
+        and name_of(node.func).strip("_") in _CHANGES
+        and isinstance(node.args[0], Val)
+        and node.args[0].id in outer
+        for node in tape.root.walk()
+        if getattr(node, "args", ())
+    )
+
+
+def distinct(programs: Iterable[Program]) -> list[Program]:
+    """Each program once."""
     found: list[Program] = []
-    static.prepare()
-    for tape in static.tapes:
-        program = program_of(static, tape)
+    for program in programs:
         if not any(program == other and program.same_weights(other) for other in found):
             found.append(program)
     return found
 
 
+def _name(static: Any) -> str:
+    return getattr(static.fn, "__qualname__", "the function")
+
+
 def save(static: Any, path: Any) -> None:
     """Write the program of a function that has one.  Raises: UnsupportedError."""
-    name = getattr(static.fn, "__qualname__", "the function")
-    static.prepare()
-    if not static.tapes:
+    name, every = _name(static), Programs(static)
+    if not every:
         raise UnsupportedError(
             f"{name} cannot be saved:", ["call it once first, or give input_spec"]
         )
-    programs = programs_of(static)
+    programs = distinct(every)
     if len(programs) > 1:
         why = f"it has {len(programs)} programs; save one of `programs`, or give symbols in input_spec"
         raise UnsupportedError(f"{name} cannot be saved:", [why])

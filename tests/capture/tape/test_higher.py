@@ -80,4 +80,4 @@ def test_a_seed_is_set_at_every_call():
         torch.testing.assert_close(static(x), fn(x), rtol=0, atol=0)
         torch.rand(3)
     with pytest.raises(UnsupportedError, match="manual_seed in a program"):
-        _ = static.programs
+        _ = static.programs[0]

@@ -8,7 +8,7 @@ import torch
 
 from oarlock import Dim, InputSpec, Predictor
 from oarlock.capture.to_static import to_static
-from oarlock.errors import InputError, UserError
+from oarlock.errors import InputError, UnsupportedError, UserError
 from oarlock.ir import f32
 
 
@@ -99,3 +99,17 @@ def test_program_before_any_call(tmp_path):
             predictor(x.numpy(), y.numpy()), want, atol=8 * np.finfo("f4").eps * np.abs(want).max()
         )
     assert len(model.tapes) == 1
+
+
+def test_a_function_that_keeps_something_in_python_has_no_program():
+    seen = []
+
+    def fn(x):
+        seen.append(1)
+        return x * 2
+
+    static = to_static(fn)
+    static(torch.ones(2))
+    assert len(static.programs) == 1
+    with pytest.raises(UnsupportedError, match="in a buffer"):
+        _ = static.programs[0]
