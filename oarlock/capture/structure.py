@@ -32,7 +32,7 @@ def tree_of(x: Any, path: str, leaf: Leaf, size: Callable[[Any], Any] = str) -> 
         return {"const": str(x)}
     if isinstance(x, (torch.SymFloat, torch.SymBool)):
         raise UnsupportedError(f"{path}: a number computed from sizes", [str(x)])
-    fields = _fields(x)
+    fields = fields_of(x)
     if fields is not None:
         trees = [[k, tree_of(v, f"{path}.{k}", leaf, size)] for k, v in fields]
         return {"record": type(x).__name__, "fields": trees}
@@ -46,7 +46,7 @@ def tree_of(x: Any, path: str, leaf: Leaf, size: Callable[[Any], Any] = str) -> 
     )
 
 
-def _fields(x: Any) -> list[tuple[str, Any]] | None:
+def fields_of(x: Any) -> list[tuple[str, Any]] | None:
     """Fields of a dataclass, namedtuple or ModelOutput (a dataclass that is a dict)."""
     if isinstance(x, dict) and dataclasses.is_dataclass(x):
         return list(x.items())
@@ -94,7 +94,7 @@ def map_tensors(x: Any, change: Callable[[torch.Tensor], Any]) -> Any:
     """``x`` with every tensor replaced, containers of the same classes."""
     if isinstance(x, torch.Tensor):
         return change(x)
-    fields = _fields(x)
+    fields = fields_of(x)
     if fields is not None:
         values = {k: map_tensors(v, change) for k, v in fields}
         return _with_attributes(x, values) if _is_object(x) else type(x)(**values)

@@ -237,10 +237,8 @@ class StaticFunction:
 
     @functools.cached_property
     def converted(self) -> Callable[..., Any]:
-        try:
-            from oarlock.capture.convert import convert  # pyright: ignore
-        except ImportError:
-            return self.fn
+        from oarlock.capture.convert import convert
+
         return convert(self.fn)
 
 
@@ -254,8 +252,8 @@ def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto")
         obj: the callable; a module stays a module, with a static ``forward``.
         input_spec: an InputSpec or None for each argument, in a list or by name; a size that is a
             name, a Dim, None or -1 may differ between calls.  Calls that do not fit are refused.
-        backend: "replay" makes the torch calls again; "compiled" runs Oarlock's engine where no
-            gradient is needed; "auto" chooses.
+        backend: "replay" makes the torch calls again; "compiled" runs Oarlock's engine, and raises
+            where it can't; "auto" compiles what it can and replays the rest, see ``report()``.
     """
     if obj is None:
         return functools.partial(to_static, input_spec=input_spec, backend=backend)

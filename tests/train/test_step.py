@@ -113,13 +113,19 @@ def test_dropout_draws_what_eager_draws():
     assert len(ours.recording.draws) == 1
 
 
-def test_a_changed_learning_rate_needs_no_recording():
-    torch.manual_seed(0)
-    model, optimizer, step = mlp(OPTIMIZERS["adam"])
-    torch.manual_seed(0)
-    other, other_optimizer, eager = mlp(OPTIMIZERS["adam"])
+def twins():
+    """Two equal models with optimizer and step, one step taken, and the batch of it."""
+    made = []
     (batch, *_) = batches(8, 6)
-    step(*batch), eager(*batch)
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(mlp(OPTIMIZERS["adam"]))
+        made[-1][2](*batch)
+    return *made, batch
+
+
+def test_a_changed_learning_rate_needs_no_recording():
+    (model, optimizer, step), (other, other_optimizer, eager), batch = twins()
     ours = Step(record_step(step, batch), threads=1)
     schedules = [
         torch.optim.lr_scheduler.ExponentialLR(o, 0.5) for o in (optimizer, other_optimizer)
@@ -132,12 +138,7 @@ def test_a_changed_learning_rate_needs_no_recording():
 
 
 def test_steps_of_both_kinds_interleave():
-    torch.manual_seed(0)
-    model, optimizer, step = mlp(OPTIMIZERS["adam"])
-    torch.manual_seed(0)
-    other, other_optimizer, eager = mlp(OPTIMIZERS["adam"])
-    (batch, *_) = batches(8, 6)
-    step(*batch), eager(*batch)
+    (model, optimizer, step), (other, other_optimizer, eager), batch = twins()
     ours = Step(record_step(step, batch), threads=1)
     for i in range(6):
         ours.run(list(batch)) if i % 2 else step(*batch)

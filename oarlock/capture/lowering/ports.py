@@ -12,7 +12,7 @@ from oarlock.capture.lowering.blocks import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic
-from oarlock.capture.structure import _fields as fields_of
+from oarlock.capture.structure import fields_of
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.sources import key_of
 from oarlock.errors import UnsupportedError

@@ -10,10 +10,10 @@ import torch
 
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.forks import ForkNeeded
-from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of, stand_in
+from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.journal import MISSING, content, put
-from oarlock.capture.tape.nodes import Block, Fork, If, Raise, Val, Where, While
-from oarlock.capture.tape.numbers import Number, number_of
+from oarlock.capture.tape.nodes import Block, Fork, If, Val, Where
+from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.errors import OarlockError, UnsupportedError
@@ -275,6 +275,3 @@ class Control:
             if not again:
                 return
             body()
-
-
-__all__ = ["Control", "NeedsConstant", "Path", "While", "number_of", "stand_in", "Raise"]

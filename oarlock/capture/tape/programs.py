@@ -11,8 +11,7 @@ import torch
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.check import bound, random_outputs
 from oarlock.capture.owners import Attributes
-from oarlock.capture.structure import _fields as fields_of
-from oarlock.capture.structure import map_tensors
+from oarlock.capture.structure import fields_of, map_tensors
 from oarlock.capture.tape.lower import lower
 from oarlock.capture.tape.nodes import Call, Val
 from oarlock.capture.tape.queries import name_of
@@ -108,8 +107,10 @@ def check(program: Program, fn: Callable[..., Any], args: tuple, kwargs: dict[st
         return
     expected, values = _eager(fn, args, kwargs)
     got = evaluate(program, *values)
-    pairs = list(zip(_leaves(expected), _leaves(got), strict=False))
-    for i, (want, have) in enumerate(pairs):
+    wants, haves = list(_leaves(expected)), list(_leaves(got))
+    if len(wants) != len(haves):
+        raise DivergenceError(f"eager gives {len(wants)} values, the program {len(haves)}")
+    for i, (want, have) in enumerate(zip(wants, haves)):
         _compare(f"result {i}", want, have)
 
 

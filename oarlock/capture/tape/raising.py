@@ -25,10 +25,8 @@ def raised_in(tracer: Tracer, error: Exception, where: Where) -> Raise:
 
 
 def _handler(error: Exception) -> tuple[str, int] | None:
-    try:
-        from oarlock.capture.convert import open_handlers
-    except ImportError:
-        return None
+    from oarlock.capture.convert import open_handlers
+
     return open_handlers(error)
 
 
