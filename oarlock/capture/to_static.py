@@ -12,11 +12,14 @@ from typing import Any
 import torch
 
 from oarlock import knobs
+from oarlock.capture.structure import map_tensors
+from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
+from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs
 from oarlock.capture.tape.verify import Rejected, verified
 from oarlock.errors import UnsupportedError
@@ -51,6 +54,8 @@ class StaticFunction:
         self.fn, self.owner, self.options = fn, owner, options
         self.tapes: list[Tape] = []
         self.is_warm = False
+        self.captures = 0
+        self.normal = normaliser(fn)
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
 
@@ -67,6 +72,8 @@ class StaticFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _ENABLED[0]:
             return self.fn(*args, **kwargs)
+        if active() is None:
+            args, kwargs = self.normal(*args, **kwargs)
         if self.specs is not None and active() is None:
             self.specs.sizes(args, kwargs)
         for tape in self.tapes:
@@ -128,12 +135,9 @@ class StaticFunction:
         _LOG.log(level, "%s: replayed, not compiled: %s", self.fn.__qualname__, reason)
 
     def report(self) -> str:
-        """How each specialisation runs, and why."""
-        lines = [
-            f"specialisation {i}: {tape.executor or 'replayed: ' + tape.reason}"
-            for i, tape in enumerate(self.tapes)
-        ]
-        return "\n".join([self.fn.__qualname__, *lines])
+        """Each specialisation: its arguments (``?``: a size that calls may change), what was
+        recorded, and the executor that runs it or why it is replayed."""
+        return reporting.report(self.fn.__qualname__, self.tapes, self.captures)
 
     def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         if tape.executor is not None:
@@ -189,7 +193,8 @@ class StaticFunction:
     def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
         name = self.fn.__qualname__
         tape = trace(self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic)
-        tape.call = (args, kwargs)
+        tape.call = detached((args, kwargs))
+        self.captures += 1
         if self.specs is not None:
             named = self.specs.named(args, kwargs)
             tape.dims = {key: dim for key, dim in named.items() if key in tape.symbolic}
@@ -240,6 +245,11 @@ class StaticFunction:
         from oarlock.capture.convert import convert
 
         return convert(self.fn)
+
+
+def detached(call: tuple[tuple, dict[str, Any]]) -> tuple[tuple, dict[str, Any]]:
+    """The same values without the graphs that made them, which would stay in memory."""
+    return map_tensors(call, lambda x: x.detach().requires_grad_(x.requires_grad))
 
 
 def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto") -> Any:

@@ -21,7 +21,7 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.lists import RunList
-from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where
+from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
@@ -122,7 +122,7 @@ def _way(
         tracer.lists.outer,
     )
     fake_args = tuple(
-        stand.of(x, argument(f"args[{i}]", _shown(fn, i))) for i, x in enumerate(args)
+        stand.of(x, argument(f"args[{i}]", _shown(roots[0], i))) for i, x in enumerate(args)
     )
     fake_kwargs = {k: stand.of(v, argument(f"kwargs[{k!r}]", k)) for k, v in kwargs.items()}
     for new, source in stand.places.values():
@@ -241,7 +241,16 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
         first.tracer.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
     tape.objects = [obj for way in ends for obj in way.objects]
+    forget(root)
     return tape
+
+
+def forget(block: Block) -> None:
+    """Let go of the captures, which hold the tensors of the call."""
+    block.end = None
+    for node in block.nodes:
+        for inner in blocks_of(node):
+            forget(inner)
 
 
 def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:

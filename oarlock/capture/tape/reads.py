@@ -196,7 +196,10 @@ class Objects:
             return value
         key = (id(owner), "" if isinstance(owner, CellType) else name)
         if key not in self.seen:
-            self.seen[key] = self.first(source.step(path_of(owner, name)), value)
+            at = source.step(path_of(owner, name))
+            if isinstance(owner, CellType) or _is_globals(owner):
+                at = Source(at.base, at.path, name)
+            self.seen[key] = self.first(at, value)
         return self.seen[key]
 
     def now(self, owner: Any, key: Any, value: Any) -> Any:
