@@ -1,9 +1,6 @@
 """Cases that fail, each with its reason; a case that passes again must leave the list."""
 
 KNOWN: dict[str, str] = {
-    "autograd.custom_function": "forward and backward of a custom Function run as Python",
-    "autograd.custom_function_in_loop": "forward and backward of a custom Function run as Python",
-    "autograd.training_step_skips_bad_loss": "the first steps of an optimizer are captured apart",
     "branches.many_elements_truth_raises": "a size that makes a truth ambiguous is captured each time",
     "errors.assert_shape": "a call whose sizes fail an assertion is traced again each time",
     "classes.Machine": "a product with a count is taken as the plain tensor on one way",

@@ -208,21 +208,24 @@ class Emitter:
                 self.unpack(x, f"{path}[{self.expr(k)}]", done)
 
     def function(self, tape: SubTape) -> None:
-        """A nested function for a callable argument."""
+        """A nested function for a callable argument; it keeps the values of now that it reads."""
         tape.name = self.fresh("fn")
         params = [f"p{i}_{tape.name}" for i in range(len(tape.params))]
-        self.line(f"def {tape.name}({', '.join(params)}):")
-        outer, modes, self.bound = self.bound, self.ambient, set(self.bound)
-        self.ambient = tape.ambient
-        self.kept |= outer
+        mine = {v.id for v in leaves(tape.params) if isinstance(v, Val)} - self.bound
+        outer, modes, new = self.bound, self.ambient, self.new
+        held = [f"v{v}=v{v}" for v in sorted((_reads(tape) & outer) - mine)]
+        header = ", ".join([*params, *(["*", *held] if held else [])])
+        self.line(f"def {tape.name}({header}):")
+        self.bound, self.ambient = set(outer), tape.ambient
         with self.indented():
             for name, param in zip(params, tape.params):
                 self.unpack(param, name, set())
                 self.bound.update(v.id for v in leaves(param) if isinstance(v, Val))
             self.block(tape.block, {v.id for v in leaves(tape.result) if isinstance(v, Val)})
-            self.switch(tape.ambient)
-            self.line(f"return {self.expr(tape.result)}")
-        self.bound, self.ambient = outer, modes
+            if not tape.block.raises:
+                self.switch(tape.ambient)
+                self.line(f"return {self.expr(tape.result)}")
+        self.bound, self.ambient, self.new = outer, modes, new
 
     def _branch(self, block: Block, outs: list[Val], ambient: Ambient) -> None:
         before, kept = set(self.bound), self.kept
@@ -343,6 +346,12 @@ def _uses(node: Any) -> Iterator[int]:
         yield from (v.id for v in leaves(block.results) if isinstance(v, Val))
         for inner in block.nodes:
             yield from _uses(inner)
+
+
+def _reads(tape: SubTape) -> set[int]:
+    """What the code of a function reads, its own values included."""
+    found = {v.id for v in leaves(tape.result) if isinstance(v, Val)}
+    return found.union(*map(_uses, tape.block.nodes))
 
 
 def _last_uses(block: Block) -> dict[int, int]:

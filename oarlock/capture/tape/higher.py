@@ -1,11 +1,13 @@
 """Functions that call other functions: autograd functions, transforms, checkpoints, hooks.
 
 The inner function is a block of the tape, where it is traced with arguments like those it will get;
-at replay the transform calls that block's code.  ``autograd.Function`` is called as it is.
+at replay the transform calls that block's code.  An ``autograd.Function`` whose inside can't be
+traced is called as it is.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ import torch
 from torch.utils import checkpoint as checkpoints
 
 from oarlock.capture.tape.ambience import ambient
+from oarlock.capture.tape.custom import Application, has_setup
 from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.lists import RunList
-from oarlock.capture.tape.nodes import Block, SubTape, Val, map_tree
+from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
 from oarlock.capture.torch_private import is_dispatching, is_fake
 from oarlock.errors import UnsupportedError
 
@@ -26,6 +29,7 @@ _LIKE = {
     torch.func.grad, torch.func.grad_and_value, torch.func.jacrev, torch.func.jacfwd,
     torch.func.hessian,
 }  # fmt: skip
+_ZERO_GRAD = (torch.optim.Optimizer.zero_grad, torch.nn.Module.zero_grad)
 _VMAP = {torch.func.vmap, torch.vmap}
 
 
@@ -48,6 +52,7 @@ class Higher:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
+        self.transforms = 0  # around what is traced
 
     def override(self, function: Any) -> Callable[..., Any] | None:
         """In place of ``function``, or None."""
@@ -61,11 +66,27 @@ class Higher:
             return self.seed
         if function is checkpoints.checkpoint:
             return self.checkpoint
+        if getattr(function, "__func__", None) in _ZERO_GRAD:
+            return lambda set_to_none=True: self.zero_grad(function, set_to_none)
         owner = getattr(function, "__self__", None)
         is_apply = getattr(function, "__name__", "") == "apply" and isinstance(owner, type)
         if is_apply and issubclass(owner, torch.autograd.Function):  # type: ignore[arg-type]
-            return lambda *args: self.opaque(function, args)
+            return lambda *args, **kwargs: self.apply(function, args, kwargs)
         return None
+
+    def apply(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """``cls.apply(*args)`` of an autograd function; as it is inside of a transform."""
+        cls = function.__self__
+        if has_setup(cls):
+            bound = inspect.signature(cls.forward).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args, kwargs = bound.args, bound.kwargs
+        if self.transforms or kwargs:
+            return self.opaque(function, args)
+        try:
+            return Application(self, cls, args).record()
+        except UnsupportedError:
+            return self.opaque(function, args)
 
     def opaque(self, function: Any, args: tuple) -> Any:
         """A call whose inside is not looked at."""
@@ -73,6 +94,18 @@ class Higher:
             out = function(*self.tracer.worlds.samples(args))
         self.tracer.record(function, args, {}, out)
         return out
+
+    def zero_grad(self, method: Any, set_to_none: Any) -> None:
+        """Takes gradients away whether there are any or not: nothing is asked."""
+        owner = method.__self__
+        if set_to_none is not True:
+            method(set_to_none=set_to_none)
+        elif isinstance(owner, torch.nn.Module):
+            for p in owner.parameters():
+                p.grad = None
+        else:
+            for p in [p for group in owner.param_groups for p in group["params"]]:
+                p.grad = None
 
     def seed(self, seed: Any) -> torch.Generator:
         """Sets the generator at every call, and not in the capture."""
@@ -91,11 +124,17 @@ class Higher:
                 spread = dims if isinstance(dims, tuple) else (dims,) * len(args)
                 inner = tuple(_slice(x, d) for x, d in zip(args, spread))
             tracer = self.tracer
-            tape = self.subtape(fn, inner, kwargs)
+            self.transforms += 1
+            try:
+                tape = self.subtape(fn, inner, kwargs)
+            finally:
+                self.transforms -= 1
             with torch._C.DisableTorchFunction():
-                samples = tracer.worlds.samples((args, kwargs))
-                out = transformed(api, options, fn, *samples)
-            tracer.record(transformed, (api, options, tape, args, kwargs), {}, out)
+                given = (api, options, fn, args, kwargs)
+                out, other, dynamic, found = tracer.worlds.run(transformed, given, {})
+            call = tracer.record(transformed, (api, options, tape, args, kwargs), {}, out)
+            if dynamic:
+                tracer.worlds.mark(call.outs, out, other, found, frozenset())
             return out
 
         return call
@@ -112,7 +151,8 @@ class Higher:
                 self.tracer.worlds.samples(results[0]),
                 lambda x: x.view_as(x) if isinstance(x, torch.Tensor) else x,
             )
-        self.tracer.record(checkpointed, (settings, tape, args, kwargs), {}, outs)
+        call = self.tracer.record(checkpointed, (settings, tape, args, kwargs), {}, outs)
+        alike(call.outs, tape.result)
         return outs
 
     def subtape(
@@ -159,10 +199,10 @@ class Higher:
         if not isinstance(x, torch.Tensor):
             return x
         tracer = self.tracer
-        with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction(), torch.enable_grad():
             like = x if is_fake(x) else tracer.fake_of(x)
             fake = like.view_as(like) if like.requires_grad else like.detach()
-        tracer.name(fake, Val(block, fake))
+        alike(tracer.name(fake, Val(block, fake)), tracer.val(like))
         return fake
 
     def hook(self, x: torch.Tensor, fn: Any, name: str) -> Any:
@@ -171,6 +211,8 @@ class Higher:
         with torch._C.DisableTorchFunction():
             sample = tracer.val(x).sample
             given = torch.empty_like(sample).detach()
+            like = tracer.name(given, Val(tracer.block, given))
+            alike(like, tracer.val(x))
         with torch.no_grad(), tracer:  # inside of a call the mode is off
             tape = self.subtape(fn, (given,), {})
         func = getattr(torch.Tensor, name)

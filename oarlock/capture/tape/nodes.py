@@ -245,6 +245,13 @@ def map_tree(tree: Any, change: Callable[[Any], Any]) -> Any:
     return change(tree)
 
 
+def alike(vals: Any, sources: Any) -> None:
+    """What is not certain of the values in a tree is what is not certain of those in the other."""
+    for val, source in zip(leaves(vals), leaves(sources)):
+        if isinstance(val, Val) and isinstance(source, Val) and val is not source:
+            val.dims, val.loose, val.twin = source.dims, source.loose, source.twin
+
+
 def _structseq(kind: type, items: list[Any]) -> Any:
     try:
         return kind(items)
