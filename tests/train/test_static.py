@@ -73,7 +73,7 @@ def test_training_equals_eager_with_dropout_clip_and_schedule(make):
         oarlock.clip.ClipGradByGlobalNorm(0.05).attach(optimizer)
     schedules = [torch.optim.lr_scheduler.ExponentialLR(o, 0.5) for o in (eager, mine)]
     main, _, loss, _ = classifier(two, mine)
-    exe = static.Executor()
+    exe = static.Executor(backend="replay")
     for step in range(6):
         x, y = arrays(4 + step, step)
         torch.manual_seed(step)
@@ -101,7 +101,7 @@ def test_gradients_are_values_to_fetch():
         (dx,) = static.gradients(loss, x)
     assert [p for p, _ in pairs] == [model.weight, model.bias]
     data, _ = arrays()
-    found = static.Executor().run(main, {"x": data}, [*(g for _, g in pairs), dx])
+    found = static.Executor(backend="replay").run(main, {"x": data}, [*(g for _, g in pairs), dx])
     leaf = torch.from_numpy(data).requires_grad_()
     want = torch.autograd.grad(model(leaf).pow(2).mean(), [model.weight, model.bias, leaf])
     for got, expected in zip(found, want):
@@ -125,7 +125,7 @@ def test_buffers_keep_their_state_between_runs():
     main = static.Program()
     with static.program_guard(main):
         y = two(static.data("x", [None, 4]))
-    exe = static.Executor()
+    exe = static.Executor(backend="replay")
     for seed in range(3):
         x, _ = arrays(seed=seed)
         want = one(torch.from_numpy(x)).detach()

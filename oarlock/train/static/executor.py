@@ -1,53 +1,62 @@
-"""``Executor``: runs what is fetched of a program, made once for each fetch."""
+"""``Executor``: runs what is fetched of a program, compiled once for each fetch and feed signature."""
 
 from __future__ import annotations
 
-import itertools
-import linecache
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from oarlock.capture.tape.emit import Emitter
-from oarlock.capture.tape.nodes import PLAIN, Block, Val, Where, leaves
-from oarlock.capture.tape.runtime import NAMES, Respecialise
-from oarlock.capture.torch_private import storage_of
-from oarlock.errors import ArgumentError, ArgumentTypeError, UserError
+from oarlock.capture.tape.nodes import Val, leaves
+from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from oarlock.train.static.engines import Engines, NotCompiled, note
 from oarlock.train.static.feeding import fed
 from oarlock.train.static.program import Program, default_main_program
-from oarlock.train.static.prune import has_gradients, pruned, read, writes
+from oarlock.train.static.replay import Replay, replay_of
 
-_SERIAL = itertools.count(1)
+BACKENDS = ("auto", "compiled", "replay")
 
 
-@dataclass(frozen=True)
 class Compiled:
-    """A pruned program as one Python function ``replay(feed, {}) -> results``.
+    """What a fetch list needs of a program: the replay, and engines by signature of the feed."""
 
-    ``needed``: placeholders that it reads; ``changed``: those that it writes.
-    """
+    def __init__(self, program: Program, results: list[Val], backend: str) -> None:
+        self.program, self.backend = program, backend
+        self.replay: Replay = replay_of(program, results)
+        self.engines = Engines(program, self.replay)
+        self.known: set[str] = set()
 
-    block: Block
-    needed: frozenset[str]
-    changed: frozenset[str]
-    differentiates: bool
-    source: str
-    replay: Callable[..., list[Any]]
-    origins: dict[int, Where]
+    def __call__(self, feed: dict[str, Tensor]) -> list[Any]:
+        if self.backend == "replay":
+            return self.replay(feed)
+        try:
+            return self.engines.run(feed)
+        except NotCompiled as reason:
+            if self.backend == "compiled" and not str(reason).startswith("first step"):
+                raise UnsupportedError(f"the program cannot be compiled: {reason}") from None
+            note("static program", reason, self.known)
+        return self.replay(feed)
+
+    def lines(self) -> list[str]:
+        return ["replayed: backend='replay'"] if self.backend == "replay" else self.engines.lines()
 
 
 class Executor:
     """Runs programs.  Parameters and optimizers keep what runs leave in them.
 
-    Args: place: accepted for code that names a device; programs run where their tensors are.
+    Args:
+        place: accepted for code that names a device; programs run where their tensors are.
+        backend: "auto" compiles what can be and replays the torch calls of the rest, see
+            ``report()``; "compiled" refuses the rest; "replay" compiles nothing.
     """
 
-    def __init__(self, place: Any = None) -> None:
-        self.place = place
-        self.compiled: dict[tuple[Any, ...], tuple[Program, Compiled]] = {}
+    def __init__(self, place: Any = None, *, backend: str = "auto") -> None:
+        if backend not in BACKENDS:
+            raise ArgumentError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+        self.place, self.backend = place, backend
+        self.compiled: dict[tuple[Any, ...], Compiled] = {}
+        self.fetched: dict[tuple[Any, ...], str] = {}
 
     def run(
         self,
@@ -72,8 +81,8 @@ class Executor:
             raise ArgumentTypeError(f"run: expected a static.Program, got {type(program).__name__}")
         fetch = resolved(program, fetch_list or [])
         compiled = self.compile(program, [x for x in fetch if isinstance(x, Val)])
-        tensors = fed(program, feed or {}, set(compiled.needed))
-        results = iter(call(compiled, tensors))
+        tensors = fed(program, feed or {}, set(compiled.replay.needed))
+        results = iter(compiled(tensors))
         found = [next(results) if isinstance(x, Val) else x for x in fetch]
         return [_shown(x, return_numpy) for x in found]
 
@@ -81,12 +90,23 @@ class Executor:
         """The program pruned to ``results``, made at first use."""
         key = (id(program), len(program.block.nodes), *(v.id for v in results))
         if key not in self.compiled:
-            self.compiled[key] = (program, compile_block(program, results))
-        return self.compiled[key][1]
+            self.compiled[key] = Compiled(program, results, self.backend)
+            texts = {v.id: text for text, v in program.names.items()}
+            self.fetched[key] = ", ".join(texts.get(v.id, f"%{v.id}") for v in results)
+        return self.compiled[key]
+
+    def report(self) -> str:
+        """Each program and fetch list, and how each signature of its feed runs."""
+        lines = []
+        for key, compiled in self.compiled.items():
+            lines.append(f"{compiled.program!r}, fetching {self.fetched[key] or 'nothing'}:")
+            lines += [f"    {line}" for line in compiled.lines()]
+        return "\n".join(lines)
 
     def close(self) -> None:
         """Forget what was compiled."""
         self.compiled.clear()
+        self.fetched.clear()
 
 
 def resolved(program: Program, fetch_list: Any) -> list[Any]:
@@ -129,59 +149,6 @@ def _unknown(program: Program, at: int, x: Any, val: Val | None) -> str:
 def _made(node: Any) -> list[Val]:
     trees = (getattr(node, "outs", None), getattr(node, "params", None))
     return [v for v in leaves(trees) if isinstance(v, Val)]
-
-
-def compile_block(program: Program, results: list[Val]) -> Compiled:
-    """Emit the pruned program."""
-    recorder = program.recorder
-    block = pruned(program.block, results, recorder)
-    used, changed = read(block), writes(block, recorder)
-    emitter = Emitter(PLAIN)
-    names = []
-    for val, source, _ in recorder.inputs:
-        if val.id not in used:
-            continue
-        place = source.path if source.base is None else emitter.constant(source.base) + source.path
-        emitter.line(f"v{val.id} = {place}")
-        emitter.bind([val.id])
-        names += [str(source)] * (source.base is None)
-    emitter.block(block)
-    emitter.switch(PLAIN)
-    emitter.line(f"return [{', '.join(emitter.expr(v) for v in results)}]")
-    file, header = f"<oarlock static program {next(_SERIAL)}>", "def replay(args, kwargs):"
-    source = emitter.source(header)
-    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
-    with torch._C.DisableTorchFunction():
-        written = {p.name for p in program.placeholders.values() if storage_of(p.value) in changed}
-    return Compiled(
-        block, frozenset(names), frozenset(written), has_gradients(block), source,
-        emitter.compile(header, "replay", file), dict(emitter.origins),
-    )  # fmt: skip
-
-
-def call(compiled: Compiled, tensors: dict[str, Tensor]) -> list[Any]:
-    """One run.  What was fed is left as it was."""
-    tensors = {name: x.clone() if name in compiled.changed else x for name, x in tensors.items()}
-    try:
-        with torch.set_grad_enabled(compiled.differentiates):
-            return compiled.replay(tensors, {})
-    except Respecialise as error:
-        raise UserError(f"the program holds for other sizes only: {error}") from None
-    except BaseException as error:
-        _add_line(compiled, error)
-        raise
-    finally:
-        NAMES["modes"].restore()
-
-
-def _add_line(compiled: Compiled, error: BaseException) -> None:
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code is compiled.replay.__code__ and hasattr(error, "add_note"):
-            where = compiled.origins.get(trace.tb_lineno - 1)
-            if where is not None:
-                error.add_note(f'  File "{where.file}", line {where.line}, in {where.name}')
-        trace = trace.tb_next
 
 
 def _shown(x: Any, as_numpy: bool) -> Any:

@@ -46,7 +46,7 @@ def fed(program: Program, feed: Any, needed: set[str]) -> dict[str, Tensor]:
         raise InputError(
             "\n  ".join(["the feed does not fit:", *problems]), str(next(iter(feed), ""))
         )
-    return {name: x for name, x in tensors.items() if name in needed}
+    return {name: tensors[name] for name in known if name in needed}
 
 
 def _problem(

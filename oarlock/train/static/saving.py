@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from oarlock.errors import ArgumentTypeError, InvalidModel, UserError
 from oarlock.ir import archive
 from oarlock.runtime.predictor import Predictor
 from oarlock.train.static.executor import Executor
 from oarlock.train.static.program import Program, default_main_program
-from oarlock.train.static.training import Kept
+from oarlock.train.static.training import optimizers_of
 
 PathLike = str | os.PathLike[str]
 FORMAT = 1
@@ -28,7 +27,7 @@ def save(program: Program, path: PathLike) -> None:
     document = {
         "format": FORMAT,
         "tensors": {name: x.detach() for name, x in program.parameters().items()},
-        "optimizers": [x.state_dict() for x in _optimizers(program)],
+        "optimizers": [x.state_dict() for x in optimizers_of(program.block)],
     }
     torch.save(document, path)
 
@@ -48,7 +47,7 @@ def load(program: Program, path: PathLike) -> None:
             problems.append(
                 f"{name}: expected {x.dtype} {list(x.shape)}, got {y.dtype} {list(y.shape)}"
             )
-    optimizers = _optimizers(program)
+    optimizers = optimizers_of(program.block)
     if len(document["optimizers"]) not in (0, len(optimizers)) and optimizers:
         problems.append(f"expected {len(optimizers)} optimizers, got {len(document['optimizers'])}")
     if problems:
@@ -72,15 +71,6 @@ def _document(path: PathLike) -> dict[str, Any]:
     if not is_whole or not all(isinstance(x, Tensor) for x in found["tensors"].values()):
         raise InvalidModel(f"{path}: no file of static.save")
     return found
-
-
-def _optimizers(program: Program) -> list[Optimizer]:
-    found: dict[int, Optimizer] = {}
-    for node in program.block.walk():
-        for x in getattr(node, "args", ()):
-            if isinstance(x, Kept):
-                found.setdefault(id(x.optimizer), x.optimizer)
-    return list(found.values())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from oarlock.capture.tape.nodes import Block
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError, UserError
 from oarlock.train.static.program import Program, guarded
@@ -94,15 +95,25 @@ class Kept:
         return type(self.optimizer).__name__
 
 
+def optimizers_of(block: Block) -> list[Optimizer]:
+    """The optimizers whose steps a block holds."""
+    found: dict[int, Optimizer] = {}
+    for node in block.walk():
+        for x in getattr(node, "args", ()):
+            if isinstance(x, Kept):
+                found.setdefault(id(x.optimizer), x.optimizer)
+    return list(found.values())
+
+
 def update(kept: Kept, params: list[Tensor], grads: list[Tensor]) -> None:
-    """A step with these gradients; those that eager code has collected stay."""
+    """A step with these gradients, which stay as they are; so do those that eager code has collected."""
     optimizer = kept.optimizer
     everything = [p for group in optimizer.param_groups for p in group["params"]]
     before = [p.grad for p in everything]
     for p in everything:
         p.grad = None
     for p, g in zip(params, grads):
-        p.grad = g.clone() if g is not None and g._base is not None else g
+        p.grad = None if g is None else g.clone()  # torch may give two parameters one tensor
     try:
         with torch.enable_grad():
             optimizer.step()
