@@ -21,6 +21,7 @@ from torch.fx.experimental.symbolic_shapes import (
     StatelessSymbolicContext,
 )
 from torch.nn.modules import transformer
+from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes
 
 from oarlock.capture.symbols import (
@@ -360,6 +361,17 @@ def is_fake(tensor: torch.Tensor) -> bool:
 def depends_on_data(error: Exception) -> bool:
     """The model decided on a size that depends on data."""
     return isinstance(error, GuardOnDataDependentSymNode)
+
+
+@contextmanager
+def under_mode(mode: Any) -> Iterator[bool]:
+    """As when torch calls ``mode``: without it.  Gives False, and changes nothing, where another
+    mode is above it."""
+    if _get_current_function_mode() is not mode:
+        yield False
+        return
+    with _pop_mode_temporarily():
+        yield True
 
 
 def outside_modes() -> Any:

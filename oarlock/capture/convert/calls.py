@@ -138,7 +138,14 @@ def builtin(function: Any) -> Any:
             return functools.partial(builtin_calls.join_text, owner)
     elif getattr(function, "__module__", None) in ("_heapq", "_bisect"):
         return functools.partial(_changing, active, function)
+    elif isinstance(owner, torch.Tensor) or _is_torch(function):
+        return functools.partial(active.parsed, function)
     return function
+
+
+def _is_torch(function: Any) -> bool:
+    module = getattr(function, "__module__", None) or ""
+    return module == "torch" or module.startswith("torch._C")
 
 
 def _changing(active: Any, function: Any, items: Any, *rest: Any, **options: Any) -> Any:

@@ -15,6 +15,7 @@ _lock = threading.Lock()
 _users = [0]
 _original: Callable[..., Any] = nn.Module.__call__
 _MISSING = object()
+_own_entries: dict[int, dict[str, Any]] = {}  # of modules whose call is running, by id
 
 
 @contextmanager
@@ -43,8 +44,33 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if not getattr(_local, "depth", 0):
         return _original(self, *args, **kwargs)
-    with converted_hooks(self):
+    with own_entries_known(self), converted_hooks(self):
         return _call_converted(self, *args, **kwargs)
+
+
+@contextmanager
+def own_entries_known(module: nn.Module) -> Iterator[None]:
+    """``own_table`` of the module tells what it held before its outermost call."""
+    own = vars(module)
+    is_outermost = id(module) not in _own_entries
+    if is_outermost:
+        _own_entries[id(module)] = {name: own.get(name, _MISSING) for name in ("forward", *_HOOKS)}
+    try:
+        yield
+    finally:
+        if is_outermost:
+            del _own_entries[id(module)]
+
+
+def own_table(obj: Any) -> dict[str, Any]:
+    """A copy of an object's ``__dict__`` without what stands in it for a converted call."""
+    table = dict(vars(obj))
+    for name, value in _own_entries.get(id(obj), {}).items():
+        if value is _MISSING:
+            table.pop(name, None)
+        else:
+            table[name] = value
+    return table
 
 
 def _call_converted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

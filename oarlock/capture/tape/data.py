@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from oarlock.capture.fakes import run_fake
+
 
 def _scalar(mode: DataHints, x: torch.Tensor) -> Any:
     if x.dtype == torch.bool:
@@ -90,6 +92,8 @@ class DataHints(TorchDispatchMode):
         if kernel is not None and _ONLY.get(name, func._overloadname) == func._overloadname:
             self.uses += 1
             return kernel(self, *args, **(kwargs or {}))
+        if name == "aten::_grouped_mm":
+            return run_fake(func, args, kwargs or {})  # torch's own takes bf16 only
         if name == "aten::index" and any(_is_mask(x) for x in args[1]):
             return self.index(func, *args)
         return func(*args, **(kwargs or {}))

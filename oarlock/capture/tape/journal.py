@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
 from types import CellType
 from typing import Any
+
+from oarlock.capture.convert.modules import own_table
 
 MISSING = object()
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -89,7 +91,7 @@ def content(obj: Any) -> Any:
     if isinstance(obj, (list, deque)):
         return list.copy(obj) if isinstance(obj, list) else list(obj)
     if isinstance(obj, dict):
-        return dict(obj)
+        return dict(_items(obj))
     if isinstance(obj, set):
         return set(obj)
     if isinstance(obj, CellType):
@@ -101,7 +103,7 @@ def content(obj: Any) -> Any:
         names = [n for cls in type(obj).__mro__ for n in getattr(cls, "__slots__", ())]
         return {n: getattr(obj, n) for n in names if hasattr(obj, n)}
     if hasattr(obj, "__dict__"):
-        table = dict(vars(obj))
+        table = own_table(obj)
         for name in _TABLES:
             if isinstance(table.get(name), dict):
                 table[name] = dict(table[name])
@@ -143,14 +145,25 @@ def _put_attributes(obj: Any, old: dict[str, Any]) -> None:
             setattr(obj, name, value)
 
 
+def _plain(obj: dict[Any, Any]) -> type[dict[Any, Any]]:
+    """The class whose methods reach the items themselves, whatever the class of ``obj`` overrides."""
+    return OrderedDict if isinstance(obj, OrderedDict) else dict
+
+
+def _items(obj: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:
+    return _plain(obj).items(obj)
+
+
 def _put_items(obj: dict[Any, Any], old: dict[Any, Any]) -> None:
-    if list(obj) != list(old) and "__builtins__" not in obj:
-        obj.clear()
-    for key in [k for k in obj if k not in old]:
-        del obj[key]
+    kind, now = _plain(obj), dict(_items(obj))
+    if list(now) != list(old) and "__builtins__" not in now:
+        kind.clear(obj)
+        now = {}
+    for key in [k for k in now if k not in old]:
+        kind.__delitem__(obj, key)
     for key, value in old.items():
-        if key not in obj or obj[key] is not value:
-            obj[key] = value
+        if key not in now or now[key] is not value:
+            kind.__setitem__(obj, key, value)
 
 
 def _put_table(table: dict[str, Any], old: dict[str, Any]) -> None:

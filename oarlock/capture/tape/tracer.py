@@ -33,13 +33,13 @@ from oarlock.capture.tape.nodes import (
     leaves,
     map_tree,
 )
-from oarlock.capture.tape.numbers import Number, number_of
+from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.queries import READS, access_of, is_query, name_of
 from oarlock.capture.tape.raising import message
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
 from oarlock.capture.tape.sources import Source, key_of
 from oarlock.capture.tape.worlds import Worlds, inherited
-from oarlock.capture.torch_private import fake_mode, is_fake, outside_modes
+from oarlock.capture.torch_private import fake_mode, is_fake, outside_modes, under_mode
 from oarlock.errors import UnsupportedError
 
 _LIBRARY = (
@@ -143,6 +143,18 @@ class Tracer(TorchFunctionMode):
             loose = inherited(list(leaves((call.args, call.kwargs))))
             self.worlds.mark(call.outs, out, other, found, loose)
         return out
+
+    def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function of torch written in C, whose parser of arguments refuses some numbers."""
+        if not any(isinstance(x, Bool) for x in leaves((args, kwargs))):
+            return function(*args, **kwargs)
+        with under_mode(self) as is_mine:
+            if not is_mine:
+                return function(*args, **kwargs)
+            owner = getattr(function, "__self__", None)
+            if isinstance(owner, torch.Tensor):
+                function, args = getattr(torch.Tensor, function.__name__), (owner, *args)
+            return self.__torch_function__(function, (), args, kwargs)
 
     def watch_grads(self, func: Any, name: str, args: tuple, out: Any) -> None:
         """Whether a leaf from outside has a gradient is a condition, where the code asks first."""

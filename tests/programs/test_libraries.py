@@ -1,0 +1,104 @@
+"""Models of a library, as they come: one capture serves batches and lengths, with and without gradients."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from oarlock.capture.tape.journal import content, put
+from oarlock.capture.to_static import to_static
+
+transformers = pytest.importorskip("transformers")
+
+TEXT = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+WIDE = {**TEXT, "intermediate_size": 64}
+
+
+def text(n: int) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.randint(3, 90, (n, 6 + n))}
+
+
+def image(n: int) -> dict[str, torch.Tensor]:
+    return {"pixel_values": torch.randn(n, 3, 32, 32)}
+
+
+MODELS = {
+    "GPT2LMHeadModel": ("GPT2Config", {"n_layer": 2, "n_head": 2, "n_embd": 32, "vocab_size": 97}, text),
+    "LlamaForCausalLM": ("LlamaConfig", {**WIDE, "num_key_value_heads": 2}, text),
+    "BertForSequenceClassification": ("BertConfig", WIDE, text),
+    "MixtralForCausalLM": ("MixtralConfig", {**WIDE, "num_key_value_heads": 2, "num_local_experts": 4}, text),
+    "SwinForImageClassification": (
+        "SwinConfig",
+        {"image_size": 32, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4},
+        image,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_capture_serves_all_sizes(name: str):
+    config, options, inputs = MODELS[name]
+    torch.manual_seed(0)
+    model = getattr(transformers, name)(getattr(transformers, config)(**options)).eval()
+    for grad in (False, True):
+        static = to_static(lambda **given: model(**given).logits)
+        with torch.set_grad_enabled(grad):
+            for n in (2, 3, 4, 2):
+                given = inputs(n)
+                assert torch.equal(static(**given), model(**given).logits)
+        assert len(static.tapes) == 1 and static.captures <= 2
+
+
+def test_a_flag_computed_from_sizes_is_an_argument():
+    """A flag computed from sizes goes where torch's parser of arguments wants a plain bool."""
+
+    def f(x):
+        many = x.shape[0] > 2
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=many), x.sum(
+            0, many
+        )
+
+    static = to_static(f)
+    for n in (3, 4, 2, 5):
+        x = torch.randn(n, n, 4)
+        for a, b in zip(static(x), f(x)):
+            assert torch.equal(a, b)
+
+
+class Made(OrderedDict):
+    """Gives something new for every item that is asked for."""
+
+    def __getitem__(self, key):
+        return object()
+
+
+def test_the_content_of_a_dict_is_what_it_holds():
+    made = Made(a=1, b=2)
+    made.move_to_end("a")
+    before = content(made)
+    assert before == {"a": 1, "b": 2} and list(before) == ["b", "a"]
+    OrderedDict.__setitem__(made, "c", 3)
+    put(made, before)
+    assert content(made) == before
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(3, 3)
+        self.width = 0
+
+    def forward(self, x):
+        self.width = x.shape[-1]
+        y = self.inner(x)
+        return y * self.width if y.sum() > 0 else y
+
+
+def test_a_module_that_sets_attributes_keeps_its_forward():
+    block = Block()
+    static = to_static(lambda x: block(x) + 1)
+    for x in (torch.ones(3), -torch.ones(3), torch.ones(2, 3)):
+        assert torch.equal(static(x), block(x) + 1) and block.width == 3
+    assert "forward" not in vars(block)
