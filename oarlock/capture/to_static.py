@@ -108,10 +108,10 @@ class StaticFunction:
     def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The static call, compared with eager.  Raises: DivergenceError."""
         try:
-            return verified(tape, self.fn, args, kwargs, lambda: self.run(tape, args, kwargs))
+            return verified(tape, self.fn, args, kwargs, functools.partial(self.run, tape))
         except Rejected as reason:
             self.decline(tape, str(reason), logging.WARNING)
-        return verified(tape, self.fn, args, kwargs, lambda: self.run(tape, args, kwargs))
+        return verified(tape, self.fn, args, kwargs, functools.partial(self.run, tape))
 
     def compile(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> None:
         """Give the tape a compiled executor, or the reasons why it has none.

@@ -450,3 +450,26 @@ def fake_mode() -> FakeTensorMode:
 def is_dispatching() -> bool:
     """Some mode sees the operators that torch calls."""
     return torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+
+
+def is_batched(tensor: torch.Tensor) -> bool:
+    """A tensor that vmap runs over."""
+    keys = torch._C._dispatch_keys(tensor)
+    bits = keys.raw_repr()
+    if bits not in _BATCHED:
+        _BATCHED[bits] = "Batched" in str(keys)
+    return _BATCHED[bits]
+
+
+_BATCHED: dict[int, bool] = {}  # by the bits of dispatch keys
+
+
+def keeps_graph() -> bool:
+    """The backward pass that runs now was asked to retain its graph."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
+def is_transformed() -> bool:
+    """Calls are made under torch.func, forward-mode gradients or a mode that sees operators."""
+    is_forward = torch.autograd.forward_ad._current_level >= 0
+    return is_forward or torch._C._functorch.peek_interpreter_stack() is not None

@@ -10,7 +10,7 @@ import torch
 import torch.utils._pytree as pytree
 
 from oarlock.capture.arrays import torch_dtype
-from oarlock.capture.joint.recording import Port, StepRecording
+from oarlock.capture.joint.recording import Port, StepRecording, through_torch
 from oarlock.runtime import engine
 from oarlock.runtime.session import Plan, Session
 
@@ -86,6 +86,12 @@ class StepRunner:
 
         Args: leaves: of the arguments.  Raises: Changed, before anything was done.
         """
+        return self.run(leaves, numbers)[0]
+
+    def run(
+        self, leaves: Sequence[Any], numbers: Sequence[float]
+    ) -> tuple[list[torch.Tensor], list[Any]]:
+        """The outputs, and the tensors by port."""
         bound = self._bind(leaves)
         if len(numbers):
             self._numbers.copy_(torch.tensor(numbers, dtype=torch.float64))
@@ -93,10 +99,10 @@ class StepRunner:
         for k, draw in self._draws:
             drawn = draw.make()
             self._point(k, drawn)
-            bound.append(drawn)
+            bound[k] = drawn
         self.session.call(self.plan)
         self._finish(bound)
-        return outputs
+        return outputs, bound
 
     def _bind(self, leaves: Sequence[Any]) -> list[Any]:
         """Point the inputs at their tensors; the tensors by port, then what must stay alive."""
@@ -113,7 +119,7 @@ class StepRunner:
             self.plan.pointers,
             self._inputs,
         )
-        for k, x in enumerate(found):
+        for k, x in enumerate(found[: len(inputs)]):
             if x is None:
                 continue
             if x.shape != shapes[k] or x.dtype is not dtypes[k] or not x.is_contiguous():
@@ -189,6 +195,15 @@ class Step:
     def holds(self, numbers: Sequence[float]) -> bool:
         """What the code asked of the numbers has the same answers."""
         return all(guard.holds(numbers) for guard in self.recording.guards)
+
+    def describe(self) -> str:
+        """The size of the program."""
+        return f"{len(self.recording.program.graph.nodes)} nodes"
+
+    @property
+    def aten_calls(self) -> list[str]:
+        """Overloads that run through PyTorch, with where."""
+        return through_torch(self.recording.program)
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """One call.  Raises: Changed."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
 
+from oarlock.capture.joint.differentiate import record_call
+from oarlock.capture.joint.recording import StepRecording
 from oarlock.capture.joint.surroundings import Surroundings
-from oarlock.capture.joint.trace import record_step
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.nodes import Call
+from oarlock.capture.tape.queries import name_of
+from oarlock.capture.tape.running import run
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.to_static import Declined, StaticFunction
+from oarlock.capture.torch_private import is_dispatching, is_transformed
 from oarlock.errors import ToolError, UnsupportedError
+from oarlock.train.differentiable import Differentiable
 from oarlock.train.step import Changed, Step
 
 MANY = 8  # programs of one tape, for other sizes
@@ -31,6 +38,8 @@ class CompiledTape:
         self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
         self.is_same = _identity(self.state)
         self.leaves = [x for _, x in self.state if x.requires_grad and x.is_leaf]
+        calls = (node for node in tape.root.walk() if isinstance(node, Call))
+        self.asks = any(name_of(call.func) in ("backward", "grad") for call in calls)
         self.storages = {x.untyped_storage()._cdata for _, x in self.state}
         self.refuse()
 
@@ -51,9 +60,10 @@ class CompiledTape:
             raise Declined("a distributed module, whose hooks run in the backward pass")
 
     def _check_tensor(self, name: str, x: torch.Tensor) -> None:
-        if x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None):
+        hooks = x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None)
+        if hooks and (self.asks or not x.is_leaf):
             raise Declined(f"{name} has hooks on its gradient")
-        if x.requires_grad and not x.is_leaf and self.tape.ambient.grad:
+        if x.requires_grad and not x.is_leaf and self.asks:
             raise Declined(f"{name} has a gradient that goes on outside of the function")
 
     def changing(self) -> set[Any]:
@@ -72,6 +82,8 @@ class CompiledTape:
         return found
 
     def __call__(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if is_transformed() or is_dispatching():
+            return run(self.tape, args, kwargs)
         leaves = pytree.tree_leaves((args, kwargs))
         step = self.steps.get(self.key(leaves))
         if step is None:
@@ -90,9 +102,11 @@ class CompiledTape:
 
     def key(self, leaves: list[Any]) -> Any:
         """What a program is made for: sizes, and which gradients there are already."""
+        sizes = (torch.get_num_threads(), *map(_kind, leaves))
+        if not self.asks:
+            return sizes
         given = [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad and x.is_leaf]
-        found = [x.grad is not None for x in (*self.leaves, *given)]
-        return (torch.get_num_threads(), *map(_kind, leaves), *found)
+        return (*sizes, *[x.grad is not None for x in (*self.leaves, *given)])
 
     def check_memory(self, leaves: list[Any]) -> None:
         """Raises: Declined for arguments in the memory of each other, or of the state."""
@@ -124,17 +138,19 @@ class CompiledTape:
             with torch.set_grad_enabled(tape.ambient.grad):
                 return tape.replay(args, kwargs)
 
+        replay.__signature__ = _signature(self.static.fn)  # type: ignore[attr-defined]
         tensors = [x for _, x in self.state]
         around = Surroundings.of(self.static.fn, self.changing(), tensors)
-        recording = record_step(replay, args, kwargs, around=around)
-        if not recording.calls_backward and any(s.requires_grad for s in recording.slots):
-            raise Declined("results whose gradients eager code may ask for")
-        return Step(recording, torch.get_num_threads())
+        recording = record_call(replay, args, kwargs, around)
+        threads = torch.get_num_threads()
+        if isinstance(recording, StepRecording):
+            return Step(recording, threads)
+        spec = pytree.tree_structure((args, kwargs))
+        return Differentiable(recording, tape, spec, threads)
 
     def __str__(self) -> str:
-        programs = [s.recording for s in self.steps.values()]
-        texts = [f"{len(r.program.graph.nodes)} nodes" for r in programs]
-        calls = [c for r in programs for c in r.aten_calls]
+        texts = [step.describe() for step in self.steps.values()]
+        calls = [c for step in self.steps.values() for c in step.aten_calls]
         through = f"; through PyTorch: {', '.join(calls)}" if calls else ""
         return f"compiled ({', '.join(texts)}){through}"
 
@@ -154,6 +170,14 @@ def compiled(static: StaticFunction, tape: Tape, args: tuple, kwargs: dict[str, 
 def read(source: Source) -> Any:
     """What is at a source outside of the arguments now."""
     return eval("base" + source.path, {"base": source.base})
+
+
+def _signature(fn: Any) -> inspect.Signature | None:
+    """For the names of arguments in messages."""
+    try:
+        return inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None
 
 
 def _kind(x: Any) -> Any:

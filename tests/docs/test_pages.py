@@ -43,6 +43,7 @@ def test_derived_pages_are_fresh():
         "docs/static.md",
         "docs/to_static.md",
         "docs/training.md",
+        "docs/training-modules.md",
     ],
 )
 def test_examples_print_what_is_shown(page, tmp_path):

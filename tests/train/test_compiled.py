@@ -129,18 +129,6 @@ def test_gradients_of_tensors_outside_of_modules():
     torch.testing.assert_close(w.grad, 3 * 2 * (x * x * w.detach()).sum(0))
 
 
-def test_results_with_gradients_stay_eagers():
-    model = nn.Linear(3, 2)
-    static = oarlock.to_static(lambda x: model(x).tanh())
-    x = torch.randn(4, 3)
-    static(x)
-    static(x).sum().backward()
-    want, model.weight.grad = model.weight.grad, None
-    model(x).tanh().sum().backward()
-    torch.testing.assert_close(model.weight.grad, want, rtol=0, atol=0)
-    assert "replayed: results whose gradients" in static.report()
-
-
 def test_what_cannot_be_compiled_says_why(caplog):
     static = oarlock.to_static(lambda x: x + 1 if x.sum() > 0 else x - 1)
     with caplog.at_level(logging.INFO, "oarlock"):

@@ -86,7 +86,12 @@ class StepRecording:
     @property
     def aten_calls(self) -> list[str]:
         """Overloads that run through PyTorch, with where."""
-        return [
-            f"{n.origin}: {n.op.target}"  # type: ignore[attr-defined]
-            for n in self.program.graph.walk() if n.name == "aten_call"
-        ]  # fmt: skip
+        return through_torch(self.program)
+
+
+def through_torch(program: Program) -> list[str]:
+    """Overloads of a program that run through PyTorch, with where."""
+    return [
+        f"{n.origin}: {n.op.target}"  # type: ignore[attr-defined]
+        for n in program.graph.walk() if n.name == "aten_call"
+    ]  # fmt: skip

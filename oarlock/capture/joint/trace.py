@@ -223,14 +223,16 @@ def record_step(
     Nothing keeps what the recording did: parameters, ``.grad`` and the optimizers are put back.
     Raises: UnsupportedError with all that cannot be recorded; DataDependent.
     """
-    return _Recording(fn, args, kwargs or {}, around or Surroundings.of(fn, changing)).run()
+    return Recording(fn, args, kwargs or {}, around or Surroundings.of(fn, changing)).run()
 
 
 class Uninitialised(UnsupportedError):
     """The step makes state of the optimizer: run it once in eager mode first."""
 
 
-class _Recording:
+class Recording:
+    """One call, from its arguments to its program."""
+
     def __init__(
         self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], around: Surroundings
     ) -> None:
@@ -242,6 +244,7 @@ class _Recording:
         self.leaves, self.arg_spec = pytree.tree_flatten((args, kwargs))
         self.names = _names(fn, args, kwargs)
         self.backward = [0]
+        self.memories: set[int] = set()  # of results
         self.arg_grads: list[tuple[torch.Tensor, int, torch.Tensor | None]] = []
 
     def run(self) -> StepRecording:
@@ -252,6 +255,7 @@ class _Recording:
                 args, kwargs = pytree.tree_unflatten(leaves, self.arg_spec)
                 with self._recording():
                     result = self.fn(*args, **kwargs)
+                    self._differentiate(result)
             self._check(self.around.is_new_state())
             return self._finish(result)
         finally:
@@ -278,7 +282,7 @@ class _Recording:
 
     def _gradient(self, fake: torch.Tensor, port: int, name: str, x: torch.Tensor) -> None:
         """The gradient that an argument has already."""
-        grad = x.grad
+        grad = x.grad if x.is_leaf else None
         if grad is not None:
             given = self.shapes.fake_constant(grad.detach())
             type_ = TensorType(dtype_of(grad.dtype), tuple(grad.shape))
@@ -327,6 +331,9 @@ class _Recording:
             WholeFunctions(recorder, self.backward),
         ):
             yield
+
+    def _differentiate(self, result: Any) -> None:
+        """What is recorded beside the call itself."""
 
     # After
 
@@ -392,6 +399,9 @@ class _Recording:
         if memory.source.startswith("input "):
             name = self.recorder.ports[int(memory.source.removeprefix("input "))].name
             raise UnsupportedError(f"the result is a view of {name}, return a clone of it")
+        if id(memory) in self.memories:
+            raise UnsupportedError("results share memory, return a clone of one")
+        self.memories.add(id(memory))
 
     def _gradients(self, output: Callable[[Value], int]) -> Iterator[Gradient]:
         """What is left in ``.grad``, where it is another than before."""

@@ -17,7 +17,6 @@ from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.sources import Source, argument
 from oarlock.errors import DivergenceError
 
-ROUNDINGS = 4096  # of the largest value: sums over threads may come in another order
 MOVES = 8  # times what one rounding of the inputs does to eager's values
 _DEPTH = 6
 
@@ -75,9 +74,11 @@ def _read(source: Source) -> torch.Tensor | None:
 
 
 def verified(
-    tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], run: Callable[[], Any]
-) -> Any:
-    """What ``run`` gives.
+    tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
+    run: Callable[[tuple, dict[str, Any]], Any],
+) -> Any:  # fmt: skip
+    """What ``run`` gives; it is tried on copies first where arguments have gradients that go on
+    outside, which must not be followed.
 
     Raises: DivergenceError when eager does something else; Rejected where the tape was compiled.
     """
@@ -92,18 +93,20 @@ def verified(
     before.restore()
     wanted = [("result", _frozen(want[0])), *left]
     is_compiled = tape.executor is not None
+    is_inner = any(x.requires_grad and not x.is_leaf for x, _ in given)
 
     def checked(moved: list[Any] | None) -> tuple[Any, Exception | None]:
-        got = _outcome(run, is_quiet=False)
+        used = _copied(args, kwargs, shared) if is_inner else (args, kwargs)
+        got = _outcome(lambda: run(*used), is_quiet=is_inner)
         if type(want[1]) is not type(got[1]):
             if got[1] is not None:
                 raise got[1]
             raise _divergence(tape, "outcome", repr(want[1]), "no error")
-        found = [_frozen(got[0]), *(x for _, x in before.now()), _frozen((args, kwargs))]
+        found = [_frozen(got[0]), *(x for _, x in before.now()), _frozen(used)]
         for i, ((name, a), b) in enumerate(zip(wanted, found)):
             _compare(tape, name, a, b, None if moved is None else moved[i])
         if slopes is not None:
-            _compare_slopes(tape, slopes, _slopes(before, got[0], (args, kwargs)))
+            _compare_slopes(tape, slopes, _slopes(before, got[0], used))
         return got
 
     def back() -> None:
@@ -127,6 +130,9 @@ def verified(
         except Exception as again:
             back()
             raise Rejected(str(again)) from again
+    if is_inner:
+        back()
+        return run(args, kwargs)
     if got[1] is not None:
         raise got[1]
     return got[0]
@@ -144,7 +150,7 @@ def _compare_slopes(tape: Tape, want: tuple[list[bool], Any], got: tuple[list[bo
     if want[0] != got[0]:
         why = f"eager gives {want[0]}, the static function {got[0]}"
         raise _divergence(tape, "requires_grad of the results", why)
-    why = gradients.difference(want[1], got[1])
+    why = gradients.difference(want[1], got[1], gradients.coarsest(tape))
     if why:
         raise _divergence(tape, "gradients", why)
 
@@ -224,7 +230,7 @@ def _compare(tape: Tape, name: str, want: Any, got: Any, moved: Any = None) -> N
     others = _leaves(want if moved is None else moved)
     for a, b, other in zip(_leaves(want), _leaves(got), others):
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-            why = _difference(a, b, other)
+            why = _difference(a, b, other, gradients.coarsest(tape))
         elif isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
             why = (
                 "" if _scalar(a) == _scalar(b) else f"eager gives {a!r}, the static function {b!r}"
@@ -246,8 +252,11 @@ def _scalar(x: Any) -> Any:
     return x.item() if isinstance(x, torch.Tensor) and x.numel() == 1 else x
 
 
-def _difference(a: torch.Tensor, b: torch.Tensor, moved: Any) -> str:
-    """``moved``: what ``a`` is when the inputs differ by a rounding."""
+def _difference(a: torch.Tensor, b: torch.Tensor, moved: Any, coarse: float) -> str:
+    """``moved``: what ``a`` is when the inputs differ by a rounding.
+
+    Sums over threads may come in another order.
+    """
     if a.shape != b.shape or a.dtype != b.dtype:
         return (
             f"eager gives {a.dtype} {list(a.shape)}, the static function {b.dtype} {list(b.shape)}"
@@ -258,7 +267,7 @@ def _difference(a: torch.Tensor, b: torch.Tensor, moved: Any) -> str:
         return "other integers"
     finite = a[torch.isfinite(a)].abs()
     scale = float(finite.max()) if finite.numel() else 0.0
-    bound = ROUNDINGS * torch.finfo(a.dtype).eps * scale
+    bound = gradients.bound_of(a.dtype, scale, coarse)
     if isinstance(moved, torch.Tensor) and moved.shape == a.shape:
         bound += MOVES * float((moved - a).abs().nan_to_num().max())
     if torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):
