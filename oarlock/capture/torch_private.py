@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -361,6 +362,17 @@ def is_fake(tensor: torch.Tensor) -> bool:
 def depends_on_data(error: Exception) -> bool:
     """The model decided on a size that depends on data."""
     return isinstance(error, GuardOnDataDependentSymNode)
+
+
+@contextmanager
+def quiet_fakes() -> Iterator[None]:
+    """Calls on fakes that fail are not logged: a capture tries some, and tells what is wrong."""
+    log = logging.getLogger(FakeTensorMode.__module__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 @contextmanager

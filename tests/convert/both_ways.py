@@ -100,6 +100,9 @@ class BothWays(TorchFunctionMode):
     def override(self, function: Any) -> Any:
         return None
 
+    def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
     def is_branching(self) -> bool:
         return False
 
@@ -136,7 +139,7 @@ class BothWays(TorchFunctionMode):
             orelse()
         state.set(state.get())
 
-    def while_(self, test: Any, body: Any, state: Any) -> None:
+    def while_(self, test: Any, body: Any, state: Any, trips: Any = None) -> None:
         self.decisions += 1
         self.undone(body, state)
         while test():

@@ -126,7 +126,8 @@ def loop(
             go[0] = more if not halt else False
 
     carried = state.with_cell("index", index).with_cell("go on", go)
-    tracer().while_(lambda: go[0], round_, carried)
+    is_whole = stop is None and start == 0
+    tracer().while_(lambda: go[0], round_, carried, total if is_whole else None)
 
 
 def _stateless(state: State) -> State:

@@ -110,8 +110,7 @@ class Control:
             node = If(truth, a.block, b.block, [], [], Where(*state.where))
             self.tracer.block.nodes.append(node)
             raise a.error
-        is_data = not isinstance(test, Number) or test.is_data
-        self.merge(truth, a, b, state, before, is_data)
+        self.merge(test, truth, a, b, state)
 
     def path(self, fn: Callable[[], Any], state: State, before: tuple) -> Path:
         """Trace ``fn`` into a block, and undo what it did to variables and objects."""
@@ -141,11 +140,11 @@ class Control:
         found = {key: obj for path in paths for key, (obj, _) in path.contents.items()}
         return {key: (obj, content(obj)) for key, obj in found.items()}
 
-    def merge(
-        self, truth: Val, a: Path, b: Path, state: State, before: tuple, is_data: bool
-    ) -> None:
+    def merge(self, test: Any, truth: Val, a: Path, b: Path, state: State) -> None:
         tracer = self.tracer
-        joiner = Joiner(tracer.val, is_data, tracer.block)
+        is_data = not isinstance(test, Number) or test.is_data
+        taken = (True, False) if is_data else (bool(test.hint), bool(test.other))
+        joiner = Joiner(tracer.val, is_data, tracer.block, taken)
         old = self.old(a, b)
         if a.error is not None:
             a.values, a.contents = b.values, b.contents
@@ -252,12 +251,14 @@ class Control:
 
     # ---- loops
 
-    def while_(self, test: Callable[[], Any], body: Callable[[], Any], state: State) -> None:
+    def while_(
+        self, test: Callable[[], Any], body: Callable[[], Any], state: State, trips: Any = None
+    ) -> None:
         from oarlock.capture.tape.loops import Loop
 
         before = state.get()
         self.loops += 1
-        loop = Loop(self, test, body, state, before, self.loops)
+        loop = Loop(self, test, body, state, before, self.loops, trips)
         try:
             loop.trace()
         except NeedsConstant as need:

@@ -70,11 +70,15 @@ class Joiner:
     """Joins the values that two paths leave in one variable.
 
     Args: val: the ``Val`` of a fake tensor; is_data: the choice between the paths depends on data;
-        block: where the paths meet; a list that is older than they are stays itself.
+        block: where the paths meet; a list that is older than they are stays itself; taken: whether
+        the first path is the one of each world, so that sizes fit those of values around.
     """
 
-    def __init__(self, val: Any, is_data: bool = True, block: Block | None = None) -> None:
-        self.val, self.is_data, self.block = val, is_data, block
+    def __init__(
+        self, val: Any, is_data: bool = True, block: Block | None = None,
+        taken: tuple[bool, bool] = (True, False),
+    ) -> None:  # fmt: skip
+        self.val, self.is_data, self.block, self.taken = val, is_data, block, taken
 
     def join(self, x: Any, y: Any) -> Any:
         """``Same``, ``Leaf`` or ``Many``."""
@@ -172,7 +176,9 @@ class Joiner:
     def joined_tensors(self, x: torch.Tensor, y: torch.Tensor) -> Leaf:
         p, q = self.val(x), self.val(y)
         x, y = p.sample, q.sample
-        a, b = tuple(x.shape), tuple((y if q.twin is None else q.twin).shape)
+        first, second = (p if is_first else q for is_first in self.taken)
+        a = tuple(first.sample.shape)
+        b = tuple((second.sample if second.twin is None else second.twin).shape)
         loose, dims = p.loose | q.loose, p.dims | q.dims
         if len(a) != len(b):
             a = b = max(a, b, key=len)
@@ -188,8 +194,8 @@ class Joiner:
         return Leaf("tensor", (x, y), a, b, frozenset(dims), loose, dtype, grad, self.is_data)
 
     def numbers(self, x: Any, y: Any) -> Leaf:
-        a, b = _hint(x), _other(y)
-        kind = _wider(type(a), type(_hint(y)))
+        a, b = _hint(x if self.taken[0] else y), _other(x if self.taken[1] else y)
+        kind = _wider(type(_hint(x)), type(_hint(y)))
         a, b = kind(a), kind(b)
         if a == b:
             b = (not a) if kind is bool else a + 1

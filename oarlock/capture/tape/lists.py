@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 
+LENGTHS = (2, 3)  # in both worlds, of a list whose length depends on data
+STEPS: dict[Any, int] = {list.append: 1, list.insert: 1, list.pop: -1, operator.getitem: 0,
+                         operator.setitem: 0, list.reverse: 0}  # fmt: skip
+
+
 class RunList(list):
     """A list of a trace: an ordinary one, until a decision on data changes its length.
 
@@ -30,6 +35,8 @@ class RunList(list):
     source: Any = None  # of a list that exists before the call
     observed: Any = None  # what guards its content
     item: Any = None  # the joint of its items
+    lengths: tuple[int, int] | None = None  # in both worlds, where that does not depend on data
+    home: Any = None  # the block where it has these lengths
 
     def run_time_length(self) -> Any:
         return self.tracer.lists.length(self)
@@ -183,10 +190,12 @@ class Lists:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.dirty = False
+        self.all: list[RunList] = []
 
     def new(self, items: Any = ()) -> RunList:
         found = RunList(items)
         found.tracer = self.tracer
+        self.all.append(found)
         self.tracer.journal.create(found)
         found.born = Val(self.tracer.block, found)
         self.shadowed(list_of, tuple(list.__iter__(found)), found.born, found)
@@ -261,7 +270,11 @@ class Lists:
     def length(self, obj: RunList) -> Any:
         if obj.val is None:
             return list.__len__(obj)
-        return self.tracer.number(len, (obj.val,), 2, True)
+        if obj.lengths is None:
+            return self.tracer.number(len, (obj.val,), LENGTHS[0], True)
+        found = self.tracer.number(len, (obj.val,), obj.lengths[0], False)
+        found.other = obj.lengths[1]
+        return found
 
     def get(self, obj: RunList, index: Any) -> Any:
         if obj.val is None:
@@ -278,6 +291,7 @@ class Lists:
         for leaf in leaves_of(result):
             leaf.out = Val(tracer.block, None)  # type: ignore[attr-defined]
         outs = _outs(result)
+        self.count(obj, op)
         tracer.emit(op, (obj.val, *args), {}, outs)
         return tracer.control.value(result)
 
@@ -291,12 +305,22 @@ class Lists:
 
     def put(self, obj: RunList, op: Any, args: tuple, x: Any) -> None:
         self.learn(obj, x)
+        self.count(obj, op)
         self.tracer.emit(op, (obj.val, *args, x), {}, None)
+
+    def count(self, obj: RunList, op: Any) -> None:
+        """Keep account of the lengths through ``op``."""
+        step = STEPS.get(op)
+        if step is None or obj.lengths is None or obj.home is not self.tracer.block:
+            obj.lengths = None
+        else:
+            obj.lengths = (obj.lengths[0] + step, obj.lengths[1] + step)
 
     def extend(self, obj: RunList, items: RunList) -> None:
         if obj.val is None:
             self.materialise(obj, [])
         self.learn_all(obj, items)
+        self.count(obj, list.extend)
         self.tracer.emit(list.extend, (obj.val, items), {}, None)
 
     def learn_all(self, obj: RunList, items: Any) -> None:
@@ -328,12 +352,23 @@ class Lists:
         self.tracer.emit(op, args, {}, found.val)
         for source in sources:
             self.learn_all(found, source)
+        self.all.append(found)
+        found.home, found.lengths = self.tracer.block, _lengths(op, args, sources)
         return found
 
 
 def _is_idle(node: Any) -> bool:
     lists = getattr(node, "shadows", None) or [getattr(node, "shadow", None)]
     return lists[0] is not None and all(x.val is None for x in lists)
+
+
+def _lengths(op: Any, args: tuple, sources: list[Any]) -> tuple[int, int] | None:
+    """How long a list is that is made of others."""
+    known = [x.lengths if _is_run(x) else (list.__len__(x),) * 2 for x in sources]
+    is_whole = op is operator.getitem and args[1] in (slice(None), slice(None, None, -1))
+    if None in known or not (op is operator.add or is_whole):
+        return None
+    return sum(a for a, _ in known), sum(b for _, b in known)
 
 
 def _outs(joint: Any) -> Any:

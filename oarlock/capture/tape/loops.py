@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.counts import Counts
 from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.journal import MISSING, put
 from oarlock.capture.tape.nodes import Block, Val, Where, While
@@ -29,11 +30,12 @@ class Loop:
 
     def __init__(
         self, control: Control, test: Callable[[], Any], body: Callable[[], Any], state: State,
-        before: tuple, number: int,
+        before: tuple, number: int, trips: Any = None,
     ) -> None:  # fmt: skip
         self.control, self.tracer = control, control.tracer
         self.test, self.body, self.state, self.before = test, body, state, before
         self.number = number
+        self.counts = Counts(self.tracer.lists, trips)
         self.where = Where(*state.where)
         self.joiner = Joiner(self.tracer.val)
         self.joints: list[Any] = [self.first(x) for x in before]
@@ -114,6 +116,7 @@ class Loop:
         tracer = self.tracer
         grown = tracer.lists.grow(contents, None, {k: (o, b) for k, (o, b) in self.olds(contents)})
         stays = not grown and not tracer.lists.changed()
+        stays &= not self.counts.forget(node)
         joints, held = list(self.joints), dict(self.held)
         if after is not None:
             for i, (x, y) in enumerate(zip(self.before, after)):
@@ -177,6 +180,7 @@ class Loop:
                 for joint, value in zip(joints, last):
                     node.body.results += [tracer.noted(v) for v in self.parts(joint, value)]
         tracer.block.nodes.append(node)
+        self.counts.settle(node, tracer.block)
         self.state.set(tuple(map(self.control.value, self.joints)))
         for obj, _, joint in self.held.values():
             tracer.journal.touch(obj)

@@ -39,7 +39,7 @@ from oarlock.capture.tape.raising import message
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
 from oarlock.capture.tape.sources import Source, key_of
 from oarlock.capture.tape.worlds import Worlds, inherited
-from oarlock.capture.torch_private import fake_mode, is_fake, outside_modes, under_mode
+from oarlock.capture.torch_private import fake_mode, is_fake, outside_modes, quiet_fakes, under_mode
 from oarlock.errors import UnsupportedError
 
 _LIBRARY = (
@@ -103,7 +103,7 @@ class Tracer(TorchFunctionMode):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Run the user's code in here."""
-        with activated(self), self.fake, self.data, self:
+        with quiet_fakes(), activated(self), self.fake, self.data, self:
             yield
 
     @contextmanager
@@ -414,8 +414,9 @@ class Tracer(TorchFunctionMode):
     def if_(self, test: Any, then: Callable, orelse: Callable, state: State) -> None:
         self.control.if_(test, then, orelse, state)
 
-    def while_(self, test: Callable, body: Callable, state: State) -> None:
-        self.control.while_(test, body, state)
+    def while_(self, test: Callable, body: Callable, state: State, trips: Any = None) -> None:
+        """``trips``: how many there are, where that is known before the loop."""
+        self.control.while_(test, body, state, trips)
 
     def assert_(self, test: Any, text: Callable[[], Any] | None = None) -> None:
         truth = self.truth(test)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.tape.lists import RunList
+from oarlock.capture.tape.lists import LENGTHS, RunList
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.torch_private import is_fake
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 _OTHERS = (0, 1, 2, 3)
-_LENGTHS = (2, 3)
 _BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 
 
@@ -56,7 +55,7 @@ class Worlds:
         if x.val is None:
             return [map_tree(item, sample) for item in list.__iter__(x)]
         one = map_tree(self.tracer.sample_of(x.item), sample)
-        return [one] * _LENGTHS[world]
+        return [one] * (x.lengths or LENGTHS)[world]
 
     def is_dynamic(self, tree: Any) -> bool:
         """Some argument's size or value differs at run time."""
@@ -77,23 +76,24 @@ class Worlds:
             kwargs = {**kwargs, "retain_graph": True}  # stand-ins of two ways share their graphs
         data, dynamic = self.tracer.data, self.is_dynamic((args, kwargs))
         uses = data.uses
-        out = self.first(func, args, kwargs, dynamic)
+        out, is_first = self.first(func, args, kwargs, dynamic)
         found = data.uses > uses
         if not (dynamic or found):
             return out, None, False, False
         found = found or any(map(self.is_data, leaves((args, kwargs))))
-        return out, self.second(func, args, kwargs), True, found
+        return out, self.second(func, args, kwargs) if is_first else None, True, found
 
     def is_data(self, x: Any) -> bool:
         if isinstance(x, Number):
             return x.is_data
         if isinstance(x, torch.Tensor) and is_fake(x):
             return "data" in self.tracer.val(x).loose
-        return isinstance(x, RunList)
+        return isinstance(x, RunList) and x.lengths is None
 
     def first(self, func: Any, args: tuple, kwargs: dict[str, Any], dynamic: bool) -> Any:
+        """``(result, it is one of world A)``"""
         try:
-            return func(*self.samples(args), **self.samples(kwargs))
+            return func(*self.samples(args), **self.samples(kwargs)), True
         except OarlockError:
             raise
         except Exception as error:
@@ -102,10 +102,10 @@ class Worlds:
             for number in _OTHERS:
                 found = self.attempt(func, args, kwargs, 0, number)
                 if found is not None:
-                    return found[0]
+                    return found[0], True
             found = self.attempt(func, args, kwargs, 1)
             if found is not None:
-                return found[0]
+                return found[0], False
             raise UnsupportedError(
                 f"{self.tracer.where()}: {getattr(func, '__name__', func)} with a size or number "
                 f"that is known at run time only: {error}"
