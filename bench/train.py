@@ -23,31 +23,39 @@ PEERS = ("eager", "torch.compile", "oarlock")
 EQUAL = 20  # steps
 
 
-def made(case: TrainCase, peer: str) -> Made:
-    """A case, the same for every peer; its step as ``peer`` runs it."""
+def made(case: TrainCase, peer: str, style: str = "step") -> Made:
+    """A case, the same for every peer; its step, or the module in it, as ``peer`` runs it."""
     torch.manual_seed(0)
     model, step, batches = case.make()
     if peer == "torch.compile":
-        step = torch.compile(step)
+        if style == "module":
+            model.compile()
+        else:
+            step = torch.compile(step)
     elif peer == "oarlock":
         import oarlock
 
-        step = oarlock.to_static(step)
+        found = oarlock.to_static(model if style == "module" else step)
+        step = step if style == "module" else found
     return model, step, batches
 
 
-def measure(case: TrainCase, threads: int, rounds: int, peers: tuple[str, ...]) -> dict[str, Any]:
+def measure(
+    case: TrainCase, threads: int, rounds: int, peers: tuple[str, ...], style: str
+) -> dict[str, Any]:
     """First call, losses of the first steps, milliseconds of each peer."""
     torch.set_num_threads(threads)
-    row: dict[str, Any] = {"model": case.name, "threads": threads}
+    row: dict[str, Any] = {"model": case.name, "threads": threads, "style": style}
     steps: dict[str, Any] = {}
     losses: dict[str, list[float]] = {}
     for peer in peers:
-        _, step, batches = made(case, peer)
+        model, step, batches = made(case, peer, style)
         try:
             steps[peer] = (step, batches)
             row[peer] = {"first_s": first_call(step, batches)}
             losses[peer] = [float(step(*batches[i % len(batches)])) for i in range(EQUAL)]
+            if peer == "oarlock":
+                row["report"] = (model.forward if style == "module" else step).report()
         except Exception as error:  # a peer's failure is a result, ours too
             del steps[peer]
             row[peer] = {"error": f"{type(error).__name__}: {error}"[:300]}
@@ -62,8 +70,6 @@ def measure(case: TrainCase, threads: int, rounds: int, peers: tuple[str, ...]) 
         row[peer]["loss_error"] = max(
             abs(a - b) / max(1.0, abs(b)) for a, b in zip(losses[peer], losses["eager"])
         )
-    if "oarlock" in steps:
-        row["report"] = steps["oarlock"][0].report()
     return row
 
 
@@ -76,16 +82,17 @@ def first_call(step: Any, batches: Any) -> float:
     return time.perf_counter() - start
 
 
-def peak(case: str, peer: str) -> float:
+def peak(case: str, peer: str, style: str) -> float:
     """MiB that a process of its own takes for a few steps beyond those of its imports and model."""
     command = [sys.executable, "-m", "bench.train", "--peak", peer, "--only", case]
+    command += ["--style", style]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(run.stdout.split()[-1]) if run.returncode == 0 else math.nan
 
 
-def print_peak(case: TrainCase, peer: str) -> None:
+def print_peak(case: TrainCase, peer: str, style: str) -> None:
     torch.set_num_threads(1)
-    _, step, batches = made(case, peer)
+    _, step, batches = made(case, peer, style)
     first_call(step, batches)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
     for i in range(3):
@@ -97,27 +104,31 @@ def print_peak(case: TrainCase, peer: str) -> None:
 @click.command()
 @click.option("--only", multiple=True, help="Substring of a case's name; repeatable.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(PEERS), default=PEERS)
+@click.option(
+    "--style", type=click.Choice(("step", "module")), default="step",
+    help="What is compiled: the whole step, or the module inside of an eager one.",
+)  # fmt: skip
 @click.option("--threads", multiple=True, type=int, default=(1, 2))
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--memory/--no-memory", default=False, help="Peak memory in processes of their own.")
 @click.option("--peak", "peak_of", default="", hidden=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench_train.json"))
 def main(
-    only: tuple[str, ...], peers: tuple[str, ...], threads: tuple[int, ...], rounds: int,
+    only: tuple[str, ...], peers: tuple[str, ...], style: str, threads: tuple[int, ...], rounds: int,
     memory: bool, peak_of: str, out: Path,
 ) -> None:  # fmt: skip
     """Time every training step under every peer, in turn; the first call; losses; peak memory."""
     cases = [c for c in CASES if not only or any(o.lower() in c.name.lower() for o in only)]
     if peak_of:
-        return print_peak(cases[0], peak_of)
+        return print_peak(cases[0], peak_of, style)
     rows = []
     out.parent.mkdir(parents=True, exist_ok=True)
     for case in cases:
         for count in threads:
-            row = measure(case, count, rounds, peers)
+            row = measure(case, count, rounds, peers, style)
             if memory and count == threads[0]:
                 for peer in peers:
-                    row[peer]["peak_mib"] = peak(case.name, peer)
+                    row[peer]["peak_mib"] = peak(case.name, peer, style)
             rows.append(row)
             print(_line(row, peers), flush=True)
             out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
