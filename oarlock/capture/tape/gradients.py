@@ -79,8 +79,17 @@ def bound_of(dtype: torch.dtype, scale: float, coarse: float) -> float:
     return (ROUNDINGS if eps <= _FLOAT else COARSE) * eps * scale
 
 
-def difference(want: Any, got: Any, coarse: float) -> str:
-    """How gradients differ; empty where they don't, or where eager has none."""
+def change(want: Any, other: Any) -> float:
+    """The largest difference of two lists of gradients."""
+    if isinstance(want, RuntimeError) or isinstance(other, RuntimeError):
+        return 0.0
+    pairs = [(_dense(a), _dense(b)) for a, b in zip(want, other)]
+    return max((_largest(a - b) for a, b in pairs if a is not None and b is not None), default=0.0)
+
+
+def difference(want: Any, got: Any, coarse: float, slack: float = 0.0) -> str:
+    """How gradients differ by more than roundings and ``slack``; empty where they don't, or where
+    eager has none."""
     if isinstance(want, RuntimeError):
         return ""
     if isinstance(got, RuntimeError):
@@ -92,7 +101,7 @@ def difference(want: Any, got: Any, coarse: float) -> str:
             if a is not b:
                 return f"input {i}: eager gives {_said(a)}, the static function {_said(b)}"
             continue
-        bound = bound_of(a.dtype, scale, coarse)
+        bound = bound_of(a.dtype, scale, coarse) + slack
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"input {i}: eager gives {_said(a)}, the static function {_said(b)}"
         if not torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):

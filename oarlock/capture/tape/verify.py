@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.sources import Source, argument
 from oarlock.errors import DivergenceError
 
-MOVES = 8  # times what one rounding of the inputs does to eager's values
+MOVES = 8  # roundings of the inputs, whose effect on eager's values is no difference
 _DEPTH = 6
 
 
@@ -95,7 +96,7 @@ def verified(
     is_compiled = tape.executor is not None
     is_inner = any(x.requires_grad and not x.is_leaf for x, _ in given)
 
-    def checked(moved: list[Any] | None) -> tuple[Any, Exception | None]:
+    def checked(moved: Moved | None) -> tuple[Any, Exception | None]:
         used = _copied(args, kwargs, shared) if is_inner else (args, kwargs)
         got = _outcome(lambda: run(*used), is_quiet=is_inner)
         if type(want[1]) is not type(got[1]):
@@ -104,9 +105,9 @@ def verified(
             raise _divergence(tape, "outcome", repr(want[1]), "no error")
         found = [_frozen(got[0]), *(x for _, x in before.now()), _frozen(used)]
         for i, ((name, a), b) in enumerate(zip(wanted, found)):
-            _compare(tape, name, a, b, None if moved is None else moved[i])
+            _compare(tape, name, a, b, None if moved is None else moved.values[i])
         if slopes is not None:
-            _compare_slopes(tape, slopes, _slopes(before, got[0], used))
+            _compare_slopes(tape, slopes, _slopes(before, got[0], used), moved)
         return got
 
     def back() -> None:
@@ -123,7 +124,7 @@ def verified(
         back()
         if not isinstance(error, DivergenceError) or want[1] is not None:
             raise Rejected(str(error)) from error
-        moved = _moved(before, fn, _copied(args, kwargs, shared))
+        moved = _moved(before, fn, _copied(args, kwargs, shared), is_differentiable)
         back()
         try:
             got = checked(moved)
@@ -146,26 +147,41 @@ def _slopes(before: Before, result: Any, given: tuple[tuple, dict]) -> tuple[lis
     )
 
 
-def _compare_slopes(tape: Tape, want: tuple[list[bool], Any], got: tuple[list[bool], Any]) -> None:
+def _compare_slopes(
+    tape: Tape, want: tuple[list[bool], Any], got: tuple[list[bool], Any], moved: Moved | None
+) -> None:
     if want[0] != got[0]:
         why = f"eager gives {want[0]}, the static function {got[0]}"
         raise _divergence(tape, "requires_grad of the results", why)
-    why = gradients.difference(want[1], got[1], gradients.coarsest(tape))
+    slack = gradients.change(want[1], moved.slopes) if moved is not None else 0.0
+    why = gradients.difference(want[1], got[1], gradients.coarsest(tape), slack)
     if why:
         raise _divergence(tape, "gradients", why)
 
 
-def _moved(before: Before, fn: Callable[..., Any], copies: tuple[tuple, dict]) -> list[Any]:
-    """What eager gives when every number it is given differs by a rounding: such as updates by Adam
-    where the true gradient is zero, which are of the size of the learning rate, of any sign."""
+@dataclass(frozen=True)
+class Moved:
+    """What eager gives when every number it is given differs by some roundings: such as updates by Adam
+    where the true gradient is zero, of the size of the learning rate and any sign, or gradients of
+    units that switch at zero."""
+
+    values: list[Any]
+    slopes: Any
+
+
+def _moved(
+    before: Before, fn: Callable[..., Any], copies: tuple[tuple, dict], is_differentiable: bool
+) -> Moved:
     draws = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for x in {id(x): x for x in (*before.tensors, *_tensors(copies))}.values():
             if x.is_floating_point():
                 signs = torch.randint(0, 2, x.shape, generator=draws) * 2 - 1
-                x.data.mul_(1 + signs * torch.finfo(x.dtype).eps)
+                x.data.mul_(1 + signs * MOVES * torch.finfo(x.dtype).eps)
     result = _outcome(lambda: fn(*copies[0], **copies[1]))[0]
-    return [_frozen(result), *(x for _, x in before.now()), _frozen(copies)]
+    slopes = _slopes(before, result, copies)[1] if is_differentiable else []
+    values = [_frozen(result), *(x for _, x in before.now()), _frozen(copies)]
+    return Moved(values, slopes)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
@@ -269,7 +285,7 @@ def _difference(a: torch.Tensor, b: torch.Tensor, moved: Any, coarse: float) -> 
     scale = float(finite.max()) if finite.numel() else 0.0
     bound = gradients.bound_of(a.dtype, scale, coarse)
     if isinstance(moved, torch.Tensor) and moved.shape == a.shape:
-        bound += MOVES * float((moved - a).abs().nan_to_num().max())
+        bound += float((moved - a).abs().nan_to_num().max())
     if torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):
         return ""
     return f"max abs error {float((a - b).abs().nan_to_num().max()):.3e}"
