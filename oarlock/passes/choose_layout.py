@@ -28,6 +28,15 @@ def choose_layout(program: Program) -> Program:
     return with_graph(program, _Pass(program.graph).run(), program.params)
 
 
+def layouts(graph: Graph, values: Sequence[Value]) -> list[Perm]:
+    """The permutation ``p`` of each value that the pass would have as ``transpose(x, p)``."""
+    if not any(_slides(node) for node in graph.walk()):
+        return [tuple(range(v.rank)) for v in values]
+    held = _Pass(graph)
+    held.run()
+    return [held.held[v].perm for v in values]
+
+
 def _slides(node: Node) -> bool:
     """A node with a layout of channels first, and axes that it could put in between."""
     return getattr(node.op, "layout", "") == "NCHW" and node.inputs[0].rank > 2

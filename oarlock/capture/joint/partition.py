@@ -1,7 +1,7 @@
 """A joint graph of forward and backward, cut into two where the forward calls end.
 
 The cut is eager's own: what backward calls read of forward ones is saved, never computed again.
-Views of what is there anyway are made again, as they move no data.
+Views are made again, as they move no data; what a convolution leaves with channels last is saved so.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oarlock.ir import Graph, Node, Value
+from oarlock.ir import Builder, Graph, Node, TensorType, Value
+from oarlock.passes.choose_layout import layouts
+from oarlock.passes.transposed import Perm, inverse
 
 _VIEWS = ("reshape", "transpose", "broadcast_to", "slice")
 
@@ -62,9 +64,13 @@ class Cut:
         """
         self.saved = {v: None for v in read if not self.is_view(v) and not self.is_there(v)}
         there = {*self.saved, *kept}
+        views: dict[Value, list[Value]] = {}
         for v in read:
             if self.is_view(v) and not self.can_move(v, there):
-                self.saved[v] = None
+                views.setdefault(self.base(v), []).append(v)
+        for base, found in views.items():
+            smaller = _bytes(base) <= sum(_bytes(v) for v in found)
+            self.saved.update(dict.fromkeys([base] if smaller else found))
 
     def is_there(self, value: Value) -> bool:
         producer = value.producer
@@ -81,6 +87,13 @@ class Cut:
         while value.producer is not None and value.producer.name in (*_VIEWS, "cast"):
             value = value.producer.inputs[0]
         return self.is_there(value)
+
+    def base(self, value: Value) -> Value:
+        """What ``value`` is a view of."""
+        while self.is_view(value):
+            assert value.producer is not None
+            value = value.producer.inputs[0]
+        return value
 
     def can_move(self, value: Value, there: set[Value]) -> bool:
         """``value`` is a view of something that is there."""
@@ -111,17 +124,25 @@ def partition(
     saved = [v for v in cut.saved if v not in kept]
     others = [v for v in graph.inputs if v not in given]
     forward = Graph(others, graph.nodes[:mark], [*results, *saved])
-    maker = _Backward(cut, kept, {v: i for i, v in enumerate(saved)}, list(tangents))
+    orders = dict(zip(saved, layouts(forward, saved)))
+    forward.outputs[len(results) :] = [_turned(forward, v, inverse(orders[v])) for v in saved]
+    maker = _Backward(cut, kept, orders, list(tangents))
     return Parts(forward, *maker.build(late, gradients))
+
+
+def _turned(graph: Graph, value: Value, perm: Perm) -> Value:
+    """``transpose(value, perm)``."""
+    return value if perm == tuple(range(value.rank)) else Builder(graph).transpose(value, perm=perm)
 
 
 class _Backward:
     """Copies nodes; what they read of the forward graph becomes inputs."""
 
     def __init__(
-        self, cut: Cut, kept: dict[Value, int], saved: dict[Value, int], tangents: list[int]
+        self, cut: Cut, kept: dict[Value, int], orders: dict[Value, Perm], tangents: list[int]
     ) -> None:
-        self.cut, self.kept, self.saved = cut, kept, saved
+        self.cut, self.kept, self.orders = cut, kept, orders
+        self.saved = {v: i for i, v in enumerate(orders)}
         self.graph = Graph()
         self.needed: list[Needed] = []
         self.known: dict[Value, Value] = {}
@@ -141,11 +162,20 @@ class _Backward:
         if value in self.kept:
             return self.input(value, Needed("result", self.kept[value]))
         if value in self.saved:
-            return self.input(value, Needed("saved", self.saved[value]))
+            return self.restored(value)
         if value in self.cut.inputs:
             return self.input(value, Needed("port", self.cut.inputs[value]))
         assert value.producer is not None
         self.copy(value.producer)
+        return self.known[value]
+
+    def restored(self, value: Value) -> Value:
+        """A saved value, which the forward program may have left in another order."""
+        perm, index = self.orders[value], self.saved[value]
+        shape = tuple(value.shape[i] for i in inverse(perm))
+        given = self.graph.input(TensorType(value.dtype, shape), f"saved{index}")
+        self.needed.append(Needed("saved", index))
+        self.known[value] = _turned(self.graph, given, perm)
         return self.known[value]
 
     def copy(self, node: Node) -> None:
@@ -158,3 +188,7 @@ class _Backward:
             self.copy(node)
         self.graph.outputs = [self.of(v) for v in gradients]
         return self.graph, self.needed
+
+
+def _bytes(value: Value) -> int:
+    return int(value.type.size) * value.dtype.bytes
