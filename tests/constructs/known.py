@@ -15,7 +15,6 @@ KNOWN: dict[str, str] = {
     "functions.recursion_on_tensor": "recursion that data end: refused",
     "loops.for_unbind": "the number of results of unbind when the size changes",
     "modules.CachedTensor": "an attribute that is None at first is another specialisation",
-    "programs.GreedyDecoder": "an append after a break that compares the last item: refused",
     "programs.TreeNet": "the check compares objects by fake tensors",
     "programs.simulate_cart": "eight rounds with exits take over 0.5 s to capture",
     "randomness.own_generator": "refused by the check: draws from a generator of the function's own",

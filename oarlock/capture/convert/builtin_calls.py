@@ -10,7 +10,9 @@ import math
 import operator
 import re
 import string
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import GeneratorType
 from typing import Any
 
 import torch
@@ -423,9 +425,35 @@ def delattr_(owner: Any, name: str) -> None:
     delattr(owner, name)
 
 
+_OF_CONTAINERS = tuple(type(iter(x)) for x in ([], (), {}, {}.values(), {}.items(), set()))
+
+
+def _holders(items: Any) -> int:
+    return sys.getrefcount(items)
+
+
+def _read(items: GeneratorType) -> list[tuple[Any, int]]:
+    """The iterators in the variables of a generator, and how many references each has."""
+    table = dict(items.gi_frame.f_locals) if items.gi_frame is not None else {}
+    names = [name for name in table if isinstance(table[name], Iterator)]
+    return [(table[name], sys.getrefcount(table[name])) for name in names]
+
+
+_ONE_HOLDER = _holders(iter([]))
+_ONE_READER = _read(x for x in iter([]))[0][1]
+
+
+def _starts_anew(items: Any) -> bool:
+    """An iterator over a container, or of a generator that reads no iterator of somebody else."""
+    if isinstance(items, GeneratorType):
+        return all(count <= _ONE_READER and _starts_anew(x) for x, count in _read(items))
+    return type(items) in _OF_CONTAINERS
+
+
 def next_(items: Any, *default: Any) -> Any:
     active = tracer()
-    if active is not None and active.is_branching():
+    is_new = sys.getrefcount(items) <= _ONE_HOLDER and _starts_anew(items)  # not an old one's next
+    if active is not None and active.is_branching() and not is_new:
         refuse_here(
             "next() of an iterator on one path of a decision on data",
             "index a list, or take the item before the decision",

@@ -18,6 +18,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray)
+_ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.deque)))
 _UNREPORTED = (ModuleType, type, torch.Tensor)
 _DATA = (int, float, str, list, dict, set, torch.Tensor)
 _METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
@@ -103,20 +104,28 @@ def constructor(cls: type) -> Callable[..., Any]:
     """A class whose ``__init__`` is converted, where making an object is just that."""
     from oarlock.capture.convert.convert import converted_or_same
 
+    is_simple = type(cls).__call__ is type.__call__ and cls.__new__ in _ALWAYS_NEW
+    if not is_simple or issubclass(cls, BaseException):
+        return cls
     init = cls.__init__
-    is_simple = type(cls).__call__ is type.__call__ and cls.__new__ is object.__new__
-    if not is_simple or type(init) is not FunctionType or issubclass(cls, BaseException):
-        return cls
-    made = converted_or_same(init)
+    made = converted_or_same(init) if type(init) is FunctionType else init
     if made is init:
-        return cls
+        return cls if tracer() is None else lambda *args, **kwargs: new(cls(*args, **kwargs))
 
     def construct(*args: Any, **kwargs: Any) -> Any:
-        new = cls.__new__(cls)
-        made(new, *args, **kwargs)
-        return new
+        found = new(cls.__new__(cls))
+        made(found, *args, **kwargs)
+        return found
 
     return construct
+
+
+def new(made: Any) -> Any:
+    """``made``, which the code has just made: no path that is open had it before."""
+    active = tracer()
+    if active is not None:
+        active.journal.create(made)
+    return made
 
 
 def builtin(function: Any) -> Any:
@@ -131,6 +140,8 @@ def builtin(function: Any) -> Any:
     if isinstance(owner, _CONTAINERS):
         if function.__name__ in MUTATORS:
             active.journal.touch(owner)
+        elif function.__name__ == "copy":
+            return lambda: new(function())
     elif isinstance(owner, str):
         if function.__name__ == "format":
             return functools.partial(builtin_calls.format_text, owner)

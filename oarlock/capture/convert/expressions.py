@@ -189,6 +189,10 @@ class Expressions(ast.NodeTransformer):
     def builtin_call(self, node: ast.Call, name: str) -> ast.expr | None:
         if name == "super" and not node.args and self.scope.first and "__class__" in self.classes():
             return ast.Call(load("super"), [load("__class__"), load(self.scope.first)], [])
+        if name == "locals" and not node.args and not self.foreign:
+            names = sorted(n for n in self.scope.locals if not n.startswith(GENERATED))
+            values = [thunk(self.visit(at(load(n), node))) for n in names]
+            return apply("bound", ast.Dict([constant(n) for n in names], values))
         if name in _REFUSED or (name in ("vars", "dir") and not node.args):
             rewrite = _REFUSED.get(name, _REFUSED["locals"])
             self.scope.unit.refuse(node, f"{name}() reads the variables of the frame", rewrite)
@@ -332,6 +336,13 @@ class Expressions(ast.NodeTransformer):
         return self.comprehension(
             node, self.scope.unit.fresh(kind), first, step, ast.Return(load(out))
         )
+
+    def visit_Dict(self, node: ast.Dict) -> ast.expr:
+        keys = [k if k is None else self.visit(k) for k in node.keys]
+        return at(apply("new", at(ast.Dict(keys, self.all(node.values)), node)), node)
+
+    def visit_Set(self, node: ast.Set) -> ast.expr:
+        return at(apply("new", at(ast.Set(self.all(node.elts)), node)), node)
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
         if self.foreign:

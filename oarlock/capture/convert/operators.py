@@ -290,6 +290,18 @@ class Operators:
             return value
         return active.read(self.module, name, value)
 
+    def new(self, made: Any) -> Any:
+        """A container that the code has just made: no path that is open had it before."""
+        return calls.new(made)
+
+    def bound(self, names: dict[str, Thunk]) -> dict[str, Any]:
+        """``locals()``: the variables that have a value."""
+        found = {}
+        for name, value in names.items():
+            with contextlib.suppress(builtins.NameError):
+                found[name] = value()
+        return {k: v for k, v in found.items() if not isinstance(v, Undefined)}
+
     def touch_cell(self, name: str) -> None:
         touch(self.cells.get(name))
 

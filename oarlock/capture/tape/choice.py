@@ -6,7 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.state import State, Undefined
-from oarlock.capture.tape.join import holds_run_time
+from oarlock.capture.tape.join import JoinRefused, holds_run_time
 from oarlock.capture.tape.nodes import Val
 from oarlock.errors import UnsupportedError
 
@@ -117,7 +117,7 @@ def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:
     if any(map(holds_run_time, parts)) and not (
         len(parts) == 1 and type(parts[0]) in (tuple, list, dict)
     ):
-        raise UnsupportedError(
+        raise JoinRefused(
             f"{tracer.where()}: {val.name} is one of two objects that hold tensors, and data decide "
             f"which; give both paths the same class and structure"
         )

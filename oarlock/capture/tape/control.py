@@ -10,7 +10,7 @@ import torch
 
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.forks import ForkNeeded
-from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.journal import MISSING, content, put
 from oarlock.capture.tape.nodes import Block, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 ATTEMPTS = 16
+PEELED = 2  # first trips of a loop that may leave other structures than the rest
 DEPTH = 60  # Python allows 100 levels of indentation
 Contents = dict[int, tuple[Any, Any]]
 
@@ -208,7 +209,7 @@ class Control:
 
     def refuse_object(self, obj: Any, why: str, state: State) -> None:
         file, line = state.where
-        raise UnsupportedError(
+        raise JoinRefused(
             f"{Where(file, line)}: a {type(obj).__name__} {why} of a decision on data; give both "
             f"paths the same keys and lengths, or keep the values in variables"
         )
@@ -252,13 +253,14 @@ class Control:
     # ---- loops
 
     def while_(
-        self, test: Callable[[], Any], body: Callable[[], Any], state: State, trips: Any = None
-    ) -> None:
+        self, test: Callable[[], Any], body: Callable[[], Any], state: State, trips: Any = None,
+        peeled: int = 0,
+    ) -> None:  # fmt: skip
         from oarlock.capture.tape.loops import Loop
 
         before = state.get()
         self.loops += 1
-        loop = Loop(self, test, body, state, before, self.loops, trips)
+        loop = Loop(self, test, body, state, before, self.loops, trips, peeled < PEELED)
         try:
             loop.trace()
         except NeedsConstant as need:
@@ -266,6 +268,26 @@ class Control:
                 raise
             state.set(before)
             self.unroll(test, body, need)
+        except JoinRefused:
+            if peeled == PEELED:
+                raise
+            state.set(before)
+            self.peel(test, body, state, peeled + 1)
+
+    def peel(
+        self, test: Callable[[], Any], body: Callable[[], Any], state: State, peeled: int
+    ) -> None:
+        """The first trip apart from the others: it makes what these only change."""
+
+        def rest() -> None:
+            body()
+            self.while_(test, body, state, None, peeled)
+
+        go = test()
+        if isinstance(self.tracer.truth(go), Val):
+            self.if_(go, rest, lambda: None, state)
+        elif go:
+            rest()
 
     def unroll(self, test: Callable[[], Any], body: Callable[[], Any], need: NeedsConstant) -> None:
         """Run a loop as Python does: its trips are then a constant of the tape."""

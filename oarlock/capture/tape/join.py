@@ -12,8 +12,13 @@ from oarlock.capture.convert.state import Undefined
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
+from oarlock.errors import UnsupportedError
 
 _SCALARS = (bool, int, float)
+
+
+class JoinRefused(UnsupportedError):
+    """What two paths, or two trips of a loop, leave has no common type."""
 
 
 @dataclass(eq=False)
@@ -110,7 +115,7 @@ class Joiner:
             leaf = self.tensors(value, value)
         elif _is_number(value):
             leaf = self.numbers(value, value)
-        elif why == "unbound" and _keys(value):
+        elif why == "unbound" and keys_of(value):
             return self.items_or_nothing(value, parts)
         else:
             leaf = Leaf("any", parts, value)
@@ -159,13 +164,15 @@ class Joiner:
 
     def items_or_nothing(self, value: Any, parts: tuple[Any, Any]) -> Many:
         """A container whose items are bound on one path only."""
-        keys = _keys(value)
+        keys = keys_of(value)
         assert keys is not None
         pairs = []
         for key in keys:
             nothing = Undefined(str(key))
-            sides = [nothing if isinstance(part, Undefined) else _item(part, key) for part in parts]
-            item = _item(value, key)
+            sides = [
+                nothing if isinstance(part, Undefined) else item_of(part, key) for part in parts
+            ]
+            item = item_of(value, key)
             pairs.append(Same(item) if self.is_older(item) else self.joined(sides[0], sides[1]))
         return Many(value, keys, pairs)
 
@@ -204,14 +211,14 @@ class Joiner:
         return Leaf("number", (x, y), a, b, loose=loose, is_data=is_data)
 
     def containers(self, x: Any, y: Any) -> Any:
-        keys = _keys(x)
-        if keys is None or type(x) is not type(y) or keys != _keys(y):
+        keys = keys_of(x)
+        if keys is None or type(x) is not type(y) or keys != keys_of(y):
             return Leaf("any", (x, y), x)
-        pairs = [self.joined(_item(x, k), _item(y, k)) for k in keys]
+        pairs = [self.joined(item_of(x, k), item_of(y, k)) for k in keys]
         return Many(x, keys, pairs)
 
 
-def _keys(x: Any) -> list[Any] | None:
+def keys_of(x: Any) -> list[Any] | None:
     if isinstance(x, dict):
         return list(x)
     if isinstance(x, (tuple, list)):
@@ -219,7 +226,7 @@ def _keys(x: Any) -> list[Any] | None:
     return list(vars(x)) if is_record(x) and holds_run_time(x) else None
 
 
-def _item(x: Any, key: Any) -> Any:
+def item_of(x: Any, key: Any) -> Any:
     if isinstance(x, (dict, tuple)):
         return x[key]
     return list.__getitem__(x, key) if isinstance(x, list) else vars(x)[key]

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.tape import runtime
-from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.join import (
+    Joiner,
+    Leaf,
+    Many,
+    Same,
+    holds_run_time,
+    item_of,
+    keys_of,
+    leaves_of,
+)
 from oarlock.capture.tape.loops import same_type, wider
 from oarlock.capture.tape.nodes import Call, Val, blocks_of
 from oarlock.capture.tape.numbers import Number
@@ -256,8 +265,8 @@ class Lists:
 
     def learn(self, obj: RunList, x: Any) -> None:
         """``obj`` may hold ``x``."""
-        joiner = Joiner(self.tracer.val)
-        new = _loose(joiner, x) if obj.item is None else _merge(joiner, obj.item, x)
+        joiner, where = Joiner(self.tracer.val), self.tracer.where()
+        new = _loose(joiner, x, where) if obj.item is None else _merge(joiner, obj.item, x, where)
         if obj.item is None or not same_type(obj.item, new):
             self.dirty = True
         obj.item = new
@@ -297,7 +306,7 @@ class Lists:
 
     def content(self, x: Any, like: Any) -> Any:
         """The items of a run-time value that is a container such as ``like``."""
-        joint = _loose(Joiner(self.tracer.val), like)
+        joint = _loose(Joiner(self.tracer.val), like, self.tracer.where())
         for leaf in leaves_of(joint):
             leaf.out = Val(self.tracer.block, None)  # type: ignore[attr-defined]
         self.tracer.emit(runtime.same, (x,), {}, _outs(joint))
@@ -380,27 +389,32 @@ def _outs(joint: Any) -> Any:
     return None
 
 
-def _loose(joiner: Joiner, x: Any) -> Any:
+def _loose(joiner: Joiner, x: Any, where: Any) -> Any:
     """The joint of ``x`` with itself, as a run-time value."""
     if isinstance(x, torch.Tensor):
         return joiner.tensors(x, x)
     if isinstance(x, (bool, int, float, Number)):
         return joiner.numbers(x, x)
-    if type(x) in (tuple, list, dict):
-        keys = list(x) if isinstance(x, dict) else list(range(len(x)))
-        return Many(x, keys, [_loose(joiner, x[k]) for k in keys])
+    if isinstance(x, (tuple, list, dict)):
+        keys = keys_of(x) or []
+        return Many(x, keys, [_loose(joiner, item_of(x, k), where) for k in keys])
+    if holds_run_time(x):
+        raise UnsupportedError(
+            f"{where}: an object of class {type(x).__name__} that holds tensors is in a list of run-time "
+            f"length, or one of two; keep its tensors in a tuple or in lists of their own"
+        )
     return Same(x)
 
 
-def _merge(joiner: Joiner, old: Any, x: Any) -> Any:
+def _merge(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
     """The joint of items so far and one more."""
     if isinstance(old, Many) and type(old.like) is type(x) and len(old.keys) == len(x):
-        items = [_merge(joiner, p, x[k]) for k, p in zip(old.keys, old.items)]
+        items = [_merge(joiner, p, x[k], where) for k, p in zip(old.keys, old.items)]
         return Many(old.like, old.keys, items)
     if isinstance(old, Leaf):
         first = old.parts[0]
         new = joiner.join(first, x)
-        new = _loose(joiner, x) if isinstance(new, Same) else new
+        new = _loose(joiner, x, where) if isinstance(new, Same) else new
         return wider(old, new, 0) if isinstance(new, Leaf) else new
     if isinstance(old, Same):
         return joiner.join(old.value, x)

@@ -9,12 +9,20 @@ import torch
 
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.counts import Counts
-from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.join import (
+    Joiner,
+    JoinRefused,
+    Leaf,
+    Many,
+    Same,
+    holds_run_time,
+    leaves_of,
+)
 from oarlock.capture.tape.journal import MISSING, put
 from oarlock.capture.tape.nodes import Block, Val, Where, While
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
-from oarlock.errors import OarlockError, UnsupportedError
+from oarlock.errors import OarlockError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.control import Contents, Control
@@ -30,11 +38,11 @@ class Loop:
 
     def __init__(
         self, control: Control, test: Callable[[], Any], body: Callable[[], Any], state: State,
-        before: tuple, number: int, trips: Any = None,
+        before: tuple, number: int, trips: Any = None, may_peel: bool = False,
     ) -> None:  # fmt: skip
         self.control, self.tracer = control, control.tracer
         self.test, self.body, self.state, self.before = test, body, state, before
-        self.number = number
+        self.number, self.may_peel = number, may_peel
         self.counts = Counts(self.tracer.lists, trips)
         self.where = Where(*state.where)
         self.joiner = Joiner(self.tracer.val)
@@ -59,7 +67,7 @@ class Loop:
                 self.finish(node, after, contents)
                 return
         names = [n for n, j in zip(self.state.names, self.joints) if isinstance(j, Leaf)]
-        raise UnsupportedError(
+        raise JoinRefused(
             f"{self.where}: the types of loop variables do not settle: {', '.join(names)}"
         )
 
@@ -105,6 +113,8 @@ class Loop:
         return self.state.get()
 
     def parameter(self, node: While, leaf: Leaf, name: str) -> None:
+        if self.may_peel and leaf.kind == "any" and any(map(holds_run_time, leaf.parts)):
+            raise JoinRefused(f"{self.where}: {name} is a container from some trip on")
         val = Val(self.tracer.block, None, name)
         node.params.append(val)
         node.init.append(self.tracer.noted(leaf.parts[0]))

@@ -203,12 +203,12 @@ class Affine(Function):
         return gx, gw, gb
 
 
-@case(r(2, 3), r(4, 3), r(2, 3).abs(), double=True)
+@case(r(2, 3), -r(4, 3).abs(), r(2, 3).abs(), double=True)
 class AffineModule(nn.Module):
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(2, 3))
-        self.bias = nn.Parameter(torch.randn(2))
+        self.weight = nn.Parameter(torch.tensor([[0.5, 1.5, 2.5], [1.0, 0.25, 3.0]]))
+        self.bias = nn.Parameter(torch.tensor([0.1, -0.1]))
 
     def apply_one(self, x, bias):
         return Affine.apply(x, self.weight, bias)

@@ -705,3 +705,25 @@ def generator_stays_lazy(x):
     g = numbers()
     a, b = next(g), next(g)
     return (x * (a + b) if x.sum() > 0 else x), log
+
+
+@case(POS, NEG, POS)
+def locals_of_a_function(x, k=2):
+    a = 1
+    if x.sum() > 0:
+        b = x * k
+        y = b
+    else:
+        y = x
+    names = {name for name in locals() if name != "b"}
+    return y, sorted(names), a + len(names), locals()["y"] is y
+
+
+@case(POS, NEG, POS)
+def next_of_a_new_iterator_in_a_branch(x):
+    rows = [x * 2, x * 3]
+    if x.sum() > 0:
+        y = next(row for row in rows) + next(iter(rows)) + next(iter({"a": x}.values()))
+    else:
+        y = next(reversed(rows))
+    return y

@@ -5,6 +5,7 @@ import torch
 from tests.constructs.case import case, r, t
 
 N3, N0, N5 = t(3), t(0), t(5)
+POS = t(1.0, 2.0, 3.0)
 
 
 @case((r(3), N3), (r(3), N0), (r(3), N5))
@@ -608,3 +609,99 @@ def long_range_collects(x):
         if x > 40:
             break
     return torch.stack(out), len(out)
+
+
+@case((POS, t(0)), (POS, t(3)), (POS, t(1)))
+def dict_key_from_the_first_trip_on(x, n):
+    kept = {}
+    while n > 0:
+        kept["h"] = kept.get("h", x) * 2
+        n = n - 1
+    return kept
+
+
+@case((POS, t(0)), (POS, t(1)), (POS, t(4)), (POS, t(2)))
+def dict_keys_from_the_first_two_trips(x, n):
+    kept = {}
+    i = 0
+    while i < n:
+        if "h" in kept:
+            kept["h"] = kept["h"] + 1
+        else:
+            kept["h"] = x
+        if i > 0:
+            kept["k"] = x * 3
+        i = i + 1
+    return kept
+
+
+@case((POS, t(0)), (POS, t(3)), (POS, t(1)))
+def dict_made_in_every_trip(x, n):
+    def prepared(y):
+        made = {}
+        made["h"] = y * 2
+        for name in ("a", "b"):
+            made[name] = y + 1
+        made.pop("a")
+        return made
+
+    last = None
+    while n > 0:
+        last = prepared(x)
+        copied = last.copy()
+        copied["b"] = copied["b"] * 2
+        x = last["h"] + {**copied}["b"]
+        n = n - 1
+    return x, last
+
+
+@case((POS, t(0)), (POS, t(3)), (POS, t(1)))
+def object_made_in_every_trip(x, n):
+    class Cell:
+        def __init__(self, value):
+            self.value = value
+
+        def step(self):
+            self.value = self.value * 2 + 1
+            return self.value
+
+    while n > 0:
+        cell = Cell(x)
+        cell.step()
+        x = cell.step()
+        n = n - 1
+    return x
+
+
+@case((POS, t(0)), (POS, t(9)), (POS, t(20)))
+def container_from_the_first_trip_on(x, n):
+    y = None
+    while x.sum() < n:
+        y = (x, [x * 2]) if y is None else (y[0] + 1, [y[1][0] * 3])
+        x = x + 1
+    return y, x
+
+
+@case((POS, t(0)), (POS, t(9)), (POS, t(20)))
+def list_made_in_the_first_trip(x, n):
+    y = None
+    while x.sum() < n:
+        if y is None:
+            y = [x]
+        else:
+            y.append(x)
+        x = x + 1
+    return y
+
+
+@case((POS, t(0)), (POS, t(9)), (POS, t(20)))
+def object_made_in_the_first_trip(x, n):
+    class Box:
+        def __init__(self, value):
+            self.value = value
+
+    y = None
+    while x.sum() < n:
+        y = Box(x) if y is None else Box(y.value * 2)
+        x = x + 1
+    return x if y is None else y.value
