@@ -30,6 +30,7 @@ class View:
     derive: Callable[[Value], Value] | None = None
     seen: int = 0
     origin_value: Value | None = None  # of the parent when ``value`` was derived
+    is_written: bool = False  # ``value`` is what was written, not derived
 
     def read(self) -> Value:
         """The value now."""
@@ -37,8 +38,16 @@ class View:
             assert self.derive is not None
             self.origin_value = self.parent.read()
             self.value = self.derive(self.origin_value)
-            self.seen = self.memory.version
+            self.seen, self.is_written = self.memory.version, False
         return self.value
+
+    def derived(self) -> Value:
+        """The value now, as the parent shows it."""
+        current = self.read()
+        if not self.is_written:
+            return current
+        assert self.derive is not None and self.origin_value is not None
+        return self.derive(self.origin_value)
 
     def write(self, b: Builder, value: Value) -> None:
         """Make ``value`` what this view shows: in its base, so in every other view of it.
@@ -54,13 +63,13 @@ class View:
         while view is not None:
             changed.append((view, value))
             if view.parent is not None:
-                current = view.read()
+                current = view.derived()
                 assert view.origin_value is not None
                 value = put_back(b, current, view.origin_value, value)
             view = view.parent
         self.memory.version += 1
         for view, value in changed:
-            view.value, view.seen = value, self.memory.version
+            view.value, view.seen, view.is_written = value, self.memory.version, True
         for child, (_, value) in pairwise(changed):
             child[0].origin_value = value
 

@@ -45,6 +45,16 @@ def add_to_a_view(x):
     return y, v
 
 
+def twice_to_a_view(x):
+    y = x.clone()
+    v = y[:, 1:3]
+    v.mul_(2)
+    y.add_(1)
+    v.sub_(3).sigmoid_()
+    v[:, 0].add_(1).neg_()
+    return y, v
+
+
 def relu_of_a_view(x):
     y = x - 0.5
     flat = y.view(y.shape[0], -1)
@@ -142,7 +152,7 @@ def diagonal(x):
 
 
 UPDATES = [
-    fill_a_column, fill_a_block, mask, mask_of_rows, add_to_a_view, relu_of_a_view, siblings,
+    fill_a_column, fill_a_block, mask, mask_of_rows, add_to_a_view, twice_to_a_view, relu_of_a_view, siblings,
     transposed, permuted_slices_of_slices, out_argument, out_resized, scatter, index_put,
     accumulate, shapes_in_place, mixed_types, written_row_by_row, through_detach, diagonal,
 ]  # fmt: skip

@@ -91,6 +91,25 @@ def test_recurrent_layers(layer):
     assert sum(name.endswith("_scan_grad") for name in names) == 2
 
 
+class Looped(nn.Module):
+    """A hand-written loop over a cell of torch's."""
+
+    def __init__(self, cell: type) -> None:
+        super().__init__()
+        self.cell, self.out = cell(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        state = None
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+        return self.out(state[0] if isinstance(state, tuple) else state)
+
+
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell])
+def test_loops_over_cells(cell):
+    check(lambda: Looped(cell), batches(4, 3, 5), steps=3)
+
+
 def test_attention_layer_norm_embedding():
     torch.manual_seed(3)
     tokens = [(torch.randint(20, (4, 6)), torch.randint(3, (4,))) for _ in range(2)]

@@ -17,7 +17,7 @@ from oarlock.capture.joint.trace import Recording
 from oarlock.capture.tape.gradients import silenced
 from oarlock.capture.torch_private import outside_modes
 from oarlock.errors import UnsupportedError
-from oarlock.ir import Graph, Program, Signature, Value
+from oarlock.ir import Graph, Origin, Program, Signature, Value
 
 
 @dataclass
@@ -72,6 +72,8 @@ class _Joint(Recording):
         tangents = [self._tangent(k, x) for k, (_, x) in enumerate(self.outs)]
         self.wrt = self._inputs()
         inputs = [x for _, x in self.wrt]
+        where = Origin(source=f"the gradient of {getattr(self.fn, '__name__', 'the call')}")
+        recorder.origin = lambda: where
         with silenced(inputs):
             self.gradients = torch.autograd.grad(
                 [x for _, x in self.outs], inputs, tangents, allow_unused=True
