@@ -22,6 +22,7 @@ from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs
 from oarlock.capture.tape.verify import Rejected, verified
+from oarlock.capture.torch_private import without_saved_hooks
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
 
@@ -58,6 +59,10 @@ class StaticFunction:
         self.normal = normaliser(fn)
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles capture anew, as what they hold is other objects."""
+        return _made_again, (type(self), self.fn, self.owner, self.options)
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         if instance is None:
@@ -192,7 +197,10 @@ class StaticFunction:
 
     def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
         name = self.fn.__qualname__
-        tape = trace(self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic)
+        with without_saved_hooks():
+            tape = trace(
+                self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic
+            )
         tape.call = detached((args, kwargs))
         self.captures += 1
         if self.specs is not None:
@@ -250,6 +258,12 @@ class StaticFunction:
 def detached(call: tuple[tuple, dict[str, Any]]) -> tuple[tuple, dict[str, Any]]:
     """The same values without the graphs that made them, which would stay in memory."""
     return map_tensors(call, lambda x: x.detach().requires_grad_(x.requires_grad))
+
+
+def _made_again(
+    kind: type[StaticFunction], fn: Callable[..., Any], owner: Any, options: dict[str, Any]
+) -> StaticFunction:
+    return kind(fn, owner, **options)
 
 
 def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto") -> Any:

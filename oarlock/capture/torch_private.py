@@ -476,6 +476,21 @@ def is_batched(tensor: torch.Tensor) -> bool:
 _BATCHED: dict[int, bool] = {}  # by the bits of dispatch keys
 
 
+def has_saved_hooks() -> bool:
+    """Hooks see what autograd saves, as under ``torch.utils.checkpoint``."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+@contextmanager
+def without_saved_hooks() -> Iterator[None]:
+    """Where nothing that is saved is shown to hooks around."""
+    if not has_saved_hooks():
+        yield
+        return
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        yield
+
+
 def keeps_graph() -> bool:
     """The backward pass that runs now was asked to retain its graph."""
     return torch._C._autograd._get_current_graph_task_keep_graph()

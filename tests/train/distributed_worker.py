@@ -22,6 +22,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from oarlock import to_static
 from oarlock.clip import (
     ClipGradAdaptive,
     ClipGradByGlobalNorm,
@@ -96,6 +97,18 @@ def ddp_on_shares_of_a_batch(rank):
     model = DistributedDataParallel(model)
     norms = train(model, model.parameters(), x[rank::2], y[rank::2], clip)
     close(norms, model, expected_norms, expected)
+
+
+def static_module_on_shares_of_a_batch(rank):
+    """Its parameters are inputs of one autograd function: DDP's hooks run."""
+    clip = ClipGradByGlobalNorm(0.1)
+    model, x, y = model_and_data()
+    expected = copy.deepcopy(model)
+    expected_norms = train(expected, expected.parameters(), x, y, clip)
+    wrapped = DistributedDataParallel(to_static(model))
+    norms = train(wrapped, wrapped.parameters(), x[rank::2], y[rank::2], clip)
+    close(norms, wrapped, expected_norms, expected)
+    assert "backward" in model.forward.report(), model.forward.report()
 
 
 def zero_redundancy(rank):
@@ -204,7 +217,7 @@ def flat_parameters(rank):
         raise AssertionError("no error")
 
 
-CASES = [ddp, ddp_on_shares_of_a_batch, zero_redundancy, fsdp2, tensor_parallel, both, placements,
+CASES = [ddp, ddp_on_shares_of_a_batch, static_module_on_shares_of_a_batch, zero_redundancy, fsdp2, tensor_parallel, both, placements,
          non_finite_shard, flat_parameters]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Two gloo processes: every clip gives what one process gives."""
+"""Two gloo processes: every clip, and a static module, gives what one process gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 WORKER = Path(__file__).with_name("distributed_worker.py")
 CASES = [
-    "ddp", "ddp_on_shares_of_a_batch", "zero_redundancy", "fsdp2", "tensor_parallel", "both",
+    "ddp", "ddp_on_shares_of_a_batch", "static_module_on_shares_of_a_batch", "zero_redundancy", "fsdp2", "tensor_parallel", "both",
     "placements", "non_finite_shard", "flat_parameters",
 ]  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import io
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import oarlock  # noqa: E402
 from tests.train.test_step import Sequences, Transformer, assert_close, batches  # noqa: E402
@@ -315,6 +318,46 @@ def test_hooks_of_parameters_run():
     assert found[0][0] == found[1][0] == ["after"] * 2 + ["hook"] * 2
     assert_close(found[0][1], found[1][1], 2)
     assert is_compiled(static)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_around_a_static_module(reentrant):
+    """Hooks count what a call saves, in the first call too, which captures and compares."""
+    static, eager = twins(lambda: mlp(0.3))
+    for model in (static, eager):
+        torch.manual_seed(0)
+        for seed in range(3):
+            x = leaf(8, 6, seed=seed)
+            checkpoint(model, x * 2, use_reentrant=reentrant).square().sum().backward()
+    assert_close([p.grad for p in static.parameters()], [p.grad for p in eager.parameters()], 9)
+    assert "replayed" not in report(static)
+
+
+def test_saved_values_can_move():
+    static, eager = twins(mlp)
+    (x, y), *_ = batches(8, 6)
+    for model in (static, eager):
+        for _ in range(2):
+            with torch.autograd.graph.save_on_cpu():
+                loss = F.cross_entropy(model(x), y)
+            loss.backward()
+    assert_close([p.grad for p in static.parameters()], [p.grad for p in eager.parameters()], 2)
+
+
+def test_copies_have_parameters_of_their_own():
+    static, _ = twins(mlp)
+    (x, y), *_ = batches(8, 6)
+    F.cross_entropy(static(x), y).backward()
+    grads = [p.grad.clone() for p in static.parameters()]
+    buffer = io.BytesIO()
+    torch.save(static, buffer)
+    buffer.seek(0)
+    for other in (copy.deepcopy(static), torch.load(buffer, weights_only=False)):
+        other.zero_grad()
+        F.cross_entropy(other(x), y).backward()
+        assert_close([p.grad for p in other.parameters()], grads, 1)
+        assert is_compiled(other)
+    assert_close([p.grad for p in static.parameters()], grads, 1)
 
 
 def test_a_changed_parameter_is_an_error_as_in_eager():

@@ -15,7 +15,7 @@ from oarlock.capture.joint.recording import Port, StepRecording
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.joint.trace import Recording
 from oarlock.capture.tape.gradients import silenced
-from oarlock.capture.torch_private import outside_modes
+from oarlock.capture.torch_private import outside_modes, without_saved_hooks
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Graph, Origin, Program, Signature, Value
 
@@ -52,7 +52,8 @@ class _Joint(Recording):
     def run_joint(self) -> StepRecording | JointRecording:
         torch.clear_autocast_cache()  # casts of weights to fakes, and of real ones before
         try:
-            found = self.run()
+            with without_saved_hooks():
+                found = self.run()
         finally:
             torch.clear_autocast_cache()
         return self.cut(found) if self.step is not None else found

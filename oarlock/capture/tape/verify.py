@@ -16,6 +16,7 @@ from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.sources import Source, argument
+from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError
 
 MOVES = 8  # roundings of the inputs, whose effect on eager's values is no difference
@@ -79,10 +80,25 @@ def verified(
     run: Callable[[tuple, dict[str, Any]], Any],
 ) -> Any:  # fmt: skip
     """What ``run`` gives; it is tried on copies first where arguments have gradients that go on
-    outside, which must not be followed.
+    outside, which must not be followed, and where hooks count what a call saves.
 
     Raises: DivergenceError when eager does something else; Rejected where the tape was compiled.
     """
+    is_seen = has_saved_hooks()
+    with without_saved_hooks():
+        result, error, is_trial = _tried(tape, fn, args, kwargs, run, is_seen)
+    if is_trial:
+        return run(args, kwargs)
+    if error is not None:
+        raise error
+    return result
+
+
+def _tried(
+    tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
+    run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool,
+) -> tuple[Any, Exception | None, bool]:  # fmt: skip
+    """What ``run`` gives, and whether it was put back and has to run again."""
     before = Before(tape, fn)
     given = [(x, x.detach().clone()) for x in _tensors((args, kwargs))]
     shared = {id(x): x for x in before.tensors}
@@ -94,7 +110,7 @@ def verified(
     before.restore()
     wanted = [("result", _frozen(want[0])), *left]
     is_compiled = tape.executor is not None
-    is_inner = any(x.requires_grad and not x.is_leaf for x, _ in given)
+    is_inner = is_seen or any(x.requires_grad and not x.is_leaf for x, _ in given)
 
     def checked(moved: Moved | None) -> tuple[Any, Exception | None]:
         used = _copied(args, kwargs, shared) if is_inner else (args, kwargs)
@@ -133,10 +149,7 @@ def verified(
             raise Rejected(str(again)) from again
     if is_inner:
         back()
-        return run(args, kwargs)
-    if got[1] is not None:
-        raise got[1]
-    return got[0]
+    return *got, is_inner
 
 
 def _slopes(before: Before, result: Any, given: tuple[tuple, dict]) -> tuple[list[bool], Any]:
