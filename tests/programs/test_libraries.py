@@ -102,3 +102,58 @@ def test_a_module_that_sets_attributes_keeps_its_forward():
     for x in (torch.ones(3), -torch.ones(3), torch.ones(2, 3)):
         assert torch.equal(static(x), block(x) + 1) and block.width == 3
     assert "forward" not in vars(block)
+
+
+class Attends(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, x):
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        return self.inner(x, x, tgt_mask=mask)
+
+
+class Draws(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 6)
+
+    def forward(self, x):
+        mean, scale = self.inner(x).chunk(2, -1)
+        normal = torch.distributions.Normal(mean, scale.exp())
+        kinds = torch.distributions.Categorical(logits=mean)
+        z, kind = normal.rsample(), kinds.sample()
+        return z, normal.log_prob(z).sum(), kinds.log_prob(kind), kinds.entropy()
+
+
+class Recognises(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        batch, length = x.shape[:2]
+        scores = self.inner(x).log_softmax(-1).transpose(0, 1)
+        targets = torch.ones(batch, 2, dtype=torch.long)
+        lengths = torch.full((batch,), length), torch.full((batch,), 1)
+        return torch.nn.functional.ctc_loss(scores, targets, *lengths)
+
+
+@pytest.mark.parametrize("kind", [Attends, Draws, Recognises])
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_of_torch_that_decide_on_data(kind, training):
+    torch.manual_seed(0)
+    module = kind().train(training)
+    static = to_static(lambda x: module(x))
+    for seed, (batch, length) in enumerate([(3, 4), (2, 6), (4, 5), (3, 4)]):
+        outs = []
+        x = torch.randn(batch, length, 8)
+        for call in (module, static):
+            torch.manual_seed(seed)
+            y = call(x.requires_grad_())
+            leaves = list(y) if isinstance(y, tuple) else [y]
+            total = sum(v.sum() for v in leaves if v.requires_grad)
+            outs.append([*leaves, *torch.autograd.grad(total, [x, *module.parameters()])])
+        assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
+    assert len(static.tapes) == 1 and static.captures == 2

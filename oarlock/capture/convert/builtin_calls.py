@@ -24,6 +24,7 @@ from oarlock.capture.convert.sequences import (
     is_run_time_sequence,
     length,
 )
+from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
@@ -331,15 +332,20 @@ def print_(*args: Any, **options: Any) -> None:
 def str_(*args: Any, **options: Any) -> Any:
     if len(args) == 1 and (is_run_time(args[0]) or isinstance(args[0], Text)):
         return args[0] if isinstance(args[0], Text) else Text.of(((args[0], "s", ""),))
-    return str(*args, **options)
+    found = spelled(args[0]) if len(args) == 1 and not options else None
+    return str(*args, **options) if found is None else found
 
 
 def repr_(value: Any) -> str:
-    return Text.of(((value, "r", ""),)) if is_run_time(value) else repr(value)
+    found = spelled(value, "r")
+    return repr(value) if found is None else found
 
 
 def format_(value: Any, spec: str = "") -> str:
-    return Text.of(((value, "", spec),)) if is_run_time(value) else format(value, spec)
+    if is_run_time(value):
+        return Text.of(((value, "", spec),))
+    found = spelled(value) if not spec else None
+    return format(value, spec) if found is None else found
 
 
 def format_text(text: str, *args: Any, **names: Any) -> str:
@@ -372,7 +378,10 @@ def percent_parts(text: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
             continue
         kind, flags = found["kind"], found["flags"]
         if kind in "sr":
-            parts.append((rest.pop(0), kind, flags and f">{flags}"))
+            value = rest.pop(0)
+            found_text = None if flags or is_run_time(value) else spelled(value, kind.strip("s"))
+            one = (value, kind, flags and f">{flags}")
+            parts.append(one if found_text is None else (found_text, "", ""))
         else:
             value = rest.pop(0)
             whole = int_(value) if kind in "di" else float_(value) if kind in "fgeEG" else value

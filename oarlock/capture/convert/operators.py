@@ -13,6 +13,7 @@ from typing import Any
 from oarlock.capture.convert import calls, sequences
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling
+from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
@@ -358,13 +359,15 @@ class Operators:
 
     def text(self, *parts: Any) -> str:
         """An f-string; each part is a text or ``(value, conversion, spec)``."""
+        if tracer() is not None:
+            parts = tuple(_spelled(p) for p in parts)
         if tracer() is not None and any(_is_symbolic_part(p) for p in parts):
             return Text.of(tuple(x for p in parts for x in _flat(p)))
         return "".join(p if type(p) is str else _formatted(*p) for p in parts)
 
     def percent(self, left: Any, right: Any) -> Any:
         values = right if isinstance(right, tuple) else (right,)
-        if isinstance(left, str) and any(map(is_run_time, values)):
+        if isinstance(left, str) and any(is_run_time(x) or spelled(x) for x in values):
             return calls.percent(left, values)
         return left % right
 
@@ -416,6 +419,14 @@ def _formatted(value: Any, conversion: str, spec: str) -> str:
     if conversion:
         value = {"r": repr, "s": str, "a": ascii}[conversion](value)
     return format(value, spec)
+
+
+def _spelled(part: Any) -> Any:
+    """A part of an f-string, an object or container in it taken apart."""
+    if type(part) is not tuple or is_run_time(part[0]) or part[2] or isinstance(part[0], str):
+        return part
+    found = spelled(part[0], part[1])
+    return part if found is None else found
 
 
 def _is_symbolic_part(part: Any) -> bool:

@@ -74,3 +74,9 @@ class Text(str):
         text = Text("".join(shown))
         text.parts = parts
         return text
+
+    def __add__(self, other: str) -> Text:
+        return Text.of((*self.parts, *(other.parts if isinstance(other, Text) else (other,))))
+
+    def __radd__(self, other: str) -> Text:
+        return Text.of((other, *self.parts))

@@ -62,6 +62,15 @@ def _bincount(mode: DataHints, x: torch.Tensor, weights: Any = None, least: int 
     return like.new_empty((max(mode.count, least),), dtype=dtype)
 
 
+def _ctc(
+    mode: DataHints, logs: torch.Tensor, targets: torch.Tensor, lengths: Any, target_lengths: Any,
+    blank: int = 0, zero_infinity: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    batch = 1 if logs.dim() == 2 else logs.shape[1]
+    states = 2 * mode.count + 1
+    return logs.new_empty((batch,)), logs.new_empty((batch, logs.shape[0], states))
+
+
 def _truth(mode: DataHints, *args: Any, **kwargs: Any) -> bool:
     return True
 
@@ -71,9 +80,9 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "aten::masked_select": _masked_select, "aten::_unique2": _unique, "aten::_unique": _unique,
     "aten::unique_dim": _unique_dim, "aten::unique_consecutive": _consecutive,
     "aten::repeat_interleave": _repeats, "aten::bincount": _bincount, "aten::equal": _truth,
-    "aten::is_nonzero": _truth,
+    "aten::is_nonzero": _truth, "aten::_ctc_loss": _ctc,
 }  # fmt: skip
-_ONLY = {"aten::repeat_interleave": "Tensor"}
+_ONLY = {"aten::repeat_interleave": "Tensor", "aten::_ctc_loss": "Tensor"}
 
 
 class DataHints(TorchDispatchMode):

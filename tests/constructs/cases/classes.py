@@ -452,3 +452,22 @@ class Buffer:
             self.data[self.at] = x[i].detach()
             self.at = (self.at + 1) % 4
         return self.data.clone(), self.at
+
+
+class Spelled:
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return f"Spelled({self.value.shape[0]}, {float(self.value.sum()):.2f})"
+
+
+@case((torch.ones(2),), (torch.ones(3),), (torch.ones(200),), (torch.ones(5),))
+def texts_of_objects_and_containers(x):
+    one = Spelled(x)
+    many = [x.shape[0], (x.sum(),), {"k": one}]
+    text = f"{one} {one!r} {many} {tuple(x.shape)} {x.shape}" + " end"
+    text = "start " + text
+    if x.sum() > 100:
+        raise ValueError(text)
+    return text, str(many), repr(one), "%s of %r" % (one, many)
