@@ -29,7 +29,7 @@ def made(case: TrainCase, peer: str, style: str = "step") -> Made:
     model, step, batches = case.make()
     if peer == "torch.compile":
         if style == "module":
-            model.compile()
+            compiled(model)
         else:
             step = torch.compile(step)
     elif peer == "oarlock":
@@ -38,6 +38,12 @@ def made(case: TrainCase, peer: str, style: str = "step") -> Made:
         found = oarlock.to_static(model if style == "module" else step)
         step = step if style == "module" else found
     return model, step, batches
+
+
+def compiled(model: torch.nn.Module) -> None:
+    """``model.compile()`` leaves out models whose own frames are torch's, such as Sequential."""
+    forward = model.forward
+    model.forward = torch.compile(lambda *args: forward(*args))
 
 
 def measure(

@@ -22,6 +22,7 @@ from oarlock.runtime.arrays import aligned_empty
 from oarlock.runtime.session import Plan, Session
 from oarlock.train.step import Changed, Step, StepRunner
 
+NOTHING = torch.empty(0, dtype=torch.uint8)
 ALIGNMENT = 64  # bytes
 UNUSED = 2  # references to an object in one attribute, while they are counted
 
@@ -46,6 +47,8 @@ class ForwardRunner(StepRunner):
         super().__init__(recording.forward, threads)
         count = len(self._types) - recording.saved
         saved, self._types = self._types[count:], self._types[:count]
+        for i, shape in recording.shapes.items():
+            self._types[i] = (shape, self._types[i][1])
         sizes = [dtype.itemsize * int(np.prod(shape)) for shape, dtype in saved]
         ends = np.cumsum([0, *(-(-n // ALIGNMENT) * ALIGNMENT for n in sizes)])
         self.offsets, self.block_bytes = ends[:-1].astype(np.uint64), int(ends[-1])
@@ -112,6 +115,9 @@ class Differentiable(Step):
         self.turn = threading.Lock()
         ports = recording.forward.ports
         self.changed = [ports[p] for p, _ in recording.forward.updates]
+        still = [p for p in ports if not any(p is q for q in self.changed)]
+        self.read_leaves = [p.index for p in still if p.kind == "argument"]
+        self.read_tensors = [p.tensor for p in still if p.kind == "tensor" and p.tensor is not None]
         self.wrt = [ports[p] for p in recording.wrt]
         self.saved = [n for n in recording.needed if n.kind in ("port", "result")]
 
@@ -177,15 +183,15 @@ class Call:
             outputs, bound = owner.forward.run(self.leaves, numbers)
         block = outputs.pop()
         self.outputs = outputs
-        self.versions = [x._version for x in self.read()]
+        self.versions = self.versions_now()
         saved = [outputs[n.index] if n.kind == "result" else bound[n.index] for n in owner.saved]
-        return outputs, [*saved, block]
+        return outputs, [*saved, block] if block.numel() else saved
 
-    def read(self) -> list[torch.Tensor]:
-        """Tensors that the call reads and leaves as they are."""
-        changed = {id(port) for port in self.owner.changed}
-        ports = [p for p in self.owner.recording.ports if p.kind in ("argument", "tensor")]
-        return [self.tensor(p) for p in ports if id(p) not in changed]
+    def versions_now(self) -> list[int]:
+        """Of the tensors that the call reads and leaves as they are."""
+        leaves = self.leaves
+        found = [leaves[i]._version for i in self.owner.read_leaves]
+        return found + [x._version for x in self.owner.read_tensors]
 
     def backward(
         self, saved: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor]
@@ -193,8 +199,9 @@ class Call:
         owner = self.owner
         if torch.is_grad_enabled() or any(map(is_batched, tangents)):
             return self.replay(tangents)
-        *tensors, block = saved
-        found = owner.backward([*tangents, *tensors], block)
+        count = len(owner.saved)
+        block = saved[count] if len(saved) > count else NOTHING
+        found = owner.backward([*tangents, *saved[:count]], block)
         if not keeps_graph():
             self.leaves = []
         return found
@@ -239,7 +246,7 @@ class Call:
             )
         if not self.leaves and self.owner.spec.num_leaves:
             raise RuntimeError("Trying to backward through the graph a second time")
-        if self.versions != [x._version for x in self.read()]:
+        if self.versions != self.versions_now():
             raise RuntimeError(
                 f"one of the variables needed for gradient computation has been modified by an "
                 f"inplace operation: an argument or parameter of {name}"

@@ -32,6 +32,7 @@ class JointRecording:
     differentiable: list[int]  # outputs of the forward program, one for each tangent
     wrt: list[int]
     is_repeatable: bool  # the results do not depend on what a call changes
+    shapes: dict[int, tuple[int, ...]]  # of results that the program gives in another shape
 
 
 def record_call(
@@ -132,6 +133,7 @@ class _Joint(Recording):
         gradients = [recorder.value(g) for _, g in pairs]
         updated = {port for port, _ in step.updates}
         own = {s.index for s in step.slots if s.kind == "output"}
+        shapes = {i: _unshape(graph, i) for i in sorted(own)}
         kept = {v: i for i, v in enumerate(graph.outputs) if i in own}
         readable = [
             i for i, p in enumerate(ports)
@@ -147,8 +149,18 @@ class _Joint(Recording):
         return JointRecording(
             step, _program(parts.backward, params), parts.needed, saved,
             [i for i, _ in self.outs], [p for p, _ in pairs],
-            changed.isdisjoint(_reached(parts.forward, others)),
+            changed.isdisjoint(_reached(parts.forward, others)), shapes,
         )  # fmt: skip
+
+
+def _unshape(graph: Graph, i: int) -> tuple[int, ...]:
+    """Let a result be what it is a reshape of, which is the same memory; its shape."""
+    value = result = graph.outputs[i]
+    while value.producer is not None and value.producer.name == "reshape":
+        value = value.producer.inputs[0]
+    if value.producer is not None and value.producer.inputs and value not in graph.outputs:
+        graph.outputs[i] = value
+    return tuple(int(n) for n in result.shape)
 
 
 def _indices(step: StepRecording) -> set[int]:
