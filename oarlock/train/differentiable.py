@@ -296,10 +296,11 @@ class Joint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs, saved = call.forward()
-        ctx.call = call
+        ctx.call, ctx.has_saved = call, bool(saved)
         ctx.save_for_backward(*saved)
         return tuple([outputs[i] for i in call.owner.joint.differentiable])
 
     @staticmethod
     def backward(ctx: Any, *tangents: torch.Tensor) -> Any:
-        return None, *ctx.call.backward(ctx.saved_tensors, tangents)
+        saved = ctx.saved_tensors if ctx.has_saved else ()
+        return None, *ctx.call.backward(saved, tangents)
