@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oarlock.codegen.nests import Nest
 
 SCRATCH_LIMIT = 1 << 16  # elements of a row worth keeping rather than computing again
+BLOCK = 128  # terms of a partial sum: the error of n terms in blocks of b grows as sqrt(b + n / b)
 
 
 @dataclass
@@ -29,6 +30,7 @@ class _Accumulator:
     scalar: L.Var
     vector: L.Var | None
     places: list[L.Var] = field(default_factory=list)  # argmax, argmin: where the best is
+    added: set[L.Var] = field(default_factory=set)
 
 
 class Rows:
@@ -142,7 +144,7 @@ class Rows:
             for (value, index), expr in zip(places, [self.e.value(*place) for place in places]):
                 self.e.store(value, index, expr)
 
-        self._loops(width, lanes, leaf)
+        self._loops(width, lanes, leaf, [a for a in state if _is_sum(a.node)])
         for accumulator in state:
             self._finish(accumulator)
 
@@ -152,26 +154,102 @@ class Rows:
         is_inner = self.vector is not None and self.vector.reduced
         return self.lanes if is_inner and not has_places else 1
 
-    def _loops(self, width: int, lanes: int, leaf: Callable[[], None]) -> None:
-        if width == 1:
-            if lanes == 1 and self.vector is not None:
-                self.e.vectorise(self.vector.name, 1)
-            self.nest.nested(self.e, self.reduced, leaf)
+    def _loops(
+        self, width: int, lanes: int, leaf: Callable[[], None], sums: list[_Accumulator]
+    ) -> None:
+        """Loops over the reduced axes, ``width`` elements at a time along the innermost one.
+
+        Sums of many terms are sums of blocks of them.
+        Source: Higham, "The accuracy of floating point summation" (1993), section 4.
+        """
+        if width == 1 and lanes == 1 and self.vector is not None:
+            self.e.vectorise(self.vector.name, 1)
+        axes = list(self.reduced)
+        if width > 1 and self.vector is not None:
+            axes = [a for a in axes if a is not self.vector] + [self.vector]
+        if not axes:
+            leaf()
             return
-        assert self.vector is not None
-        outer = [a for a in self.reduced if a is not self.vector]
-        axis, stop = self.vector, L.index(self.vector.extent)
+        inner, terms = len(axes), 1
+        while sums and inner and terms < BLOCK:
+            inner -= 1
+            extent = axes[inner].extent
+            step = width if inner == len(axes) - 1 else 1
+            terms *= max(1, int(extent) // step) if isinstance(extent, int) else 4 * BLOCK
+        if not sums or (not inner and terms <= BLOCK):
+            self._nested(axes, width, leaf)
+        elif terms <= 2 * BLOCK:
+            self.nest.nested(
+                self.e, axes[:inner], lambda: self._block(
+                    sums, lambda: self._nested(axes[inner:], width, leaf)))  # fmt: skip
+        else:
+            rest = axes[inner + 1 :]
+            self.nest.nested(
+                self.e, axes[:inner], lambda: self._blocks(axes[inner], rest, width, leaf, sums))  # fmt: skip
+
+    def _nested(self, axes: Sequence[Axis], width: int, leaf: Callable[[], None]) -> None:
+        """Loops over ``axes``, the last one ``width`` elements at a time."""
+        if width == 1 or not axes:
+            self.nest.nested(self.e, axes, leaf)
+            return
+        axis, stop = axes[-1], L.index(axes[-1].extent)
         self.nest.nested(
-            self.e, outer, lambda: self.nest.vector_loop(self.e, axis, width, leaf, L.icon(0), stop)
-        )
+            self.e, axes[:-1],
+            lambda: self.nest.vector_loop(self.e, axis, width, leaf, L.icon(0), stop),
+        )  # fmt: skip
+
+    def _blocks(
+        self, axis: Axis, rest: Sequence[Axis], width: int, leaf: Callable[[], None],
+        sums: list[_Accumulator],
+    ) -> None:  # fmt: skip
+        """The loop over ``axis`` in blocks, each with the loops over ``rest`` inside."""
+        terms = max(1, int(product(a.extent for a in rest)) if rest else 1)
+        step = 1 if rest else width
+        size = max(1, BLOCK * max(1, width if rest else 1) // terms) * step
+        if isinstance(axis.extent, int):
+            count = -(-int(axis.extent) // size)
+            size = max(step, int(axis.extent) // count // step * step)
+        hint, stop = axis.name.strip("_"), L.index(axis.extent)
+
+        def along(start: L.Expr, end: L.Expr) -> None:
+            if not rest and width > 1:
+                self.nest.vector_loop(self.e, axis, width, leaf, start, end)
+                return
+            with self.body.loop(hint, start, end) as var:
+                self.e.bind_symbol(axis.name, var)
+                self._nested(rest, width, leaf)
+
+        whole = L.binary("div", stop, L.icon(size)) * size
+        with self.body.loop(f"{hint}_block", L.icon(0), whole, size) as start:
+            self._block(sums, lambda: along(start, start + size))
+        if L.number_of(whole) is None or L.number_of(whole) != L.number_of(stop):
+            self._block(sums, lambda: along(whole, stop))
+
+    def _block(self, sums: list[_Accumulator], loops: Callable[[], None]) -> None:
+        """Partial sums of what ``loops`` add, then added to the whole ones."""
+        totals = [(a, a.scalar, a.vector) for a in sums]
+        for a, scalar, vector in totals:
+            a.scalar = self.body.variable(
+                "part", _identity("reduce_sum", scalar.dtype, scalar.lanes)
+            )
+            if vector is not None:
+                zero = _identity("reduce_sum", vector.dtype, vector.lanes)
+                a.vector = self.body.variable("part_v", zero)
+        loops()
+        for a, scalar, vector in totals:
+            for total, part in ((scalar, a.scalar), (vector, a.vector)):
+                if total is not None and part in a.added:
+                    self.body.assign(total, _combine("reduce_sum", total, part))
+                    a.added.add(total)
+            a.scalar, a.vector = scalar, vector
 
     # Reductions
 
     def _start(self, node: Node, lanes: int, width: int) -> _Accumulator:
         dtype = L.compute_dtype(node.inputs[0].dtype if _is_arg(node) else node.output.dtype)
-        first = _identity(node.name, dtype)
-        scalar = self.body.variable(node.name, L.splat(first, lanes))
-        vector = self.body.variable(f"{node.name}_v", L.splat(first, width)) if width > 1 else None
+        scalar = self.body.variable(node.name, _identity(node.name, dtype, lanes))
+        first = _identity(node.name, dtype, width)
+        vector = self.body.variable(f"{node.name}_v", first) if width > 1 else None
         places = []
         if _is_arg(node):
             places = [self.body.variable("best", L.const(0, L.i64, lanes))]
@@ -185,6 +263,7 @@ class Rows:
         if a.places:
             self._keep_best(a, L.splat(value, var.lanes))
             return
+        a.added.add(var)
         self.body.assign(var, _combine(a.node.name, var, L.splat(value, var.lanes)))
 
     def _keep_best(self, a: _Accumulator, value: L.Expr) -> None:
@@ -272,7 +351,15 @@ _ACROSS = {
 }
 
 
-def _identity(name: str, dtype: DType) -> L.Expr:
+def _is_sum(node: Node) -> bool:
+    return node.name == "reduce_sum" and node.output.dtype.is_float
+
+
+def _identity(name: str, dtype: DType, lanes: int = 1) -> L.Expr:
+    return L.splat(_first(name, dtype), lanes)
+
+
+def _first(name: str, dtype: DType) -> L.Expr:
     if name in ("reduce_sum", "reduce_prod"):
         return L.const(0 if name == "reduce_sum" else 1, i32 if dtype.is_bool else dtype)
     is_max = name in ("reduce_max", "argmax")
