@@ -162,7 +162,7 @@ class GPT(nn.Module):
         return self.out(self.norm(self.blocks(self.tokens(x) + self.places(places))))
 
 
-def _classes(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> Any:
+def classes(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float = 0.0) -> Any:
     """A step on ``(x, classes)``."""
 
     def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -189,19 +189,19 @@ def _images(*shape: int) -> list[Batch]:
 
 def _lstm() -> Made:
     model = LanguageModel()
-    step = _classes(model, torch.optim.SGD(model.parameters(), lr=0.1), clip=5.0)
+    step = classes(model, torch.optim.SGD(model.parameters(), lr=0.1), clip=5.0)
     return model, step, _tokens(10_000, 35, 20)
 
 
 def _cell_loop() -> Made:
     model = CellLoop()
-    step = _classes(model, torch.optim.Adam(model.parameters(), lr=1e-3), clip=5.0)
+    step = classes(model, torch.optim.Adam(model.parameters(), lr=1e-3), clip=5.0)
     return model, step, _tokens(1000, 32, 16)
 
 
 def _gru() -> Made:
     model = Classifier()
-    step = _classes(model, torch.optim.Adam(model.parameters(), lr=1e-3))
+    step = classes(model, torch.optim.Adam(model.parameters(), lr=1e-3))
     return model, step, _images(32, 50, 40)
 
 
@@ -210,20 +210,20 @@ def _mlp() -> Made:
         nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(),
         nn.Linear(256, 10),
     )  # fmt: skip
-    step = _classes(model, torch.optim.Adam(model.parameters(), lr=1e-3))
+    step = classes(model, torch.optim.Adam(model.parameters(), lr=1e-3))
     return model, step, _images(64, 784)
 
 
 def _lenet() -> Made:
     model = lenet()
-    step = _classes(model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
+    step = classes(model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
     return model, step, _images(64, 1, 28, 28)
 
 
 def _resnet() -> Made:
     model = resnet20()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    return model, _classes(model, optimizer), _images(32, 3, 32, 32)
+    return model, classes(model, optimizer), _images(32, 3, 32, 32)
 
 
 def _bert() -> Made:
@@ -250,7 +250,7 @@ def _bert() -> Made:
 
 def _gpt() -> Made:
     model = GPT()
-    step = _classes(model, torch.optim.AdamW(model.parameters(), lr=1e-3), clip=1.0)
+    step = classes(model, torch.optim.AdamW(model.parameters(), lr=1e-3), clip=1.0)
     return model, step, _tokens(65, 16, 64)
 
 

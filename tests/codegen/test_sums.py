@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import oarlock
-import oarlock.ops  # noqa: F401  registers the records
+import oarlock.ops
 from oarlock.codegen.rows import BLOCK
 from oarlock.ir import Builder, Dim, Graph, Program, TensorType, f32
 

@@ -11,24 +11,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from bench.train_models import classes  # noqa: E402
 from oarlock.capture.joint.trace import record_step  # noqa: E402
 from oarlock.train.step import Step  # noqa: E402
 
 EPS = 2.0**-23
 Made = tuple[nn.Module, Any, Callable[..., Any]]
-
-
-def classes(model: nn.Module, optimizer: Any, clip: float = 0.0) -> Callable[..., Any]:
-    def step(x: Any, y: Any) -> Any:
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        if clip:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-
-    return step
 
 
 def mlp(make: Callable[[Any], Any], clip: float = 0.0, dropout: float = 0.0) -> Made:

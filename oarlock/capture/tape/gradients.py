@@ -11,6 +11,7 @@ import torch
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.queries import name_of
+from oarlock.capture.tape.roundings import MOVES
 from oarlock.capture.tape.sources import modules_below
 
 ROUNDINGS = 4096  # of the largest gradient: cancelled sums, as before a norm, keep roundings of it
@@ -73,8 +74,11 @@ def coarsest(tape: Tape) -> float:
     return max((torch.finfo(kind).eps for kind in kinds), default=0.0)
 
 
-def bound_of(dtype: torch.dtype, scale: float, coarse: float) -> float:
-    """How much values as large as ``scale`` may differ; ``coarse``: of ``coarsest``."""
+def bound_of(dtype: torch.dtype, scale: float, coarse: float, slack: float | None = None) -> float:
+    """How much values as large as ``scale`` may differ; ``coarse``: of ``coarsest``; ``slack``: how
+    much they do when their computation is rounded otherwise, where that is known."""
+    if slack is not None:
+        return slack + MOVES * torch.finfo(dtype).eps * scale
     eps = max(torch.finfo(dtype).eps, coarse if coarse > _FLOAT else 0.0)
     return (ROUNDINGS if eps <= _FLOAT else COARSE) * eps * scale
 
@@ -87,7 +91,7 @@ def change(want: Any, other: Any) -> float:
     return max((_largest(a - b) for a, b in pairs if a is not None and b is not None), default=0.0)
 
 
-def difference(want: Any, got: Any, coarse: float, slack: float = 0.0) -> str:
+def difference(want: Any, got: Any, coarse: float, slack: float | None = None) -> str:
     """How gradients differ by more than roundings and ``slack``; empty where they don't, or where
     eager has none."""
     if isinstance(want, RuntimeError):
@@ -101,7 +105,7 @@ def difference(want: Any, got: Any, coarse: float, slack: float = 0.0) -> str:
             if a is not b:
                 return f"input {i}: eager gives {_said(a)}, the static function {_said(b)}"
             continue
-        bound = bound_of(a.dtype, scale, coarse) + slack
+        bound = bound_of(a.dtype, scale, coarse, slack)
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"input {i}: eager gives {_said(a)}, the static function {_said(b)}"
         if not torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):

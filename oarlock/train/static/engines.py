@@ -156,7 +156,7 @@ class Engines:
                 self.function,
                 (feed,),
                 {},
-                lambda: step.run(list(feed.values())),  # type: ignore[arg-type]
+                lambda args, kwargs: step.run(list(args[0].values())),
             )
         except Rejected as reason:
             raise NotCompiled(f"the engine differs from the replay: {reason}") from reason
