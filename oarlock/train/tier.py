@@ -33,13 +33,18 @@ class CompiledTape:
 
     def __init__(self, static: StaticFunction, tape: Tape) -> None:
         self.static, self.tape = static, tape
-        self.steps: dict[Any, Step] = {}
+        self.renewals = 0
         self.sources = [source for _, source in tape.inputs if source.base is not None]
+        calls = (node for node in tape.root.walk() if isinstance(node, Call))
+        self.asks = any(name_of(call.func) in ("backward", "grad") for call in calls)
+        self.bind()
+
+    def bind(self) -> None:
+        """Take the tensors that the code reads now for the state.  Raises: Declined."""
+        self.steps: dict[Any, Step] = {}
         self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
         self.is_same = _identity(self.state)
         self.leaves = [x for _, x in self.state if x.requires_grad and x.is_leaf]
-        calls = (node for node in tape.root.walk() if isinstance(node, Call))
-        self.asks = any(name_of(call.func) in ("backward", "grad") for call in calls)
         self.storages = {x.untyped_storage()._cdata for _, x in self.state}
         self.refuse()
 
@@ -84,12 +89,12 @@ class CompiledTape:
     def __call__(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         if is_transformed() or is_dispatching():
             return run(self.tape, args, kwargs)
+        if not self.is_same():
+            self.renew()
         leaves = pytree.tree_leaves((args, kwargs))
         step = self.steps.get(self.key(leaves))
         if step is None:
             step = self.make(args, kwargs, leaves)
-        if not self.is_same():
-            raise Declined("tensors of the state were replaced")
         if not step.holds(step.recording.read_numbers(leaves)):
             del self.steps[self.key(leaves)]
             step = self.make(args, kwargs, leaves)
@@ -99,6 +104,13 @@ class CompiledTape:
             return step.run(leaves)
         except Changed as reason:
             raise Declined(str(reason)) from reason
+
+    def renew(self) -> None:
+        """New programs for tensors that have taken the place of others.  Raises: Declined."""
+        self.renewals += 1
+        if self.renewals > MANY:
+            raise Declined(f"tensors of the state were replaced more than {MANY} times")
+        self.bind()
 
     def key(self, leaves: list[Any]) -> Any:
         """What a program is made for: sizes, and which gradients there are already."""

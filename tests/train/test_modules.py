@@ -354,6 +354,20 @@ def test_saved_values_can_move():
     assert_close([p.grad for p in static.parameters()], [p.grad for p in eager.parameters()], 2)
 
 
+def test_replaced_parameters():
+    static, eager = twins(mlp)
+    (x, y), *_ = batches(8, 6)
+    for model in (static, eager):
+        for scale in (1.0, 0.5, 2.0):
+            F.cross_entropy(model(x), y).backward()
+            new = {k: v * scale for k, v in model.state_dict().items()}
+            model.load_state_dict(new, assign=True)
+        model[0].weight = nn.Parameter(model[0].weight.detach() * 2)
+        F.cross_entropy(model(x), y).backward()
+    assert_close([p.grad for p in static.parameters()], [p.grad for p in eager.parameters()], 1)
+    assert is_compiled(static)
+
+
 def test_copies_have_parameters_of_their_own():
     static, _ = twins(mlp)
     (x, y), *_ = batches(8, 6)
