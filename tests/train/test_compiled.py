@@ -179,3 +179,15 @@ def test_arguments_in_the_memory_of_each_other():
     static(torch.ones(3), torch.ones(3))
     x = torch.ones(3)
     assert static(x[:], x[:]).tolist() == [4.0, 4.0, 4.0]
+
+
+def test_a_size_that_data_decide_is_never_taken_for_constant(monkeypatch):
+    monkeypatch.setenv("OARLOCK_CHECK", "off")
+
+    def f(n: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(2, n) + 1
+
+    static = oarlock.to_static(f)
+    for n in (3, 2, 4):
+        assert static(torch.tensor(n)).shape == (2, n)
+    assert "known at run time only" in static.report()

@@ -234,3 +234,14 @@ def plain(x: Any) -> Any:
     """The example of a symbolic number; anything else as it is."""
     number = number_of(x)
     return x if number is None else number.hint
+
+
+def sizes_of(func: Any, args: tuple, kwargs: dict[str, Any]) -> list[Number]:
+    """The numbers that a call takes as sizes, axes or counts: not those that it computes with."""
+    found: list[Number] = []
+    for i, argument in enumerate(func._schema.arguments):
+        value = args[i] if i < len(args) else kwargs.get(argument.name)
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        numbers = [n for n in map(number_of, items) if n is not None and n.is_int()]
+        found += numbers if numbers and "int" in str(argument.type).lower() else []
+    return found

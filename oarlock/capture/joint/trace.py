@@ -20,6 +20,7 @@ from oarlock.capture.joint.numbers import (
     Scope,
     number_of,
     plain,
+    sizes_of,
     symbolic,
 )
 from oarlock.capture.joint.recording import Draw, Gradient, Port, Slot, StepRecording
@@ -91,6 +92,8 @@ class StepRecorder(Recorder):
         if str(func) in FUSED:
             with self:
                 return FUSED[str(func)](*args, **(kwargs or {}))
+        for x in sizes_of(func, args, kwargs or {}):
+            x.guard_int()
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def fake(self, x: Any) -> Any:
