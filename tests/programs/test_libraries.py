@@ -140,7 +140,24 @@ class Recognises(torch.nn.Module):
         return torch.nn.functional.ctc_loss(scores, targets, *lengths)
 
 
-@pytest.mark.parametrize("kind", [Attends, Draws, Recognises])
+class Packs(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.LSTM(8, 5, batch_first=True, bidirectional=True)
+        self.other = torch.nn.GRU(10, 3, batch_first=True)
+
+    def forward(self, x):
+        rnn = torch.nn.utils.rnn
+        lengths = torch.full((x.shape[0],), x.shape[1])
+        lengths[1:] = lengths[1:] - 2
+        packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        steps, (last, _) = self.inner(packed)
+        again, _ = self.other(steps)
+        padded, counts = rnn.pad_packed_sequence(again, batch_first=True)
+        return padded, last, counts.double()
+
+
+@pytest.mark.parametrize("kind", [Attends, Draws, Recognises, Packs])
 @pytest.mark.parametrize("training", [True, False])
 def test_layers_of_torch_that_decide_on_data(kind, training):
     torch.manual_seed(0)

@@ -32,7 +32,12 @@ _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
 _PYTHON = tuple({str(Path(sysconfig.get_path(k))) for k in ("stdlib", "platstdlib")})
 _SITE = ("/site-packages/", "/dist-packages/")
 _LIBRARIES = ("torch", "numpy", "oarlock", "sympy", "functorch")
-_CONVERTED_LIBRARIES = ("torch.distributions", "torch.nn.modules.transformer")
+_CONVERTED_LIBRARIES = (
+    "torch.distributions",
+    "torch.nn.modules.transformer",
+    "torch.nn.modules.rnn",
+    "torch.nn.utils.rnn",
+)
 _OURS = str(Path(__file__).parents[2])
 
 _excluded_modules: set[str] = set()

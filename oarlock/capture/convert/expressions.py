@@ -163,7 +163,11 @@ class Expressions(ast.NodeTransformer):
         if signs[0] in ("is", "is not") or (to_none and node.comparators[0].value is None):  # pyright: ignore
             name = {"is": "is_", "is not": "is_not", "==": "equals", "!=": "differs"}[signs[0]]
             return at(apply(name, *operands), node)
-        if any(isinstance(x, (ast.Tuple, ast.List)) for x in (node.left, *node.comparators)):
+        sides = (node.left, *node.comparators)
+        may_be_rows = signs[0] in ("==", "!=") and not any(
+            isinstance(x, ast.Constant) for x in sides
+        )
+        if may_be_rows or any(isinstance(x, (ast.Tuple, ast.List)) for x in sides):
             return at(apply("compare", constant(signs[0]), *operands), node)
         return at(ast.Compare(operands[0], node.ops, [operands[1]]), node)
 

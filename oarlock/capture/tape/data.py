@@ -71,6 +71,12 @@ def _ctc(
     return logs.new_empty((batch,)), logs.new_empty((batch, logs.shape[0], states))
 
 
+def _packed(
+    mode: DataHints, x: torch.Tensor, lengths: torch.Tensor, batch_first: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.new_empty((mode.count, *x.shape[2:])), lengths.new_empty((mode.count,))
+
+
 def _truth(mode: DataHints, *args: Any, **kwargs: Any) -> bool:
     return True
 
@@ -80,7 +86,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "aten::masked_select": _masked_select, "aten::_unique2": _unique, "aten::_unique": _unique,
     "aten::unique_dim": _unique_dim, "aten::unique_consecutive": _consecutive,
     "aten::repeat_interleave": _repeats, "aten::bincount": _bincount, "aten::equal": _truth,
-    "aten::is_nonzero": _truth, "aten::_ctc_loss": _ctc,
+    "aten::is_nonzero": _truth, "aten::_ctc_loss": _ctc, "aten::_pack_padded_sequence": _packed,
 }  # fmt: skip
 _ONLY = {"aten::repeat_interleave": "Tensor", "aten::_ctc_loss": "Tensor"}
 

@@ -15,6 +15,7 @@ import torch
 from oarlock.capture.tape.lists import LENGTHS, RunList
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.packed import kernel_of
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import OarlockError, UnsupportedError
 
@@ -74,6 +75,7 @@ class Worlds:
         """``(result in A, result in B or None, is dynamic, depends on data)``."""
         if func in _BACKWARD:
             kwargs = {**kwargs, "retain_graph": True}  # stand-ins of two ways share their graphs
+        func = kernel_of(func, args, self.tracer.data) or func
         data, dynamic = self.tracer.data, self.is_dynamic((args, kwargs))
         uses = data.uses
         out, is_first = self.first(func, args, kwargs, dynamic)
@@ -92,12 +94,14 @@ class Worlds:
 
     def first(self, func: Any, args: tuple, kwargs: dict[str, Any], dynamic: bool) -> Any:
         """``(result, it is one of world A)``"""
+        data = self.tracer.data
+        uses = data.uses
         try:
             return func(*self.samples(args), **self.samples(kwargs)), True
         except OarlockError:
             raise
         except Exception as error:
-            if not dynamic:
+            if not dynamic and data.uses == uses:
                 raise
             for number in _OTHERS:
                 found = self.attempt(func, args, kwargs, 0, number)
@@ -123,10 +127,14 @@ class Worlds:
     def attempt(
         self, func: Any, args: tuple, kwargs: dict[str, Any], world: int, number: int | None = None
     ) -> Any:
+        data = self.tracer.data
+        before, data.number = data.number, data.number if number is None else number
         try:
             return [func(*self.samples(args, world, number), **self.samples(kwargs, world, number))]
         except Exception:
             return None
+        finally:
+            data.number = before
 
     def mark(self, outs: Any, out: Any, other: Any, found: bool, loose: frozenset[str]) -> None:
         """Which axes of the results differ between the worlds."""

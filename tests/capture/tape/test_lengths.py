@@ -94,3 +94,18 @@ def test_a_call_that_fails_in_one_world_leaves_nothing_certain(caplog):
         x = torch.ones(n, 2)
         assert torch.equal(static(x, torch.tensor(n)), f(x, torch.tensor(n)))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_numbers_in_tensors_are_sizes(n):
+    """One that no result can have, such as 0 for a view, is not tried alone."""
+
+    def f(x, n):
+        rows = torch.arange(12).view(n, -1)
+        return rows, x.narrow(0, 0, n), x.expand(n, -1), torch.zeros(2, n), torch.ones(n.item())
+
+    static, x = to_static(f), torch.ones(5)
+    for k in (n, 4, 2):
+        for a, b in zip(static(x, torch.tensor(k)), f(x, torch.tensor(k))):
+            assert torch.equal(a, b)
+    assert static.captures == 1
