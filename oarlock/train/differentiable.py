@@ -14,6 +14,7 @@ import torch.utils._pytree as pytree
 from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.joint.differentiate import JointRecording
 from oarlock.capture.joint.recording import StepRecording, through_torch
+from oarlock.capture.joint.results import leaves_of
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.running import run
 from oarlock.capture.torch_private import is_batched, keeps_graph
@@ -146,8 +147,8 @@ class Differentiable(Step):
         for index, x in zip(self.joint.differentiable, results):
             outputs[index] = x
         bound = self._tensors(leaves)
-        return pytree.tree_unflatten(
-            [self._leaf(slot, outputs, bound, {}) for slot in recording.slots], recording.spec
+        return recording.structure.build(
+            [self._leaf(slot, outputs, bound, {}) for slot in recording.slots]
         )
 
     def _leaf(self, slot: Any, outputs: Sequence[Any], bound: Any, made: dict[int, Any]) -> Any:
@@ -224,8 +225,9 @@ class Call:
                 "cpu", ambient.autocast, ambient.autocast is not None, ambient.cache
             ):
                 result = run(tape, *pytree.tree_unflatten(leaves, owner.spec))
-            found = pytree.tree_leaves(result)
-            results = {s.index: x for s, x in zip(owner.recording.slots, found)}
+            found = leaves_of(result)
+            pairs = zip(owner.recording.slots, found)
+            results = {s.index: x for s, x in pairs if s.kind == "output"}
             outs = [results[i] for i in owner.joint.differentiable]
             gates[0] = "closed"
             try:

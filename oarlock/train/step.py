@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.utils._pytree as pytree
 
 from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.joint.recording import Port, StepRecording, through_torch
@@ -215,8 +214,8 @@ class Step:
             new = None if gradient.output is None else outputs[gradient.output]
             bound(gradient.port).grad = new
         made: dict[int, Any] = {}
-        return pytree.tree_unflatten(
-            [self._leaf(slot, outputs, bound, made) for slot in recording.slots], recording.spec
+        return recording.structure.build(
+            [self._leaf(slot, outputs, bound, made) for slot in recording.slots]
         )
 
     def _tensors(self, leaves: Sequence[Any]) -> Callable[[int], torch.Tensor]:

@@ -219,6 +219,16 @@ def test_several_results_of_which_some_get_gradients():
     assert is_compiled(static)
 
 
+def test_results_with_graphs_of_their_own_are_replayed():
+    """In eager each can be asked for its gradient, and its graph freed, without the others."""
+    static, x = oarlock.to_static(lambda x: (x.sin(), x.exp())), leaf(4)
+    for _ in range(2):
+        a, b = static(x)
+        a.sum().backward()
+        b.sum().backward()
+    assert "gradients have nothing in common" in report(static)
+
+
 def test_results_that_share_memory_are_replayed():
     def views(x: Any) -> Any:
         y = x * 2
@@ -235,6 +245,43 @@ def test_a_result_that_is_a_view_of_an_argument_is_replayed():
     static, x = oarlock.to_static(lambda x: (x.t(), x * 2)), leaf(4, 5)
     assert static(x)[0].data_ptr() == x.data_ptr()
     assert "view of x" in report(static)
+
+
+class Cache:
+    """What libraries return beside a loss."""
+
+    def __init__(self) -> None:
+        self.layers: list[Any] = []
+        self.name = "cache"
+
+
+def test_results_in_objects():
+    def call(x: Any) -> Any:
+        cache = Cache()
+        inner = Cache()
+        y = x.sin()
+        inner.layers.append(y.exp())
+        cache.layers += [y * 2, inner]
+        return y + 1, cache
+
+    static, x = oarlock.to_static(call), leaf(3)
+    found = [static(x) for _ in range(2)]
+    for y, cache in found:
+        assert type(cache) is Cache and cache.name == "cache" and type(cache.layers[1]) is Cache
+        total = y.sum() + cache.layers[1].layers[0].sum()
+        (grad,) = torch.autograd.grad(total, x, retain_graph=True)
+        assert_close([grad], [x.cos() * (1 + x.sin().exp())], 1)
+        (slope,) = torch.autograd.grad(cache.layers[0].square().sum(), x, create_graph=True)
+        assert_close([slope], [8 * x.sin() * x.cos()], 1)
+    assert found[0][1] is not found[1][1] and found[0][1].layers is not found[1][1].layers
+    assert is_compiled(static)
+
+
+def test_an_object_that_was_there_before_stays_itself():
+    kept = Cache()
+    kept.layers.append(torch.ones(3))
+    static, x = oarlock.to_static(lambda x: (x * kept.layers[0], kept)), leaf(3)
+    assert all(static(x)[1] is kept for _ in range(2))
 
 
 def test_a_parameter_among_the_results():

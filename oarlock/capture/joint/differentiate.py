@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.utils._pytree as pytree
 
 from oarlock.capture.arrays import to_numpy
-from oarlock.capture.joint.partition import Needed, partition
+from oarlock.capture.joint.partition import Needed, is_one_graph, partition
 from oarlock.capture.joint.recording import Port, StepRecording
+from oarlock.capture.joint.results import flatten
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.joint.trace import Recording
 from oarlock.capture.tape.gradients import silenced
@@ -62,7 +62,7 @@ class _Joint(Recording):
     def _differentiate(self, result: Any) -> None:
         """Record the backward pass of the results that need gradients."""
         recorder = self.recorder
-        tensors = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
+        tensors = [x for x in flatten(result)[0] if isinstance(x, torch.Tensor)]
         is_asked = any(x.requires_grad and id(x) not in recorder.captured for x in tensors)
         if self.backward[0] or not is_asked or recorder.problems:
             return
@@ -90,7 +90,7 @@ class _Joint(Recording):
     def _differentiable(self, result: Any) -> list[tuple[int, torch.Tensor]]:
         """Outputs with their tensors, each once."""
         assert self.step is not None
-        pairs = zip(self.step.slots, pytree.tree_leaves(result))
+        pairs = zip(self.step.slots, flatten(result)[0])
         found = {s.index: x for s, x in pairs if s.kind == "output" and x.requires_grad}
         if any(self._needs_grad(port) for port, _ in self.step.updates):
             raise UnsupportedError("a tensor that needs gradients is changed in place")
@@ -140,6 +140,8 @@ class _Joint(Recording):
             if p.kind in ("argument", "tensor", "draw") and i not in updated
         ]  # fmt: skip
         parts = partition(graph, self.mark, readable, tangents, graph.outputs, kept, gradients)
+        if not is_one_graph(parts.backward, parts.needed):
+            raise UnsupportedError("results whose gradients have nothing in common")
         changed = {graph.inputs[i] for i in updated}
         params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
         step.ports = ports[: len(ports) - len(tangents)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from oarlock.ir import Builder, Graph, Node, TensorType, Value
 from oarlock.passes.choose_layout import layouts
@@ -188,6 +189,27 @@ class _Backward:
             self.copy(node)
         self.graph.outputs = [self.of(v) for v in gradients]
         return self.graph, self.needed
+
+
+def is_one_graph(backward: Graph, needed: Sequence[Needed]) -> bool:
+    """Eager code can't ask for the gradients of results one by one without retaining the graph: each
+    two of them go through a common call that has saved something."""
+    tangents = [v for v, n in zip(backward.inputs, needed) if n.kind == "tangent"]
+    masks = {v: 1 << k for k, v in enumerate(tangents)}
+    saved = {v for v, n in zip(backward.inputs, needed) if n.kind != "tangent"}
+    common: set[int] = set()
+    for node in backward.nodes:
+        mask = 0
+        for v in node.inputs:
+            mask |= masks.get(v, 0)
+        if mask:
+            masks.update(dict.fromkeys(node.outputs, mask))
+        if not saved.isdisjoint(node.inputs):
+            common.add(mask)
+            if not mask:
+                saved.update(node.outputs)
+    pairs = combinations(range(len(tangents)), 2)
+    return all(any(m >> j & m >> k & 1 for m in common) for j, k in pairs)
 
 
 def _bytes(value: Value) -> int:

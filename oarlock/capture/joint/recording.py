@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import TreeSpec
 
 from oarlock.capture.joint.numbers import Guard
+from oarlock.capture.joint.results import Structure
 from oarlock.ir import Program
 
 
@@ -74,7 +74,7 @@ class StepRecording:
     program: Program
     ports: list[Port]
     slots: list[Slot]
-    spec: TreeSpec
+    structure: Structure  # of the result
     updates: list[tuple[int, int]]
     gradients: list[Gradient]
     draws: list[Draw]

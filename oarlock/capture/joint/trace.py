@@ -24,15 +24,18 @@ from oarlock.capture.joint.numbers import (
     symbolic,
 )
 from oarlock.capture.joint.recording import Draw, Gradient, Port, Slot, StepRecording
+from oarlock.capture.joint.results import flatten
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.joint.whole import WholeFunctions
 from oarlock.capture.owners import named_modules
 from oarlock.capture.recorder import Recorder
+from oarlock.capture.tape.arguments import holds_tensor
 from oarlock.capture.torch_private import Shapes, is_fake, outside_modes
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program, Signature, TensorType, Value, f64, i64
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_MUTABLE = (dict, list, set)
 _FRESH = ("aten.lift_fresh.default", "aten.lift_fresh_copy.default")
 
 
@@ -360,7 +363,7 @@ class Recording:
             outputs.append(value)
             return len(outputs) - 1
 
-        leaves, spec = pytree.tree_flatten(result)
+        leaves, spec = flatten(result)
         made: dict[int, Slot] = {}
         slots = [self._slot(x, output, made) for x in leaves]
         gradients = list(self._gradients(output))
@@ -384,7 +387,7 @@ class Recording:
         if number is not None:
             return Slot("number", output(number.value), type(number.hint))
         if not isinstance(x, torch.Tensor):
-            if not isinstance(x, _PLAIN):
+            if isinstance(x, _MUTABLE) or holds_tensor(x):
                 raise UnsupportedError(f"the result holds an object of class {type(x).__name__}")
             return Slot("constant", value=x)
         if id(x) in recorder.captured:
