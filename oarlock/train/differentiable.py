@@ -132,6 +132,10 @@ class Differentiable(Step):
         return self.forward.block_bytes
 
     @property
+    def arena_bytes(self) -> int:
+        return super().arena_bytes + self.backward.plan.total_bytes + self.saved_bytes
+
+    @property
     def aten_calls(self) -> list[str]:
         return [*super().aten_calls, *through_torch(self.joint.backward)]
 

@@ -200,6 +200,11 @@ class Step:
         return f"{len(self.recording.program.graph.nodes)} nodes"
 
     @property
+    def arena_bytes(self) -> int:
+        """Memory that is kept between calls, beside what the caller holds."""
+        return self.runner.arena_bytes
+
+    @property
     def aten_calls(self) -> list[str]:
         """Overloads that run through PyTorch, with where."""
         return through_torch(self.recording.program)

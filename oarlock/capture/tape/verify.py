@@ -282,7 +282,7 @@ def _compare(tape: Tape, name: str, want: Any, got: Any, slack: list[float] | No
     bounds = itertools.repeat(None) if slack is None else slack
     for a, b, more in zip(_leaves(want), _leaves(got), bounds):
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-            why = _difference(a, b, more, gradients.coarsest(tape))
+            why = _difference(tape, a, b, more)
         elif isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
             why = (
                 "" if _scalar(a) == _scalar(b) else f"eager gives {a!r}, the static function {b!r}"
@@ -304,7 +304,7 @@ def _scalar(x: Any) -> Any:
     return x.item() if isinstance(x, torch.Tensor) and x.numel() == 1 else x
 
 
-def _difference(a: torch.Tensor, b: torch.Tensor, slack: float | None, coarse: float) -> str:
+def _difference(tape: Tape, a: torch.Tensor, b: torch.Tensor, slack: float | None) -> str:
     """``slack``: see ``Slack``; without, sums over threads may come in another order."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return (
@@ -316,6 +316,7 @@ def _difference(a: torch.Tensor, b: torch.Tensor, slack: float | None, coarse: f
         return "other integers"
     finite = a[torch.isfinite(a)].abs()
     scale = float(finite.max()) if finite.numel() else 0.0
+    coarse = gradients.coarsest(tape) if slack is None else 0.0
     bound = gradients.bound_of(a.dtype, scale, coarse, slack)
     if torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):
         return ""
