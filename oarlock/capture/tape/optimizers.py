@@ -64,6 +64,7 @@ class Held:
         self.table = {k: v for k, v in vars(optimizer).items() if k != "state"}
         self.state = {p: dict(s) for p, s in optimizer.state.items()}
         self.groups = [dict(g) for g in optimizer.param_groups]
+        self.grows = False  # what ran before ``close`` has made state
 
     def open(self, tracer: Tracer) -> None:
         """Let the tracer know where the state is, and read numbers of the groups at each call."""
@@ -96,10 +97,12 @@ class Held:
             del vars(optimizer)[name]
         vars(optimizer).update(self.table)
         for p in [p for p in optimizer.state if p not in self.state]:
+            self.grows = True
             del optimizer.state[p]
         for p, state in self.state.items():
             now = optimizer.state[p]
             for name in [n for n in now if n not in state]:
+                self.grows = True
                 del now[name]
             now.update(state)
         for group, before in zip(optimizer.param_groups, self.groups):
