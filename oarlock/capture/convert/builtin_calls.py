@@ -23,6 +23,7 @@ from oarlock.capture.convert.sequences import (
     Range,
     is_run_time_sequence,
     length,
+    own_items,
 )
 from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import Text
@@ -35,6 +36,7 @@ from oarlock.capture.convert.truth import (
     negated,
     refuse_here,
     select,
+    special,
     truth,
 )
 
@@ -74,7 +76,10 @@ def complex_(*args: Any, **options: Any) -> Any:
 
 
 def len_(items: Any) -> Any:
-    return length(items) if is_run_time_sequence(items) else len(items)
+    if is_run_time_sequence(items):
+        return length(items)
+    method = special(items, "__len__")
+    return len(items) if method is None else method(items)
 
 
 def range_(*args: Any) -> Any:
@@ -303,6 +308,7 @@ def list_(*args: Any) -> list[Any]:
     active = tracer()
     if active is None:
         return list(*args)
+    args = tuple(map(own_items, args))
     if args and is_run_time_sequence(args[0]):
         found = active.list_([])
 
@@ -471,16 +477,13 @@ def next_(items: Any, *default: Any) -> Any:
 
 
 def isinstance_(x: Any, kinds: Any) -> Any:
-    """A number of the run is of the Python type that it stands for; what may be None is asked then."""
+    """A number of the run is of the Python type that it stands for; one of two types is asked then."""
     active, found = tracer(), isinstance(x, kinds)
     if active is None or not is_run_time(x):
         return found
-    if isinstance(x, _NUMBERS):
-        return found or issubclass(active.type_of(x), kinds)
-    is_none = active.is_(x, None)
-    if isinstance(is_none, bool) or found == isinstance(None, kinds):
-        return found
-    return not_(is_none) if found else is_none
+    if active.is_of_two_types(x):
+        return active.number(isinstance, (x, kinds), True, True)
+    return found or (isinstance(x, _NUMBERS) and issubclass(active.type_of(x), kinds))
 
 
 def type_(*args: Any, **options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import inspect
 import types
@@ -110,7 +111,7 @@ def constructor(cls: type) -> Callable[..., Any]:
     init = cls.__init__
     made = converted_or_same(init) if type(init) is FunctionType else init
     if made is init:
-        return cls if tracer() is None else lambda *args, **kwargs: new(cls(*args, **kwargs))
+        return cls if tracer() is None else lambda *args, **kwargs: new(own(cls, args, kwargs))
 
     def construct(*args: Any, **kwargs: Any) -> Any:
         found = new(cls.__new__(cls))
@@ -125,6 +126,17 @@ def new(made: Any) -> Any:
     active = tracer()
     if active is not None:
         active.journal.create(made)
+    return made
+
+
+def own(cls: type, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """``cls(...)``; lists that the factories of a data class make may grow at run time."""
+    made = cls(*args, **kwargs)
+    if dataclasses.is_dataclass(cls) and hasattr(made, "__dict__"):
+        given = {id(x) for x in (*args, *kwargs.values())}
+        for name, value in vars(made).items():
+            if type(value) is list and id(value) not in given:
+                object.__setattr__(made, name, tracer().list_(value))
     return made
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import FunctionType, MethodType
 from typing import Any
 
+from oarlock.capture.convert.handlers import handling
 from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.truth import user_line
 
 
 class _Converted:
@@ -13,11 +15,16 @@ class _Converted:
 
     def __init__(self, enter: Any, leave: Any) -> None:
         self.enter, self.leave = enter, leave
+        self.handler = handling(lambda: (BaseException,))  # it may swallow any error
+        self.handler.where = user_line()
 
     def __enter__(self) -> Any:
-        return self.enter()
+        found = self.enter()
+        self.handler.__enter__()
+        return found
 
     def __exit__(self, *error: Any) -> Any:
+        self.handler.__exit__()
         return self.leave(*error)
 
 

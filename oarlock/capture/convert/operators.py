@@ -112,6 +112,7 @@ class Operators:
     def for_(
         self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names
     ) -> None:
+        items = sequences.own_items(items)
         if sequences.is_run_time_sequence(items):
             return sequences.loop(items, body, stop, self.state(get, put, names))
         if stop is None:
@@ -305,6 +306,12 @@ class Operators:
 
     def touch_cell(self, name: str) -> None:
         touch(self.cells.get(name))
+
+    def touch_variable(self, read: FunctionType) -> None:
+        """``read``: returns a variable of a function around the one that assigns it."""
+        active = tracer()
+        if active is not None:
+            active.journal.touch_local(read.__closure__[0])  # type: ignore[index]
 
     def touch_globals(self, name: str) -> None:
         touch(self.module)

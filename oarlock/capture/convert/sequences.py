@@ -30,6 +30,16 @@ def is_run_time_sequence(items: Any) -> bool:
     return is_proxy(items)
 
 
+def own_items(items: Any) -> Any:
+    """What an object's own ``__iter__`` gives, converted; any other value as it is."""
+    from oarlock.capture.convert.calls import converted_function
+
+    active = tracer()
+    if active is None or is_proxy(items) or special(items, "__iter__") is None:
+        return items
+    return converted_function(type(items).__iter__)(items)
+
+
 def length(items: Any) -> Any:
     """``len(items)``, symbolic where it must be."""
     if isinstance(items, torch.Tensor) and items.dim():
@@ -137,8 +147,10 @@ def _stateless(state: State) -> State:
 def item(owner: Any, key: Any) -> Any:
     """``owner[key]``; a run-time key of a plain sequence picks by a chain of comparisons."""
     active = tracer()
-    if active is None or isinstance(owner, torch.Tensor):
+    if active is None:
         return owner[key]
+    if isinstance(owner, torch.Tensor):
+        return owner[_with_numbers(key)]
     kind = type(owner)
     if is_run_time(key) and not is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
@@ -154,6 +166,20 @@ def item(owner: Any, key: Any) -> Any:
     if kind in (list, dict) and hasattr(active, "read_item"):
         return active.read_item(owner, key, value)
     return value
+
+
+def _with_numbers(key: Any) -> Any:
+    """A key whose slices end at numbers of the run, where they end at tensors of one element."""
+    if type(key) is tuple:
+        return tuple(map(_with_numbers, key))
+    if type(key) is not slice:
+        return key
+    parts = (key.start, key.stop, key.step)
+    return slice(*(_number(x) if isinstance(x, torch.Tensor) else x for x in parts))
+
+
+def _number(x: torch.Tensor) -> Any:
+    return x if x.dtype.is_floating_point or x.dim() else x.item()
 
 
 def _pick(owner: Any, key: Any) -> Any:
@@ -207,4 +233,4 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
     if method is not None:
         method(owner, key, value)
     else:
-        owner[key] = value
+        owner[_with_numbers(key) if isinstance(owner, torch.Tensor) else key] = value

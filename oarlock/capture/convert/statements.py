@@ -88,7 +88,9 @@ class Statements(Expressions):
         made: list[ast.stmt] = []
         for name in sorted(bound(nodes)):
             kind = self.scope.kind(name)
-            if kind in ("cell", "global", "builtin"):
+            if kind == "local" and name in self.scope.nonlocals:
+                made.append(at(ast.Expr(apply("touch_variable", thunk(load(name)))), nodes[0]))
+            elif kind in ("cell", "global", "builtin"):
                 where = "touch_cell" if kind == "cell" else "touch_globals"
                 made.append(at(ast.Expr(apply(where, constant(name))), nodes[0]))
         return made

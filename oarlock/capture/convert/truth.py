@@ -57,6 +57,8 @@ def own_truth(value: Any) -> Any:
     if type(value) in _PLAIN or tracer() is None:
         return value
     method = special(value, "__bool__")
+    if method is None and not hasattr(type(value), "__bool__"):
+        method = special(value, "__len__")
     return value if method is None else method(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from oarlock.capture.tape.nodes import Ambient
+from oarlock.capture.tape.runtime import Modes
 
 
 def ambient() -> Ambient:
@@ -16,3 +17,13 @@ def ambient() -> Ambient:
         autocast,
         autocast is None or torch.is_autocast_cache_enabled(),
     )
+
+
+def restore_modes(wanted: Ambient) -> bool:
+    """Set the modes for gradients and autocast again; whether there were others."""
+    now = ambient()
+    if now.grad != wanted.grad:
+        torch._C._set_grad_enabled(wanted.grad)
+    if (now.autocast, now.cache) != (wanted.autocast, wanted.cache):
+        Modes.autocast(wanted.autocast, wanted.cache)
+    return now != wanted

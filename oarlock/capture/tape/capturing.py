@@ -144,9 +144,9 @@ def _way(
         raise ForkNeeded(tracer.control.loose, refusal) from refusal
     finally:
         torch._C._set_grad_enabled(modes.grad)
+        tracer.journal.frames[0].restore(lambda obj: tracer.objects.source(obj) is not None)
         for one in held:
             one.close()
-        tracer.journal.frames[0].restore(lambda obj: tracer.objects.source(obj) is not None)
         for attributes in before:
             attributes.restore()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.ambience import ambient, restore_modes
 from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.journal import MISSING, content, put
@@ -63,6 +64,8 @@ class Control:
         self.decisions: dict[int, bool] = {}
         self.decided = 0
         self.loose: int | None = None  # the last decision whose ways join loosely
+        self.made: dict[int, int] = {}  # the outermost decision behind a joined value
+        self.running: set[int] = set()  # loops that are being traced
 
     # ---- branches
 
@@ -92,8 +95,10 @@ class Control:
         except UnsupportedError as refusal:
             raise ForkNeeded(number, refusal) from refusal
         node = self.tracer.block.nodes[-1]
-        if isinstance(node, If) and any(out.loose for out in node.outs):
-            self.loose = number
+        if isinstance(node, If):
+            if any(out.loose for out in node.outs):
+                self.loose = number
+            self.made |= {out.id: number for out in node.outs}
 
     def both(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
         """Trace both branches, and join what they give."""
@@ -116,7 +121,7 @@ class Control:
     def path(self, fn: Callable[[], Any], state: State, before: tuple) -> Path:
         """Trace ``fn`` into a block, and undo what it did to variables and objects."""
         tracer = self.tracer
-        frame = tracer.journal.open()
+        frame, modes = tracer.journal.open(), ambient()
         error = None
         with tracer.into(Block(tracer.block)) as block:
             try:
@@ -134,6 +139,12 @@ class Control:
                 frame.restore()
                 tracer.journal.close(frame)
                 state.set(before)
+                left = restore_modes(modes)
+        if left and error is None:
+            raise UnsupportedError(
+                f"{Where(*state.where)}: one way of a decision on data leaves other modes set "
+                f"(gradients, autocast); set them around the decision, or inside of both ways"
+            )
         return Path(block, values, contents, error)
 
     def old(self, *paths: Path) -> Contents:
@@ -250,6 +261,19 @@ class Control:
             return rebuilt(like, dict(zip(joint.keys, items)))
         return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
+    def derive(self, number: Number, sources: list[Number]) -> None:
+        """``number`` is computed from ``sources``."""
+        ways = [self.made[x.val.id] for x in sources if x.val.id in self.made]
+        if ways:
+            self.made[number.val.id] = max(ways)
+
+    def fork_for(self, number: Number, refusal: UnsupportedError) -> NoReturn:
+        """Take the decision behind ``number`` both ways, where there is one.  Raises: refusal."""
+        way = self.made.get(number.val.id)
+        if way is None:
+            raise refusal
+        raise ForkNeeded(way, refusal)
+
     # ---- loops
 
     def while_(
@@ -261,18 +285,23 @@ class Control:
         before = state.get()
         self.loops += 1
         loop = Loop(self, test, body, state, before, self.loops, trips, peeled < PEELED)
+        self.running.add(loop.number)
         try:
             loop.trace()
         except NeedsConstant as need:
             if self.loops not in need.loops and loop.number not in need.loops:
                 raise
+            self.running.discard(loop.number)
             state.set(before)
             self.unroll(test, body, need)
         except JoinRefused:
             if peeled == PEELED:
                 raise
+            self.running.discard(loop.number)
             state.set(before)
             self.peel(test, body, state, peeled + 1)
+        finally:
+            self.running.discard(loop.number)
 
     def peel(
         self, test: Callable[[], Any], body: Callable[[], Any], state: State, peeled: int

@@ -53,6 +53,7 @@ class Higher:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.transforms = 0  # around what is traced
+        self.generators: dict[int, tuple[torch.Generator, Val]] = {}  # made by the code
 
     def override(self, function: Any) -> Callable[..., Any] | None:
         """In place of ``function``, or None."""
@@ -64,6 +65,10 @@ class Higher:
             return lambda fn, *rest, **options: self.transform(function, fn, rest, options)
         if function is torch.manual_seed:
             return self.seed
+        if function is torch.Generator:
+            return self.generator
+        if isinstance(getattr(function, "__self__", None), torch.Generator):
+            return lambda *args: self.of_generator(function, args)
         if function is checkpoints.checkpoint:
             return self.checkpoint
         if getattr(function, "__func__", None) in _ZERO_GRAD:
@@ -106,6 +111,29 @@ class Higher:
         else:
             for p in [p for group in owner.param_groups for p in group["params"]]:
                 p.grad = None
+
+    def generator(self, *args: Any, **kwargs: Any) -> torch.Generator:
+        """A generator that each run makes."""
+        made = torch.Generator(*args, **kwargs)
+        val = Val(self.tracer.block, made)
+        self.tracer.emit(torch.Generator, args, kwargs, val)
+        self.generators[id(made)] = (made, val)
+        return made
+
+    def of_generator(self, method: Any, args: tuple) -> Any:
+        """A call of a generator's method, made by each run."""
+        owner = method.__self__
+        made = getattr(torch.Generator, method.__name__)
+        if method.__name__ == "manual_seed":
+            self.tracer.emit(made, (owner, *args), {}, None)
+            return owner
+        if method.__name__ in ("get_state", "set_state", "clone_state", "graphsafe_get_state"):
+            raise UnsupportedError(
+                f"{self.tracer.where()}: the state of a generator inside a static function; set a seed"
+            )
+        if method.__name__ in ("seed", "initial_seed"):
+            return self.tracer.number(made, (owner,), 1, True)
+        return method(*args)
 
     def seed(self, seed: Any) -> torch.Generator:
         """Sets the generator at every call, and not in the capture."""

@@ -208,6 +208,8 @@ class Joiner:
             b = (not a) if kind is bool else a + 1
         is_data = self.is_data or _is_data(x) or _is_data(y)
         loose = _loose(x) | _loose(y)
+        if type(_hint(x)) is not type(_hint(y)):
+            loose |= {"type"}
         return Leaf("number", (x, y), a, b, loose=loose, is_data=is_data)
 
     def containers(self, x: Any, y: Any) -> Any:

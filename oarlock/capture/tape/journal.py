@@ -50,6 +50,11 @@ class Journal:
                     if id(obj) not in frame.born:
                         frame.before.setdefault(id(obj), (obj, now))
 
+    def touch_local(self, obj: Any) -> None:
+        """``touch`` of what did not exist before the call."""
+        self.frames[0].born[id(obj)] = obj
+        self.touch(obj)
+
     def create(self, obj: Any) -> None:
         """``obj`` is new: no frame that is open now had it."""
         for frame in self.frames:

@@ -92,6 +92,8 @@ class RunList(list):
         if self.val is not None:
             return self.tracer.lists.get(self, index)
         self.observe()
+        if isinstance(index, slice) and any(map(_is_number, (index.start, index.stop, index.step))):
+            return self.tracer.lists.derived(operator.getitem, (self, index), [list.copy(self)])
         return list.__getitem__(self, index)
 
     def __setitem__(self, index: Any, x: Any) -> None:
@@ -167,10 +169,26 @@ class RunList(list):
             self.tracer.lists.call(self, list.remove, (x,), Same(None))
 
     def sort(self, **options: Any) -> None:
-        if self.touched(list.sort):
-            list.sort(self, **options)
-        else:
+        from oarlock.capture.convert.builtin_calls import sorted_
+
+        if self.val is not None:
             raise UnsupportedError(f"{self.tracer.where()}: sorting a list of run-time length")
+        self.observe()
+        self[:] = sorted_(list.copy(self), **options)
+
+    def index(self, x: Any, *bounds: Any) -> Any:
+        return self.asked(list.index, x, *bounds)
+
+    def count(self, x: Any) -> Any:
+        return self.asked(list.count, x)
+
+    def asked(self, op: Any, *args: Any) -> Any:
+        """The number that ``op`` gives, at run time where the items are known then."""
+        self.observe()
+        items = [*list.__iter__(self), *args]
+        if self.val is None and not any(map(self.tracer.is_symbolic, items)):
+            return op(self, *args)
+        return self.tracer.number(op, (self, *args), 1, True)
 
     def clear(self) -> None:
         if self.touched(list.clear):
@@ -187,6 +205,10 @@ class RunList(list):
 
 def _is_run(x: Any) -> bool:
     return isinstance(x, RunList) and x.val is not None
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (Number, torch.Tensor))
 
 
 def list_of(*items: Any) -> list[Any]:
@@ -219,9 +241,6 @@ class Lists:
 
     def shadow(self, obj: RunList, op: Any, args: tuple) -> None:
         """Record what happens to a list, in case that it becomes one of the run later."""
-        if op is list.sort or obj.born is None:
-            obj.born = None
-            return
         self.shadowed(op, (obj.born, *args), None, obj)
 
     def shadowed(self, op: Any, args: tuple, outs: Any, obj: RunList) -> None:
@@ -252,8 +271,6 @@ class Lists:
                 f"{tracer.where()}: a list from outside the function grows where data decides; "
                 f"build a new list in the function and extend the other one once, after it"
             )
-        if obj.born is None:
-            raise UnsupportedError(f"{tracer.where()}: a sorted list that grows where data decides")
         items = list.copy(obj)
         obj.val = obj.born
         if obj.source is not None:

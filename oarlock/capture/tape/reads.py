@@ -204,7 +204,7 @@ class Objects:
 
     def now(self, owner: Any, key: Any, value: Any) -> Any:
         """What ``value``, found in an object that code changes, is at run time."""
-        return self.read(owner, key, value) if type(value) in (int, float, list) else value
+        return self.read(owner, key, value)
 
     def first(self, at: Source, value: Any) -> Any:
         tracer = self.tracer

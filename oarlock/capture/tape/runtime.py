@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from typing import Any
 
 import torch
 
 from oarlock.capture.convert.state import Undefined
+from oarlock.capture.torch_private import is_fake
 
 
 class Respecialise(Exception):
@@ -89,6 +91,13 @@ def same(value: Any) -> Any:
 
 def is_none(value: Any) -> bool:
     return value is None
+
+
+def deep_copy(x: torch.Tensor) -> torch.Tensor:
+    """``copy.deepcopy`` of one tensor, a fake one too."""
+    if not x.is_leaf or not is_fake(x):
+        return copy.deepcopy(x)
+    return x.detach().clone().requires_grad_(x.requires_grad)
 
 
 def text(*parts: Any) -> str:

@@ -125,6 +125,8 @@ class Tracer(TorchFunctionMode):
             return self.reader.read(func, args, kwargs)
         if name in _OF_DTYPE and args and isinstance(args[0], torch.Tensor):
             self.sizes.certain(self.val(args[0]), "dtype", None)
+        if name == "__deepcopy__":
+            return self.copied(args[0], args[1])
         if name == "register_hook":
             return self.higher.hook(args[0], args[1], name)
         if _is_silent(name, func):
@@ -155,6 +157,12 @@ class Tracer(TorchFunctionMode):
             if isinstance(owner, torch.Tensor):
                 function, args = getattr(torch.Tensor, function.__name__), (owner, *args)
             return self.__torch_function__(function, (), args, kwargs)
+
+    def copied(self, x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+        """``copy.deepcopy(x)``; it keeps ``memo`` so that what is met twice is copied once."""
+        if id(x) not in memo:
+            memo[id(x)] = self.__torch_function__(runtime.deep_copy, (), (x,))
+        return memo[id(x)]
 
     def watch_grads(self, func: Any, name: str, args: tuple, out: Any) -> None:
         """Whether a leaf from outside has a gradient is a condition, where the code asks first."""
@@ -213,6 +221,8 @@ class Tracer(TorchFunctionMode):
             return x._oarlock_val
         if isinstance(x, RunList):
             return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
+        if isinstance(x, torch.Generator) and id(x) in self.higher.generators:
+            return self.higher.generators[id(x)][1]
         return self.text_val(x) if isinstance(x, Text) else x
 
     def text_val(self, x: Text) -> Any:
@@ -351,6 +361,7 @@ class Tracer(TorchFunctionMode):
         found = self.number(op, args, hint, is_data)
         found.other = other
         found.loops = frozenset().union(*(x.loops for x in numbers))
+        self.control.derive(found, numbers)
         return found
 
     def number(self, op: Callable[..., Any], args: tuple, hint: Any, is_data: bool) -> Any:
@@ -370,10 +381,10 @@ class Tracer(TorchFunctionMode):
             f"{user_line(3)}: {what} from a number that depends on data; keep it a tensor, or decide "
             f"on it with `if` in converted code"
         )
-        if x.loops:
+        if x.loops & self.control.running:
             raise NeedsConstant(x.loops, refusal)
-        if x.is_data:
-            raise UnsupportedError(refusal)
+        if x.is_data or x.loops:
+            self.control.fork_for(x, UnsupportedError(refusal))
         self.block.nodes.append(Check(x.val, x.hint, f"{what} needs a plain number", user_line(3)))
         return x.hint
 
@@ -433,6 +444,12 @@ class Tracer(TorchFunctionMode):
     def is_branching(self) -> bool:
         """What runs now is one of several paths, or a trip of a loop."""
         return self.block is not self.root
+
+    def is_of_two_types(self, x: Any) -> bool:
+        """The ways of a decision on data give ``x`` different types."""
+        noted = self.noted(x)
+        loose = noted.loose if isinstance(noted, Val) else frozenset()
+        return isinstance(x, Choice) or bool(loose & {"none", "number", "type"})
 
     def type_of(self, x: Any) -> Any:
         """The type that ``x`` has at run time."""

@@ -235,7 +235,7 @@ def _copied(args: tuple, kwargs: dict[str, Any], shared: dict[int, Any]) -> tupl
         if id(x) not in made:
             new = x.detach().clone(memory_format=torch.preserve_format)
             new.requires_grad_(x.requires_grad)
-            made[id(x)] = new if x.is_leaf or not x.requires_grad else new.view_as(new)
+            made[id(x)] = new if x.is_leaf or not x.requires_grad else new.clone()
         return made[id(x)]
 
     made: dict[int, torch.Tensor] = {}
