@@ -17,7 +17,6 @@ KNOWN: dict[str, str] = {
     "modules.CachedTensor": "an attribute that is None at first is another specialisation",
     "programs.TreeNet": "the check compares objects by fake tensors",
     "programs.simulate_cart": "eight rounds with exits take over 0.5 s to capture",
-    "randomness.own_generator": "refused by the check: draws from a generator of the function's own",
     "statements.calls_not_to_static": "a function left out reads data at capture: refused",
     "tensors.identity_of_tensors": "arguments that are one tensor at one call and two at another",
     "tensors.insertion_sort_list": "list.insert at a place that data decide: refused",

@@ -101,12 +101,14 @@ def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
 
 def junction(value: Any, rest: tuple, stop: bool, state: State, as_truth: bool) -> Any:
     """``and`` (stop at False) or ``or`` (stop at True); later operands are evaluated only if needed."""
+    value = own_truth(value) if as_truth else value
     while rest:
         if is_run_time(value):
             return _choice(value, rest, stop, state, as_truth)
         if bool(value) is stop:
             return value
         value, rest = rest[0](), rest[1:]
+        value = own_truth(value) if as_truth else value
     if not as_truth:
         return value
     return truth(value) if is_run_time(value) else bool(value)

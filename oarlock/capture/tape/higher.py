@@ -7,6 +7,7 @@ traced is called as it is.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,9 @@ class Higher:
             return lambda fn, *rest, **options: self.transform(function, fn, rest, options)
         if function is torch.manual_seed:
             return self.seed
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, torch.Tensor) and getattr(function, "__name__", "") == "tolist":
+            return functools.partial(torch.Tensor.tolist, owner)  # fakes have one of their own
         if function is torch.Generator:
             return self.generator
         if isinstance(getattr(function, "__self__", None), torch.Generator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,9 +71,7 @@ class RunList(list):
 
     def __iter__(self) -> Any:
         if self.val is not None:
-            raise UnsupportedError(
-                f"{self.tracer.where()}: a loop in library code over a list whose length is known at run time"
-            )
+            return iter([self[i] for i in range(len(self))])
         self.observe()
         return list.__iter__(self)
 
@@ -137,6 +136,16 @@ class RunList(list):
 
     def copy(self) -> Any:
         return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self.val is not None:
+            raise UnsupportedError(f"{self.tracer.where()}: deepcopy of a list of run-time length")
+        self.observe()
+        items = [deepcopy(x, memo) for x in list.__iter__(self)]
+        memo[id(self)] = found = self.tracer.lists.new(items)
+        return found
 
     def pop(self, index: Any = -1) -> Any:
         if self.touched(list.pop, index):
@@ -230,6 +239,15 @@ class Lists:
         self.tracer.journal.create(found)
         found.born = Val(self.tracer.block, found)
         self.shadowed(list_of, tuple(list.__iter__(found)), found.born, found)
+        return found
+
+    def run(self, lengths: Any, is_data: bool) -> RunList:
+        """A list that a call of the run gives."""
+        found = RunList()
+        found.tracer = self.tracer
+        found.val = found.born = Val(self.tracer.block, found)
+        self.all.append(found)
+        found.home, found.lengths = self.tracer.block, None if is_data else tuple(lengths)
         return found
 
     def outer(self, items: list[Any], source: Any, observed: Any = None) -> RunList:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _UNGUARDED = (type, FunctionType, ModuleType)
-SIZES = ("shape", "size", "numel", "nelement", "__len__")
+SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
 
 
 class Sizes:
@@ -46,6 +46,10 @@ class Sizes:
                 total = total * self.size(val, i)
             return total
         axis = args[1] if len(args) > 1 else kwargs.get("dim")
+        if name == "stride":
+            axes = range(sample.dim()) if axis is None else [axis % sample.dim()]
+            found = [self.stride(val, i) for i in axes]
+            return tuple(found) if axis is None else found[0]
         if axis is not None:
             return self.size(val, axis % sample.dim())
         return torch.Size([self.size(val, i) for i in range(sample.dim())])
@@ -81,6 +85,16 @@ class Sizes:
         number.other = other if other != n else n + 1
         tracer.emit(torch.Tensor.size, (val, axis), {}, got)
         self.known[key] = number
+        return number
+
+    def stride(self, val: Val, axis: int) -> Any:
+        """The stride of an axis of a value, which sizes of other axes decide."""
+        n = val.sample.stride(axis)
+        other = n + 1 if val.twin is None else val.twin.stride(axis)
+        if other == n:
+            return n
+        number = self.tracer.number(torch.Tensor.stride, (val, axis), n, "data" in val.loose)
+        number.other = other
         return number
 
 
@@ -183,6 +197,8 @@ class Objects:
     def source(self, owner: Any) -> Source | None:
         if id(owner) in self.places:
             return self.places[id(owner)][1]
+        if id(owner) in self.tracer.journal.frames[0].born:
+            return None
         if isinstance(owner, (CellType, ModuleType, type)) or _is_globals(owner):
             return Source(owner, "")
         return None

@@ -140,11 +140,31 @@ class Tracer(TorchFunctionMode):
             return out
         if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
             out = self.apart(out, other[0], args, kwargs)
+        if dynamic and other and _is_many(out) and len(out) != len(other[0]):
+            return self.many(func, args, kwargs, out, other[0], found)
         call = self.record(func, args, kwargs, out)
         if dynamic:
             loose = inherited(list(leaves((call.args, call.kwargs))))
             self.worlds.mark(call.outs, out, other, found, loose)
         return out
+
+    def many(
+        self, func: Any, args: Any, kwargs: Any, out: Any, other: Any, is_data: bool
+    ) -> RunList:
+        """The results of a call that gives a number of tensors that sizes decide."""
+        found = self.lists.run([len(out), len(other)], is_data)
+        call = self.emit(func, args, kwargs, found.val)
+        givers = [v for v in leaves((call.args, call.kwargs)) if isinstance(v, Val)]
+        loose = inherited(givers)
+        whole = next((v for v in givers if isinstance(v.sample, torch.Tensor)), None)
+        for i, x in enumerate(out):
+            val = Val(self.block, x)
+            self.name(x, val)
+            self.worlds.mark_one(val, x, other[min(i, len(other) - 1)], is_data, loose)
+            if whole is not None and whole.sample.dim() == x.dim():  # pieces, of which one is short
+                val.dims |= whole.dims
+            self.lists.learn(found, x)
+        return found
 
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function of torch written in C, whose parser of arguments refuses some numbers."""
@@ -521,6 +541,11 @@ def _hints(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[Any, Any
 
 def _is_silent(name: str, func: Any) -> bool:
     return name == "_set_grad_enabled" or "_record_function" in str(func)
+
+
+def _is_many(out: Any) -> bool:
+    """Tensors in a list or plain tuple."""
+    return type(out) in (list, tuple) and all(isinstance(x, torch.Tensor) for x in out)
 
 
 def _has_tensor(out: Any) -> bool:
