@@ -196,7 +196,7 @@ class Slack:
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     if a.shape != b.shape or a.numel() == 0 or a.is_sparse or a.dtype != b.dtype:
         return 0.0
-    return float((b - a).abs().nan_to_num().max()) if a.is_floating_point() else 0.0
+    return float((b - a).detach().abs().nan_to_num().max()) if a.is_floating_point() else 0.0
 
 
 def _slack(
