@@ -212,7 +212,7 @@ class ScanGrad(Op):
         kept = [TensorType(dy.dtype, (*dy.shape[:2], n * width)) for n in self.given]
 
         def body(b: Any, row: list[Value], given: list[Value]) -> tuple[list, list]:
-            after, out = self.step(_Built(b), row, given[-1], *given[:-1])
+            after, out = self.step(Built(b), row, given[-1], *given[:-1])
             return list(after), list(out)
 
         last, sequences = _loop(b, not self.reverse, [dy, *rows], list(grads), [w], kept, body)
@@ -318,7 +318,7 @@ class _Numpy:
         return np.where(y > 0, x, np.zeros((), x.dtype))
 
 
-class _Built:
+class Built:
     """The operations of a step as nodes."""
 
     def __init__(self, b: Any) -> None:

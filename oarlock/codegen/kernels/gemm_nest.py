@@ -10,86 +10,28 @@ at once, whose sums lie in the output or in scratch from one chunk to the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 
 from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
-from oarlock.codegen.domain import loads_below
-from oarlock.codegen.emitter import Emitter, output_indices
+from oarlock.codegen.emitter import Emitter
 from oarlock.codegen.fuse import Epilogue, Group
-from oarlock.codegen.indexing import Index, Space, linear
+from oarlock.codegen.indexing import Index, Space
 from oarlock.codegen.inplace import in_epilogue
 from oarlock.codegen.kernel import Constant, Kernel
 from oarlock.codegen.kernels import micro as M
+from oarlock.codegen.kernels.gemm_blocking import Product
+from oarlock.codegen.kernels.gemm_tiles import State, Tiles, is_flat
 from oarlock.codegen.kernels.panels import Panels
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
 from oarlock.codegen.target import Target
-from oarlock.ir.dim import Dim, Size, bounds, dim_min, evaluate_size, product, substitute_size
-from oarlock.ir.graph import Value
-
-LEAST_TILES, MOST_TILES = 10, 32  # in a block of rows
-ALIASING = 4096  # bytes between rows that fall into one set of the first level cache
-FEW_ROWS = 6  # that do not hurt then
-CHUNK = 256  # of K: a panel fills the first level cache
-DEEP = 2 * CHUNK  # K that is cut
-SPAN = 4  # panels of an item when K is cut
-SHARES = 4  # items that threads should find then
-WIDE = 6, 4  # rows and vectors of a tile whose rows of A evict each other
-THREAD_WORK = 1 << 19  # multiply-adds worth a thread
-LIKELY = 256  # a symbolic size
+from oarlock.ir.dim import Dim, Size, evaluate_size, product, substitute_size
 
 
 @dataclass
-class Product:
-    """``output[batch, rows, n] = sum over k of a * b + bias``.
-
-    ``rows`` are axes of the output that are one axis of the product.  ``a_at`` and ``b_at`` are the
-    positions of a and b over the symbols ``_b0 .. _m _n _k``.  ``packed`` is b [.., K, N] when it is
-    known at build time, ``bias`` [.., N] likewise.
-    """
-
-    output: Value
-    batch: tuple[Size, ...]
-    rows: tuple[Size, ...]
-    columns: Size
-    depth: Size
-    a: Value
-    a_at: Size
-    b: Value
-    b_at: Size
-    packed: np.ndarray | None = None
-    bias: Value | None = None
-    bias_numbers: np.ndarray | None = None
-
-    @property
-    def height(self) -> Size:
-        """M."""
-        return product(self.rows)
-
-    def reads(self) -> list[Value]:
-        """What must be in memory besides the operands of the epilogue."""
-        found = [self.a] if self.packed is not None else [self.a, self.b]
-        return found + ([self.bias] if self.bias is not None and self.bias_numbers is None else [])
-
-
-@dataclass
-class State:
-    """Names inside the loop over items."""
-
-    block: L.Expr
-    panel: L.Expr
-    batch: list[L.Expr]
-    a: L.Address
-    a_stride: L.Expr
-    begin: L.Expr | None = None
-
-
-@dataclass
-class GemmNest:
+class GemmNest(Tiles):
     """Builds one kernel."""
 
     group: Group
@@ -116,46 +58,6 @@ class GemmNest:
         self.heights = M.heights(p.height, self.micro.rows)
         self.span = self._span()
         self.stage = "all"
-
-    def _choose_micro(self, weights: L.DType) -> M.Micro:
-        micro = M.tile(self.target, self.p.a.dtype, weights)
-        if self.is_turned:
-            return replace(micro, turned=True)
-        if self.is_cut and self._aliases() and micro.rows > WIDE[0] and micro.vectors < WIDE[1]:
-            return replace(micro, rows=WIDE[0], vectors=WIDE[1])
-        return micro
-
-    @property
-    def is_turned(self) -> bool:
-        """A is read in place, the rows of a column adjacent."""
-        p = self.p
-        step, stride = L.stride_of(p.a_at, "_k"), L.stride_of(p.a_at, "_m")
-        is_same = p.a.dtype is L.compute_dtype(p.a.dtype)
-        return is_same and stride == 1 and step is not None and step != 1 and p.height != 1
-
-    @property
-    def is_cut(self) -> bool:
-        """K goes by chunks."""
-        p = self.p
-        is_deep = p.packed is None and isinstance(p.depth, int) and p.depth > DEEP
-        in_place = p.a.dtype is L.compute_dtype(p.a.dtype) and (
-            self.is_turned or L.stride_of(p.a_at, "_k") == 1
-        )
-        return is_deep and in_place and L.stride_of(p.a_at, "_m") is not None
-
-    @property
-    def chunk(self) -> int:
-        """Values of k at once."""
-        assert isinstance(self.p.depth, int), "K is cut"
-        count = -(-self.p.depth // CHUNK)
-        return -(-self.p.depth // count // 16) * 16
-
-    def _span(self) -> int:
-        """Panels of an item."""
-        if not self.is_cut or not isinstance(self.panels, int):
-            return 1
-        shares = -(-SHARES // max(1, bounds(self.blocks * product(self.p.batch))[0]))
-        return max(1, min(SPAN, self.panels // shares))
 
     def build(self) -> Kernel:
         """The kernel."""
@@ -186,22 +88,6 @@ class GemmNest:
             in_place=in_epilogue(self.group),
         )
 
-    # Sizes
-
-    def _tiles_per_block(self) -> int:
-        depth = self.chunk if self.is_cut else _likely(self.p.depth)
-        tile = depth * self.micro.dtype.bytes * self.micro.rows
-        return self.target.tiles_per_block(tile, LEAST_TILES, MOST_TILES)
-
-    def _grain(self, items: Size) -> int:
-        p = self.p
-        work = _likely(p.height) * _likely(p.columns) * _likely(p.depth) * _likely(product(p.batch))
-        return max(1, THREAD_WORK * max(1, _likely(items)) // max(1, work))
-
-    def _block_rows(self) -> Size:
-        """The most rows of a block."""
-        return dim_min(self.p.height, (self._tiles_per_block() + 1) * self.micro.rows)
-
     # Before the loop over items
 
     def _symbols(self) -> None:
@@ -212,7 +98,7 @@ class GemmNest:
         self.column = space.symbol("_n", p.columns)
         self.index: Index = (*self.batch, *self.rows, self.column)
         live = [r for r in self.rows if isinstance(r, Dim)]
-        self.flat = _is_flat(self.epilogue, self.index, live, space)
+        self.flat = is_flat(self.epilogue, self.index, live, space)
 
     def _prepare(self) -> None:
         """Constants and scratch."""
@@ -248,32 +134,6 @@ class GemmNest:
         pointer = L.Pointer(name, self.micro.dtype, "scratch", True, self.scratch)
         self.extra.append(pointer)
         self.scratch = self.scratch + -(-count * self.micro.dtype.bytes // 64) * 64
-
-    def _pointer(self, name: str) -> L.Pointer:
-        return next(p for p in self.extra if p.name == name)
-
-    def _copies_a(self) -> bool:
-        """A is copied: it is narrow, its rows are not adjacent elements, or they evict each other."""
-        p = self.p
-        step, stride = L.stride_of(p.a_at, "_k"), L.stride_of(p.a_at, "_m")
-        if self.micro.turned:
-            return False
-        if p.a.dtype is not self.micro.dtype or step != 1 or stride is None:
-            return True
-        few = isinstance(p.height, int) and p.height <= FEW_ROWS
-        return self._aliases() and not few and not self.is_cut
-
-    def _aliases(self) -> bool:
-        """Rows of A fall into one set of the first level cache."""
-        stride = L.stride_of(self.p.a_at, "_m")
-        return isinstance(stride, int) and stride * self.p.a.dtype.bytes % ALIASING == 0
-
-    def _copy_stride(self) -> Size:
-        """Elements between copied rows: a vector more than a multiple of vectors, if there are any."""
-        if self.micro.lanes == 1:
-            return self.p.depth
-        lanes = max(16, self.micro.lanes)
-        return -(-self.p.depth // lanes) * lanes + lanes
 
     # Items
 
@@ -510,71 +370,6 @@ class GemmNest:
         """The number of the row of the bias, when it has one for each product."""
         return L.icon(0)
 
-    def _target(
-        self, state: State, row: L.Expr, column: L.Expr, micro: M.Micro
-    ) -> tuple[L.Address, L.Expr]:
-        """Where the micro-kernel stores: the output itself, or a tile for the epilogue."""
-        p, (value, *more) = self.p, self.epilogue.outputs
-        plain = not (more or self.epilogue.nodes or self.clipped) and value is p.output
-        if not plain or p.output.dtype is not self.micro.dtype:
-            return self._tile(state, row, micro)
-        matrix = self.e.index(linear((*self.batch, 0, 0), (*p.batch, p.height, p.columns)))
-        place = matrix + row * L.index(p.columns) + column
-        return L.Address(self.pointers[p.output], place), L.index(p.columns)
-
-    def _tile(self, state: State, row: L.Expr, micro: M.Micro) -> tuple[L.Address, L.Expr]:
-        """A tile for the epilogue; one of all that an item has when K is cut."""
-        if not self.is_cut:
-            return L.Address(self.tile, L.icon(0)), L.icon(micro.columns)
-        assert state.begin is not None
-        width = L.icon(self.micro.columns)
-        block = (state.panel - state.begin) * L.index(self._block_rows())
-        return L.Address(self._pointer("sums"), (block + row - state.block) * width), width
-
-    def _finish(
-        self, row: L.Expr, rows: L.Expr, column: L.Expr, micro: M.Micro, clip: Size | None,
-        tile: L.Address, pitch: L.Expr,
-    ) -> None:  # fmt: skip
-        """The epilogue over a tile in the first level cache."""
-        with self.body.loop("r", 0, rows) as r:
-            self._bind_rows(row + r)
-            base = L.Address(tile.pointer, self.body.let("base", tile.index + r * pitch))
-            if clip is None:
-                self._run(base, column, L.icon(0), L.icon(micro.columns), micro.lanes)
-                return
-            count = self.body.let("count", L.minimum(L.icon(micro.columns), L.index(clip) - column))
-            lanes = micro.lanes
-            whole = self.body.let("whole", L.binary("div", count, L.icon(lanes)) * lanes)
-            if lanes > 1:
-                self._run(base, column, L.icon(0), whole, lanes)
-            self._run(base, column, whole if lanes > 1 else L.icon(0), count, 1)
-
-    def _run(
-        self, base: L.Address, column: L.Expr, first: L.Expr, stop: L.Expr, lanes: int
-    ) -> None:
-        """Columns [first, stop) of a row of the tile."""
-        e = self.e
-        with self.body.loop("j", first, stop, lanes) as j:
-            e.bind_symbol("_n", self.body.let("n", column + j))
-            e.vectorise("_n", lanes)
-            acc = self.body.let("acc", L.load(base.pointer, base.index + j, lanes))
-            for value, index, expr in e.epilogue(self.epilogue, acc, self.index):
-                e.store(value, index, expr)
-
-    def _bind_rows(self, row: L.Expr) -> None:
-        """The symbols of the rows' axes."""
-        live = [(r, n) for r, n in zip(self.rows, self.p.rows) if isinstance(r, Dim)]
-        rest = self.body.let("at", row)
-        for k in range(len(live) - 1, -1, -1):
-            symbol, extent = live[k]
-            if self.flat:
-                self.e.bind_symbol(symbol.name, rest if k == len(live) - 1 else L.icon(0))
-                continue
-            at = rest if k == 0 else self.body.let("i", L.binary("mod", rest, L.index(extent)))
-            self.e.bind_symbol(symbol.name, at)
-            if k:
-                rest = self.body.let("rest", L.binary("div", rest, L.index(extent)))
-
 
 def _symbol(space: Space, name: str, extent: Size) -> Size:
     return 0 if extent == 1 else space.symbol(name, extent)
@@ -585,26 +380,3 @@ def _packed_width(columns: Size, narrow: M.Micro, full: M.Micro) -> int:
     assert isinstance(columns, int), "a constant has a fixed shape"
     whole, rest = columns // full.columns, columns % full.columns
     return whole * full.columns + (full.narrow(rest).columns if rest else 0)
-
-
-def _likely(size: Size) -> int:
-    low, high = bounds(size)
-    return low if low == high else max(low, min(LIKELY, high or LIKELY))
-
-
-def _is_flat(epilogue: Epilogue, index: Index, rows: Sequence[Dim], space: Space) -> bool:
-    """Every position moves evenly through the rows' axes as through one."""
-    if len(rows) < 2:
-        return True
-    places = output_indices(epilogue.anchor, epilogue.nodes, index, space)
-    positions = [linear(places[v], v.shape) for v in epilogue.outputs]
-    nodes, held = set(epilogue.nodes), {epilogue.anchor}
-    for value in epilogue.outputs:
-        found = loads_below(value, places[value], nodes, space, held)
-        positions += [at for v, at, _ in found if v is not epilogue.anchor]
-    for outer, inner in pairwise(rows):
-        for at in positions:
-            a, b = L.stride_of(at, outer.name), L.stride_of(at, inner.name)
-            if a is None or b is None or a != b * space.extents[inner.name]:
-                return False
-    return True

@@ -28,7 +28,7 @@ from oarlock.ir import Builder, Dim, Graph, Program, TensorType, Value
 from oarlock.ir.dim import bounds
 from oarlock.ir.graph import Node
 from oarlock.ir.types import f32, f64
-from oarlock.ops.recurrence_train import _Built
+from oarlock.ops.recurrence_train import Built
 from oarlock.passes.decompose import decompose
 from oarlock.passes.rewrite import prune
 
@@ -51,7 +51,7 @@ class ScanGradMaker:
         return _ScanGrad(group.anchor, target).build()
 
 
-class _Step(_Built):
+class _Step(Built):
     """A step as nodes; the product is taken apart from them."""
 
     def matmul(self, total: Value, w: Value) -> Value:
