@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from oarlock.capture.arrays import torch_dtype
@@ -38,8 +41,8 @@ class StepRunner:
         self._inputs = [p.buffer for p in layout.inputs]
         self._outputs = [p.buffer for p in layout.outputs]
         self._types = [(p.type.shape, torch_dtype(p.type.dtype)) for p in layout.outputs]
-        self._numbers = torch.zeros(max(1, self._count("number")), dtype=torch.float64)
-        self._places = self._numbers.data_ptr()
+        self._numbers = (ctypes.c_double * self._count("number"))()
+        self._addresses = np.frombuffer(self.plan.pointers, np.uint64)
         self.updates = self._pair_updates()
         ports = list(enumerate(recording.ports))
         self._arguments = [(k, p.index) for k, p in ports if p.kind == "argument"]
@@ -49,6 +52,7 @@ class StepRunner:
         self._shapes = [layout.inputs[k].type.shape for k, _ in ports]
         self._dtypes = [torch_dtype(layout.inputs[k].type.dtype) for k, _ in ports]
         self._written = {u.port for u in self.updates}
+        self._pair_memory()
         self._fixed()
 
     def _count(self, kind: str) -> int:
@@ -58,10 +62,28 @@ class StepRunner:
         """What stays where it is: numbers, and next values that are copied."""
         for k, port in enumerate(self.recording.ports):
             if port.kind == "number":
-                self.plan.pointers[self._inputs[k]] = self._places + 8 * port.index
+                place = ctypes.addressof(self._numbers) + 8 * port.index
+                self.plan.pointers[self._inputs[k]] = place
         for update in self.updates:
             if update.beside is not None:
                 self.plan.pointers[self._outputs[update.output]] = update.beside.data_ptr()
+
+    def _pair_memory(self) -> None:
+        """Where updates go: flat lists, as every object touched costs a miss after a step."""
+        shared = [u for u in self.updates if u.beside is None]
+        self._updated = [(u.output, u.port) for u in self.updates]
+        self._from = np.array([self._inputs[u.port] for u in shared], np.int64)
+        self._to = np.array([self._outputs[u.output] for u in shared], np.int64)
+        self._copied = [(u.port, u.beside) for u in self.updates if u.beside is not None]
+
+    @cached_property
+    def _fresh(self) -> list[tuple[int, int, tuple[int, ...], torch.dtype]]:
+        """Outputs that get new memory: index, buffer, shape, type."""
+        updated = {u.output for u in self.updates}
+        return [
+            (i, self._outputs[i], shape, dtype)
+            for i, (shape, dtype) in enumerate(self._types) if i not in updated
+        ]  # fmt: skip
 
     def _pair_updates(self) -> list[_Update]:
         metadata = self.session.layout.metadata
@@ -93,7 +115,7 @@ class StepRunner:
         """The outputs, and the tensors by port."""
         bound = self._bind(leaves)
         if len(numbers):
-            self._numbers.copy_(torch.tensor(numbers, dtype=torch.float64))
+            self._numbers[:] = numbers  # type: ignore[assignment]
         outputs = self._allocate(bound)
         for k, draw in self._draws:
             drawn = draw.make()
@@ -152,37 +174,35 @@ class StepRunner:
 
     def _allocate(self, bound: list[Any]) -> list[torch.Tensor]:
         """Memory for the outputs: new, or that of the tensors that they update."""
-        pointers, outputs = self.plan.pointers, []
-        updated = {u.output: u for u in self.updates}
-        for i, (shape, dtype) in enumerate(self._types):
-            update = updated.get(i)
-            if update is None:
-                x = torch.empty(shape, dtype=dtype)
-                pointers[self._outputs[i]] = x.data_ptr()
-            else:
-                x = bound[update.port]
-                if update.beside is None:
-                    pointers[self._outputs[i]] = pointers[self._inputs[update.port]]
-            outputs.append(x)
+        pointers = self.plan.pointers
+        outputs: list[Any] = [None] * len(self._types)
+        for i, buffer, shape, dtype in self._fresh:
+            outputs[i] = x = torch.empty(shape, dtype=dtype)
+            pointers[buffer] = x.data_ptr()
+        for i, port in self._updated:
+            outputs[i] = bound[port]
+        self._addresses[self._to] = self._addresses[self._from]
         return outputs
 
     def _finish(self, bound: Sequence[Any]) -> None:
         """Copy what could not be written in place; tell autograd what has changed."""
-        changed, dense = [], {}
-        copies = iter(bound[len(self._inputs) :])
-        for k in range(len(self._inputs)):
-            x = bound[k]
-            if x is not None and not x.is_contiguous():
-                dense[k] = next(copies)
-        with torch.no_grad():
-            for update in self.updates:
-                x = bound[update.port]
-                if update.beside is not None:
-                    x.detach().copy_(update.beside)
-                elif update.port in dense:
-                    x.detach().copy_(dense[update.port])
-                changed.append(x)
+        changed = [bound[port] for _, port in self._updated]
+        if self._copied or len(bound) > len(self._inputs):
+            with torch.no_grad():
+                self._copy_back(bound)
         torch.autograd.graph.increment_version(changed)
+
+    def _copy_back(self, bound: Sequence[Any]) -> None:
+        count, copied = len(self._inputs), dict(self._copied)
+        copies = iter(bound[count:])
+        strided = (
+            k for k, x in enumerate(bound[:count]) if x is not None and not x.is_contiguous()
+        )
+        dense = {k: next(copies) for k in strided}
+        for _, port in self._updated:
+            beside = copied.get(port, dense.get(port))
+            if beside is not None:
+                bound[port].detach().copy_(beside)
 
 
 class Step:
