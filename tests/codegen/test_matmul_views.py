@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import oarlock.ops  # noqa: F401  fills the registry
+from oarlock.codegen.lower import schedule
+from oarlock.codegen.target import get
 from oarlock.evaluate import evaluate
-from oarlock.ir import Builder, Dim, Program, TensorType, f32
+from oarlock.ir import Builder, Dim, Program, TensorType, f32, f64
 from oarlock.runtime.predictor import Predictor
 
 N = Dim("N", 1, 64)
@@ -139,3 +141,27 @@ def test_squares_for_a_sum_are_not_stored(is_kept):
     got = predictor(*arrays)
     expected = np.square(arrays[0] @ arrays[1]).sum()
     np.testing.assert_array_equal(got[0] if is_kept else got, expected)
+
+
+@pytest.mark.parametrize("dtype", [f32, f64])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 32), (16, 64), (28, 32), (29, 64), (16, 33)])
+def test_few_rows_read_b_in_place(rows, columns, dtype):
+    """b is columns of a wider matrix; only products of few rows by whole panels do not pack it."""
+    b = Builder()
+    x, w = b.input(TensorType(dtype, (rows, 40)), "x"), b.input(TensorType(dtype, (40, 100)), "w")
+    part = b.slice(w, starts=(0, 4), stops=(40, 4 + columns), steps=(1, 1))
+    b.graph.outputs = [b.tanh(b.matmul(x, part))]
+    rng = np.random.default_rng(0)
+    feeds = [rng.normal(size=v.shape).astype(dtype.numpy) / 8 for v in (x, w)]
+    expected = evaluate(Program(b.graph), *feeds)
+    bound = (40 * np.finfo(dtype.numpy).eps) * (np.abs(feeds[0]) @ np.abs(feeds[1])).max()
+    found = Predictor(Program(b.graph))(*feeds)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize(("rows", "is_packed"), [(28, False), (29, True)])
+def test_only_many_rows_pack_b(rows, is_packed):
+    b = Builder()
+    x, w = b.input(TensorType(f32, (rows, 40)), "x"), b.input(TensorType(f32, (40, 64)), "w")
+    b.graph.outputs = [b.matmul(x, w)]
+    assert (schedule(Program(b.graph), get("avx512")).scratch_bytes > 0) is is_packed

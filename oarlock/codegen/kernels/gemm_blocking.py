@@ -22,6 +22,7 @@ SHARES = 4  # items that threads should find then
 WIDE = 6, 4  # rows and vectors of a tile whose rows of A evict each other
 THREAD_WORK = 1 << 19  # multiply-adds worth a thread
 LIKELY = 256  # a symbolic size
+FEW_TILES = 2  # by which a panel is not worth packing
 
 
 @dataclass
@@ -68,11 +69,23 @@ class Blocking:
 
     def _choose_micro(self, weights: L.DType) -> M.Micro:
         micro = M.tile(self.target, self.p.a.dtype, weights)
+        if self._reads_b(micro):
+            return replace(micro, strided=True, turned=self.is_turned)
         if self.is_turned:
             return replace(micro, turned=True)
         if self.is_cut and self._aliases() and micro.rows > WIDE[0] and micro.vectors < WIDE[1]:
             return replace(micro, rows=WIDE[0], vectors=WIDE[1])
         return micro
+
+    def _reads_b(self, micro: M.Micro) -> bool:
+        """B is read in place: whole panels, columns adjacent, few tiles."""
+        p = self.p
+        if p.packed is not None or not isinstance(p.height, int) or not isinstance(p.columns, int):
+            return False
+        step, pitch = L.stride_of(p.b_at, "_n"), L.stride_of(p.b_at, "_k")
+        is_whole = p.columns % micro.columns == 0 and p.b.dtype is micro.dtype
+        is_few = p.height <= FEW_TILES * micro.rows and not self.is_cut
+        return is_whole and is_few and step == 1 and pitch is not None
 
     @property
     def is_turned(self) -> bool:

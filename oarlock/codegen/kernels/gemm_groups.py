@@ -14,6 +14,7 @@ from oarlock.codegen.fuse import Group
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels import ConstantOf
 from oarlock.codegen.kernels.gemm_nest import GemmNest, Product, State
+from oarlock.codegen.kernels.micro import Micro
 from oarlock.codegen.nests import pointers_of
 from oarlock.codegen.target import Target
 from oarlock.ir import Dim, Value, f32, f64
@@ -66,6 +67,9 @@ class _GroupedNest(GemmNest):
 
     @property
     def is_cut(self) -> bool:
+        return False
+
+    def _reads_b(self, micro: Micro) -> bool:
         return False
 
     def _copies_a(self) -> bool:

@@ -105,7 +105,7 @@ class GemmNest(Tiles):
         p = self.p
         if p.packed is not None:
             self._constant("packed", M.pack(p.packed, self.micro), p.b.dtype)
-        else:
+        elif not self.micro.strided:
             self._scratch("panel", self.micro.columns * (self.chunk if self.is_cut else p.depth))
         if self.is_cut:
             self._scratch("sums", self._block_rows() * self.micro.columns * self.span)
@@ -256,6 +256,9 @@ class GemmNest(Tiles):
             if p.packed.ndim > 2:
                 base = base + self._batch_of_b() * L.index(per_batch)
             return L.Address(self._pointer("packed"), base)
+        if micro.strided:
+            env = {**self.e.env, "_k": L.icon(0), "_n": state.panel * micro.columns}
+            return L.Address(self.pointers[p.b], self.body.let("from", L.index(p.b_at, env)))
         self._pack_panel(state, micro)
         return L.Address(self._pointer("panel"), L.icon(0))
 
@@ -329,7 +332,8 @@ class GemmNest(Tiles):
         at = row + k0 * state.a_stride if micro.turned else row * state.a_stride + k0
         a = L.Address(state.a.pointer, state.a.index + at)
         begin = (c, stride) if start is None else (start, L.icon(0))
-        arguments = M.Arguments(a, state.a_stride, b, *begin, c, stride, count)
+        pitch = L.index(L.stride_of(self.p.b_at, "_k") or 0) if micro.strided else None
+        arguments = M.Arguments(a, state.a_stride, b, *begin, c, stride, count, pitch)
         for helper in M.call(self.body, micro, self.heights, rows, arguments):
             self.helpers[helper.name] = helper
         self._repair(rows, column, arguments, micro)
