@@ -16,6 +16,7 @@ from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.capturing import Tape, trace
+from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
@@ -76,6 +77,13 @@ class StaticFunction:
         return found[1]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.called(args, kwargs)
+        except Exception as error:
+            origins = {tape.replay.__code__.co_filename: tape.origins for tape in self.tapes}
+            raise shown(error, origins)  # noqa: B904
+
+    def called(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         if not _ENABLED[0]:
             return self.fn(*args, **kwargs)
         if active() is None:
@@ -112,9 +120,7 @@ class StaticFunction:
         if check == "off":
             tape.is_verified = True
             return self.run(tape, args, kwargs)
-        result = self.verified(tape, args, kwargs)
-        tape.is_verified = True
-        return result
+        return self.verified(tape, args, kwargs)
 
     def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The static call, compared with eager.  Raises: DivergenceError."""
@@ -180,11 +186,14 @@ class StaticFunction:
                 if any(type(a) is not type(b) for a, b in seen.values()):
                     continue
                 try:
-                    self.tapes[i] = self.trace(args, kwargs, {**tape.symbolic, **seen})
+                    made = self.trace(args, kwargs, {**tape.symbolic, **seen})
                 except UnsupportedError as reason:
                     _LOG.info("%s: %s", self.fn.__qualname__, reason)
                     break
-                return self.tapes[i]
+                if made.root.raises:  # for these sizes; others may be right
+                    return self.add(self.trace(args, kwargs, {}))
+                self.tapes[i] = made
+                return made
         known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
         if self.specs is not None:
             known |= self.specs.symbolic(args, kwargs)

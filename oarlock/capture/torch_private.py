@@ -14,7 +14,14 @@ import sympy
 import torch
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
     GuardOnDataDependentSymNode,
@@ -452,6 +459,12 @@ def guarded_fake_mode(check: Callable[[], None]) -> FakeTensorMode:
 def mode_of(tensor: Any) -> FakeTensorMode:
     """The mode that a fake tensor belongs to."""
     return tensor.fake_mode
+
+
+FAKE_ERRORS = (
+    DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)  # fmt: skip
 
 
 def fake_mode() -> FakeTensorMode:

@@ -1,8 +1,6 @@
 """Cases that fail, each with its reason; a case that passes again must leave the list."""
 
 KNOWN: dict[str, str] = {
-    "branches.many_elements_truth_raises": "a size that makes a truth ambiguous is captured each time",
-    "errors.assert_shape": "a call whose sizes fail an assertion is traced again each time",
     "classes.Machine": "a product with a count is taken as the plain tensor on one way",
     "classes.RunningMean": "an attribute that is None at first is another specialisation",
     "containers.extend_and_concatenate": "a list display unpacks a list of run-time length: refused",

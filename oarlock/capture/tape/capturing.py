@@ -152,7 +152,7 @@ def _way(
 
 
 def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The result; an error of the code on one way of a fork is raised at run time."""
+    """The result; an error of the code is raised at run time."""
     try:
         return fn(*args, **kwargs)
     except OarlockError:
@@ -160,10 +160,7 @@ def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, 
     except Exception as error:
         if tracer.control.loose is not None and of_choice(error):
             raise ForkNeeded(tracer.control.loose, error) from error
-        if not tracer.control.decisions:
-            raise
-        tracer.root.nodes.append(raised_in(tracer, error, tracer.where()))
-        tracer.root.raises = True
+        raised_in(tracer, error, tracer.where(), tracer.root)
         return None
 
 

@@ -67,6 +67,11 @@ class Control:
         self.made: dict[int, int] = {}  # the outermost decision behind a joined value
         self.running: set[int] = set()  # loops that are being traced
 
+    def where(self, state: State) -> Where:
+        """The line of a statement, with those that it is called from."""
+        found, (file, line) = self.tracer.where(), state.where
+        return found._replace(line=line) if found.file == file else Where(file, line)
+
     # ---- branches
 
     def if_(self, test: Any, then: Callable, orelse: Callable, state: State) -> None:
@@ -85,7 +90,7 @@ class Control:
         number, self.decided = self.decided, self.decided + 1
         way = self.decisions.get(number)
         if way is not None:
-            self.tracer.block.nodes.append(Fork(truth, Where(*state.where)))
+            self.tracer.block.nodes.append(Fork(truth, self.where(state)))
             (then if way else orelse)()
             return
         try:
@@ -113,7 +118,7 @@ class Control:
             if not self.tracer.lists.grow(a.contents, b.contents, self.old(a, b)):
                 break
         if a.error is not None and b.error is not None:
-            node = If(truth, a.block, b.block, [], [], Where(*state.where))
+            node = If(truth, a.block, b.block, [], [], self.where(state))
             self.tracer.block.nodes.append(node)
             raise a.error
         self.merge(test, truth, a, b, state)
@@ -132,8 +137,7 @@ class Control:
                 if self.loose is not None and of_choice(found):
                     raise ForkNeeded(self.loose, found) from found
                 error = found
-                block.nodes.append(raised_in(tracer, found, Where(*state.where)))
-                block.raises = True
+                raised_in(tracer, found, self.where(state), block)
             finally:
                 values, contents = state.get(), frame.contents()
                 frame.restore()
@@ -172,7 +176,7 @@ class Control:
         for key, (obj, now) in old.items():
             x, y = a.contents.get(key, (obj, now))[1], b.contents.get(key, (obj, now))[1]
             held[key] = (obj, self.join_contents(join, obj, x, y, state))
-        node = If(truth, a.block, b.block, [], [], Where(*state.where))
+        node = If(truth, a.block, b.block, [], [], self.where(state))
         tracer.block.nodes.append(node)
         names = [*state.names, *(type(obj).__name__ for obj, _ in held.values())]
         for name, joint in zip(names, [*joints, *(j for _, j in held.values())]):

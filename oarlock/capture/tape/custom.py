@@ -288,8 +288,7 @@ class Application:
             except Exception as error:
                 if isinstance(error, RuntimeError) and not _is_raised(error):
                     raise UnsupportedError(f"{tracer.where()}: {error}") from error
-                block.nodes.append(raised_in(tracer, error, tracer.where()))
-                block.raises = True
+                raised_in(tracer, error, tracer.where(), block)
         after = frame.contents()
         frame.restore()
         tracer.journal.close(frame)

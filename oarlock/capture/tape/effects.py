@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from types import CellType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from oarlock.capture.convert.state import Text
+from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.journal import MISSING, content
 from oarlock.capture.tape.lists import RunList
-from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import key_of
 
 if TYPE_CHECKING:
+    from oarlock.capture.tape.emit import Emitter
     from oarlock.capture.tape.tracer import Tracer
 
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -121,3 +124,23 @@ class Effects:
             else:
                 where = f"[{emitter.expr(key)}]" if kind.endswith("item") else f".{key}"
                 emitter.line(f"del {at}{where}")
+
+
+@dataclass(eq=False)
+class Left:
+    """What code leaves in Python objects when it ends in an error: ``values`` of the run."""
+
+    effects: Effects
+    block: Block
+    values: list[Any]
+
+    @staticmethod
+    def of(tracer: Tracer) -> Left | None:
+        """None where it has changed nothing."""
+        effects = Effects(tracer)
+        return Left(effects, tracer.block, effects.values()) if effects.has_any else None
+
+    def emit(self, emitter: Emitter) -> None:
+        tracer = self.effects.tracer
+        with activated(tracer), tracer.into(self.block):
+            self.effects.emit(Rebuild(emitter, tracer.noted, tracer.objects.places))

@@ -291,6 +291,8 @@ class Emitter:
         self.line(f"if not {self.expr(node.test)}:", node.where)
         before, ambient = set(self.bound), self.ambient
         with self.indented():
+            if node.left is not None:
+                node.left.emit(self)
             if node.message is None:
                 self.line("raise AssertionError", node.where)
             else:
@@ -314,13 +316,21 @@ class Emitter:
         self.line(f"print({', '.join(texts)})", node.where)
 
     def _raise(self, node: Raise) -> None:
+        if node.left is not None:
+            node.left.emit(self)
         kind = self.constant(node.kind, node.kind.__name__)
+        cause = node.error.__cause__ if node.error is not None else None
+        source = f" from {self.constant(cause)}" if cause is not None else ""
+        if cause is None and node.error is not None and node.error.__suppress_context__:
+            source = " from None"
         args = ", ".join(map(self.expr, node.args))
         if type(node.kind.__init__) is FunctionType:  # the user's, which has run already
             held = self.expr(vars(node.error)) if node.error is not None else "{}"
-            self.line(f"raise remade({kind}, ({args}{',' * bool(args)}), {held})", node.where)
+            self.line(
+                f"raise remade({kind}, ({args}{',' * bool(args)}), {held}){source}", node.where
+            )
         else:
-            self.line(f"raise {kind}({args})", node.where)
+            self.line(f"raise {kind}({args}){source}", node.where)
 
     # ---- the whole
 
@@ -342,6 +352,9 @@ def _uses(node: Any) -> Iterator[int]:
                 yield x.id
             elif isinstance(x, SubTape):
                 yield from (v.id for v in leaves(x.result) if isinstance(v, Val))
+    left = getattr(node, "left", None)
+    if left is not None:
+        yield from (v.id for v in leaves(left.values) if isinstance(v, Val))
     for block in blocks_of(node):
         yield from (v.id for v in leaves(block.results) if isinstance(v, Val))
         for inner in block.nodes:

@@ -19,7 +19,7 @@ from oarlock.capture.tape.join import (
     leaves_of,
 )
 from oarlock.capture.tape.journal import MISSING, put
-from oarlock.capture.tape.nodes import Block, Val, Where, While
+from oarlock.capture.tape.nodes import Block, Val, While
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
 from oarlock.errors import OarlockError
@@ -44,7 +44,7 @@ class Loop:
         self.test, self.body, self.state, self.before = test, body, state, before
         self.number, self.may_peel = number, may_peel
         self.counts = Counts(self.tracer.lists, trips)
-        self.where = Where(*state.where)
+        self.where = control.where(state)
         self.joiner = Joiner(self.tracer.val)
         self.joints: list[Any] = [self.first(x) for x in before]
         self.held: dict[int, tuple[Any, Any, Any]] = {}  # id: object, content before, joint
@@ -107,8 +107,7 @@ class Loop:
         except OarlockError:
             raise
         except Exception as error:
-            block.nodes.append(raised_in(tracer, error, self.where))
-            block.raises = True
+            raised_in(tracer, error, self.where, block)
             return None
         return self.state.get()
 

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 
 class Where(NamedTuple):
-    """A line of the user's code."""
+    """A line of the user's code, and the line that calls its function."""
 
     file: str
     line: int
     name: str = ""
+    caller: Any = None
 
     def __str__(self) -> str:
         return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
@@ -122,6 +123,7 @@ class Assert:
     message: Block | None
     where: Where
     ambient: Ambient = PLAIN
+    left: Any = None
 
 
 @dataclass(eq=False)
@@ -143,12 +145,13 @@ class Print:
 
 @dataclass(eq=False)
 class Raise:
-    """Raise ``kind(*args)``."""
+    """Raise ``kind(*args)``; ``left``: what the code has left in objects until then."""
 
     kind: type[BaseException]
     args: tuple[Any, ...]
     where: Where
     error: BaseException | None = None
+    left: Any = None
 
 
 @dataclass(eq=False)

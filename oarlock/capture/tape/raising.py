@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.tape.nodes import Raise, Where
+from oarlock.capture.tape.lines import line_of
+from oarlock.capture.tape.nodes import Block, Call, Raise, Val, Where, leaves
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 
-def raised_in(tracer: Tracer, error: Exception, where: Where) -> Raise:
-    """The node that raises ``error`` again."""
+def raised_in(tracer: Tracer, error: Exception, where: Where, block: Block) -> None:
+    """Ends ``block`` by raising ``error`` again: by the torch call that has failed, where it was one.
+
+    What the code has left in objects until now is left in them before.
+    """
     handler = _handler(error)
     if handler is not None:
         raise UnsupportedError(
             f"{Where(*handler)}: an except clause around a decision on data would catch "
             f"{type(error).__name__}; decide with `if` instead"
         ) from error
-    line = _line_of(error) or where
-    return Raise(type(error), tracer.noted(error.args), line, error)
+    node = Raise(type(error), tracer.noted(error.args), line_of(error, where), error)
+    with tracer.into(block):
+        node.left = tracer.left()
+    call = getattr(error, _FAILED, None)
+    if call is not None and all(block.is_within(v.block) for v in vals_of(call)):
+        block.nodes.append(call)
+    block.nodes.append(node)
+    block.raises = True
+
+
+_FAILED = "_oarlock_call"
+
+
+def failed(error: Exception, call: Call) -> None:
+    """Remember the torch call that has raised ``error``."""
+    if not hasattr(error, _FAILED):
+        with contextlib.suppress(AttributeError):
+            setattr(error, _FAILED, call)
+
+
+def vals_of(call: Call) -> list[Val]:
+    return [x for x in leaves((call.args, call.kwargs)) if isinstance(x, Val)]
 
 
 def _handler(error: Exception) -> tuple[str, int] | None:
     from oarlock.capture.convert import open_handlers
 
     return open_handlers(error)
-
-
-def _line_of(error: Exception) -> Where | None:
-    trace, found = error.__traceback__, None
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "/torch/" not in file and "/oarlock/" not in file and not file.startswith("<"):
-            found = Where(file, trace.tb_lineno, trace.tb_frame.f_code.co_name)
-        trace = trace.tb_next
-    return found
 
 
 def message(tracer: Tracer, text: Any) -> Any:

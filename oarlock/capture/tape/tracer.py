@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,9 +17,11 @@ from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.choice import Choice, choice
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
+from oarlock.capture.tape.effects import Left
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.join import Leaf, Many, stand_in
 from oarlock.capture.tape.journal import Journal
+from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import Lists, RunList
 from oarlock.capture.tape.nodes import (
     Assert,
@@ -35,35 +36,22 @@ from oarlock.capture.tape.nodes import (
 )
 from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.queries import READS, access_of, is_query, name_of
-from oarlock.capture.tape.raising import message
+from oarlock.capture.tape.raising import failed, message
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
 from oarlock.capture.tape.sources import Source, key_of
 from oarlock.capture.tape.worlds import Worlds, inherited
-from oarlock.capture.torch_private import fake_mode, is_fake, outside_modes, quiet_fakes, under_mode
-from oarlock.errors import UnsupportedError
-
-_LIBRARY = (
-    "/torch/",
-    "/oarlock/capture/",
-    "/oarlock/train/",
-    "<oarlock",
-    "<frozen",
-    "/contextlib.py",
-    "/functools.py",
+from oarlock.capture.torch_private import (
+    FAKE_ERRORS,
+    fake_mode,
+    is_fake,
+    outside_modes,
+    quiet_fakes,
+    under_mode,
 )
+from oarlock.errors import OarlockError, UnsupportedError
+
 _OF_DTYPE = ("dtype", "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes")
 _NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
-
-
-def user_line(depth: int = 2) -> Where:
-    """The innermost line that is neither torch's nor ours."""
-    frame: Any = sys._getframe(depth)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not any(part in file for part in _LIBRARY):
-            return Where(file, frame.f_lineno, frame.f_code.co_name)
-        frame = frame.f_back
-    return Where("<unknown>", 0)
 
 
 class Tracer(TorchFunctionMode):
@@ -134,7 +122,18 @@ class Tracer(TorchFunctionMode):
         if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
-        out, other, dynamic, found = self.worlds.run(func, args, kwargs)
+        try:
+            out, other, dynamic, found = self.worlds.run(func, args, kwargs)
+        except OarlockError:
+            raise
+        except FAKE_ERRORS as error:
+            raise UnsupportedError(
+                f"{self.where()}: {name}: torch can't tell what it gives before it runs: {error}"
+            ) from error
+        except Exception as error:
+            args, kwargs = self.noted(args), self.noted(kwargs)
+            failed(error, Call(func, args, kwargs, None, user_line(), ambient()))
+            raise
         self.watch_grads(func, name, args, out)
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
@@ -455,7 +454,12 @@ class Tracer(TorchFunctionMode):
         if text is not None:
             with self.into(Block(self.block)) as block:
                 block.results.append(self.note(text()))
-        self.block.nodes.append(Assert(truth, block, user_line(3), ambient()))
+        node = Assert(truth, block, user_line(3), ambient(), self.left())
+        self.block.nodes.append(node)
+
+    def left(self) -> Left | None:
+        """What the code has left in objects until now."""
+        return Left.of(self)
 
     def print_(self, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
         node = Print(self.note(tuple(args)), self.note(kwargs or {}), user_line(3))

@@ -19,7 +19,7 @@ from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
 from oarlock.capture.tape.sources import Source, argument
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
-from oarlock.errors import DivergenceError
+from oarlock.errors import DivergenceError, OarlockError
 
 SAMPLES = 2  # of what other roundings do to eager's values
 _DEPTH = 6
@@ -89,6 +89,7 @@ def verified(
     is_seen = has_saved_hooks()
     with without_saved_hooks():
         result, error, is_trial = _tried(tape, fn, args, kwargs, run, is_seen)
+    tape.is_verified = True
     if is_trial:
         return run(args, kwargs)
     if error is not None:
@@ -118,9 +119,9 @@ def _tried(
         used = _copied(args, kwargs, shared) if is_inner else (args, kwargs)
         got = _outcome(lambda: run(*used), is_quiet=is_inner)
         if type(want[1]) is not type(got[1]):
-            if got[1] is not None:
+            if isinstance(got[1], OarlockError):
                 raise got[1]
-            raise _divergence(tape, "outcome", repr(want[1]), "no error")
+            raise _divergence(tape, "outcome", _told(want[1]), _told(got[1])) from got[1]
         found = [_frozen(got[0]), *(x for _, x in before.now()), _frozen(used)]
         for i, ((name, a), b) in enumerate(zip(wanted, found)):
             _compare(tape, name, a, b, None if slack is None else slack.values[i])
@@ -150,6 +151,10 @@ def _tried(
     if is_inner:
         back()
     return *got, is_inner
+
+
+def _told(error: Exception | None) -> str:
+    return "no error" if error is None else repr(error)
 
 
 def _slopes(before: Before, result: Any, given: tuple[tuple, dict]) -> tuple[list[bool], Any]:
