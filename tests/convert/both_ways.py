@@ -103,6 +103,13 @@ class BothWays(TorchFunctionMode):
     def override(self, function: Any) -> Any:
         return None
 
+    @property
+    def recursive(self) -> BothWays:
+        return self
+
+    def wrapped(self, code: Any, made: Any) -> Any:
+        return made
+
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 

@@ -63,7 +63,13 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
         made = listing(function)
         if made is not None:
             return lambda *args, **kwargs: iterated(made(*args, **kwargs))
-    return builtin_calls.FUNCTIONS.get(function) or converted_or_same(function)
+    return builtin_calls.FUNCTIONS.get(function) or recursive(converted_or_same(function))
+
+
+def recursive(made: FunctionType) -> Callable[..., Any]:
+    """``made``, or what a trace calls in its place since it calls itself until data stop it."""
+    active = tracer()
+    return made if active is None else active.recursive.wrapped(made.__code__, made)
 
 
 def iterated(items: list[Any]) -> Any:
@@ -77,7 +83,7 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     inner = method.__func__
     if type(inner) is not FunctionType:
         return method
-    made = converted_or_same(inner)
+    made = recursive(converted_or_same(inner))
     return method if made is inner else MethodType(made, method.__self__)
 
 

@@ -7,6 +7,7 @@ import itertools
 import linecache
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, 
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
+from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
 from oarlock.capture.tape.tracer import Tracer, ambient
@@ -100,8 +102,15 @@ def trace(
     """
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
     known = dict(symbolic or {})
+    recursive: frozenset[CodeType] = frozenset()
     while True:
-        tree = explore(lambda decisions: _way(fn, args, kwargs, roots, known, decisions))  # noqa: B023
+        try:
+            tree = explore(
+                lambda decisions: _way(fn, args, kwargs, roots, known, decisions, recursive)  # noqa: B023
+            )
+        except Recursion as found:
+            recursive |= found.codes
+            continue
         counters = {k: v for way in ways(tree) for k, v in way.effects.counters().items()}
         if not counters.keys() - known.keys():
             return finish(tree, (args, kwargs), name or _name(fn))
@@ -110,11 +119,11 @@ def trace(
 
 def _way(
     fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any],
-    symbolic: Symbolic | None, decisions: dict[int, bool],
+    symbolic: Symbolic | None, decisions: dict[int, bool], recursive: frozenset[CodeType],
 ) -> Way:  # fmt: skip
     """One capture: the ways that ``decisions`` force, and both where they can be joined."""
     before = [Attributes.of(root) for root in roots]
-    tracer = Tracer(state_sources(roots), symbolic)
+    tracer = Tracer(state_sources(roots), symbolic, recursive)
     tracer.control.decisions = decisions
     _know(tracer, roots)
     stand = Stand(

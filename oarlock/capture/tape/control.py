@@ -17,6 +17,7 @@ from oarlock.capture.tape.nodes import Block, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.rebuilding import rebuilt
+from oarlock.capture.tape.recursion import look_for
 from oarlock.errors import OarlockError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 16
 PEELED = 2  # first trips of a loop that may leave other structures than the rest
+SHALLOW = 16  # decisions inside each other before recursion is looked for
 DEPTH = 60  # Python allows 100 levels of indentation
 Contents = dict[int, tuple[Any, Any]]
 
@@ -108,6 +110,8 @@ class Control:
     def both(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
         """Trace both branches, and join what they give."""
         before = state.get()
+        if self.tracer.block.depth > SHALLOW:
+            look_for(self.tracer.recursive.codes)
         if self.tracer.block.depth > DEPTH:
             raise TooDeep(
                 f"{Where(*state.where)}: more than {DEPTH} decisions on data inside each other: a "

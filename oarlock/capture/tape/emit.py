@@ -12,6 +12,7 @@ import torch
 
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.nodes import (
+    Again,
     Ambient,
     Assert,
     Block,
@@ -104,8 +105,8 @@ class Emitter:
             return self.expr(tuple(x))
         if isinstance(x, tuple):
             return f"{self.constant(kind, kind.__name__)}({', '.join(map(self.expr, x))})"
-        if isinstance(x, SubTape):
-            return x.name
+        if isinstance(x, (SubTape, Again)):
+            return x.name if isinstance(x, SubTape) else x.tape.name
         return self.constant(x)
 
     # ---- nodes
@@ -153,6 +154,8 @@ class Emitter:
     def call_text(self, call: Call) -> str:
         func, args, kwargs = call.func, call.args, call.kwargs
         access = access_of(func)
+        if func is runtime.recursive:
+            return f"{self.expr(args[0])}({', '.join(map(self.expr, args[1:]))})"
         if access == "__get__":
             return f"{self.expr(args[0])}.{name_of(func)}"
         if access == "__set__":

@@ -301,7 +301,7 @@ class Lists:
     def learn(self, obj: RunList, x: Any) -> None:
         """``obj`` may hold ``x``."""
         joiner, where = Joiner(self.tracer.val), self.tracer.where()
-        new = _loose(joiner, x, where) if obj.item is None else _merge(joiner, obj.item, x, where)
+        new = _loose(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
         if obj.item is None or not same_type(obj.item, new):
             self.dirty = True
         obj.item = new
@@ -334,7 +334,7 @@ class Lists:
             raise IndexError("list index out of range")
         for leaf in leaves_of(result):
             leaf.out = Val(tracer.block, None)  # type: ignore[attr-defined]
-        outs = _outs(result)
+        outs = outs_of(result)
         self.count(obj, op)
         tracer.emit(op, (obj.val, *args), {}, outs)
         return tracer.control.value(result)
@@ -344,7 +344,7 @@ class Lists:
         joint = _loose(Joiner(self.tracer.val), like, self.tracer.where())
         for leaf in leaves_of(joint):
             leaf.out = Val(self.tracer.block, None)  # type: ignore[attr-defined]
-        self.tracer.emit(runtime.same, (x,), {}, _outs(joint))
+        self.tracer.emit(runtime.same, (x,), {}, outs_of(joint))
         return self.tracer.control.value(joint)
 
     def put(self, obj: RunList, op: Any, args: tuple, x: Any) -> None:
@@ -415,11 +415,11 @@ def _lengths(op: Any, args: tuple, sources: list[Any]) -> tuple[int, int] | None
     return sum(a for a, _ in known), sum(b for _, b in known)
 
 
-def _outs(joint: Any) -> Any:
+def outs_of(joint: Any) -> Any:
     if isinstance(joint, Leaf):
         return joint.out  # type: ignore[attr-defined]
     if isinstance(joint, Many):
-        items = [_outs(x) for x in joint.items]
+        items = [outs_of(x) for x in joint.items]
         return dict(zip(joint.keys, items)) if isinstance(joint.like, dict) else items
     return None
 
@@ -441,10 +441,10 @@ def _loose(joiner: Joiner, x: Any, where: Any) -> Any:
     return Same(x)
 
 
-def _merge(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
+def merged(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
     """The joint of items so far and one more."""
     if isinstance(old, Many) and type(old.like) is type(x) and len(old.keys) == len(x):
-        items = [_merge(joiner, p, x[k], where) for k, p in zip(old.keys, old.items)]
+        items = [merged(joiner, p, x[k], where) for k, p in zip(old.keys, old.items)]
         return Many(old.like, old.keys, items)
     if isinstance(old, Leaf):
         first = old.parts[0]

@@ -76,6 +76,8 @@ class Lowering:
         return map_tree(tree, self._leaf)
 
     def _leaf(self, x: Any) -> Any:
+        if isinstance(x, SubTape) and x.is_recursive:
+            raise NotImplementedError("a function that calls itself until data stop it, not a loop")
         if isinstance(x, SubTape):
             raise NotImplementedError("a function handed to torch, such as to vmap or checkpoint")
         if not isinstance(x, Val):

@@ -214,6 +214,14 @@ class SubTape:
     result: Any = None
     name: str = "fn"
     ambient: Ambient = PLAIN
+    is_recursive: bool = False
+
+
+@dataclass(eq=False)
+class Again:
+    """A function of the tape where it is called inside itself."""
+
+    tape: SubTape
 
 
 def leaves(tree: Any) -> Iterator[Any]:

@@ -100,6 +100,11 @@ def deep_copy(x: torch.Tensor) -> torch.Tensor:
     return x.detach().clone().requires_grad_(x.requires_grad)
 
 
+def recursive(function: Any, *args: Any) -> Any:
+    """A function of the tape that calls itself."""
+    return function(*args)
+
+
 def text(*parts: Any) -> str:
     """A formatted text: literals, and (value, conversion, spec) of each field."""
     found = []

@@ -38,6 +38,7 @@ from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.queries import READS, access_of, is_query, name_of
 from oarlock.capture.tape.raising import failed, message
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
+from oarlock.capture.tape.recursion import Recursive
 from oarlock.capture.tape.sources import Source, key_of
 from oarlock.capture.tape.worlds import Worlds, inherited
 from oarlock.capture.torch_private import (
@@ -66,6 +67,7 @@ class Tracer(TorchFunctionMode):
     def __init__(
         self, state: dict[int, tuple[torch.Tensor, Source]] | None = None,
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
+        recursive: frozenset[Any] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.fake, self.data = fake_mode(), DataHints()
@@ -79,7 +81,7 @@ class Tracer(TorchFunctionMode):
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
-        self.higher = Higher(self)
+        self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.has_backward = False
         self.grads_set: set[int] = set()
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
