@@ -33,6 +33,9 @@ class Journal:
         if self.frames and not hasattr(type(obj), "__slots__"):
             self.frames[-1].append((obj, _content(obj)))
 
+    def touch_local(self, cell: Any) -> None:
+        self.touch(cell)
+
     def create(self, obj: Any) -> None:
         """What is new is undone too, which nobody sees."""
 
