@@ -18,6 +18,7 @@ from oarlock.capture.tape.active import active
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
+from oarlock.capture.tape.race import slower
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
@@ -40,7 +41,11 @@ def enable_to_static(on: bool = True) -> None:
 
 
 class Declined(Exception):
-    """Why a compiled executor does not serve a tape or a call; nothing was done."""
+    """Why a compiled executor does not serve a tape; nothing was done."""
+
+
+class NotThisCall(Exception):
+    """Why a compiled executor does not serve one call, which is replayed; nothing was done."""
 
 
 class StaticFunction:
@@ -120,7 +125,24 @@ class StaticFunction:
         if check == "off":
             tape.is_verified = True
             return self.run(tape, args, kwargs)
-        return self.verified(tape, args, kwargs)
+        is_new = not tape.is_verified
+        result = self.verified(tape, args, kwargs)
+        if is_new and tape.is_verified:
+            self.race(tape, args, kwargs)
+        return result
+
+    def race(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Leave out an executor that is slower than the replay, where runs change nothing."""
+        executor = tape.executor
+        if self.options.get("backend") == "compiled" or not getattr(executor, "is_pure", False):
+            return
+        try:
+            why = slower(lambda: executor(args, kwargs), lambda: run(tape, args, kwargs))
+        except Exception as error:  # this call is one that fails
+            _LOG.debug("%s: not timed: %s", self.fn.__qualname__, error)
+            return
+        if why:
+            self.decline(tape, why, logging.INFO)
 
     def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The static call, compared with eager.  Raises: DivergenceError."""
@@ -141,7 +163,7 @@ class StaticFunction:
                 tape.executor = tier(self, tape, args, kwargs)
                 return
             except Declined as reason:
-                reasons.append(str(reason))
+                reasons += [str(reason)] if str(reason) else []
         if reasons:
             self.decline(tape, "; ".join(reasons), logging.INFO)
 
@@ -160,6 +182,8 @@ class StaticFunction:
         if tape.executor is not None:
             try:
                 return tape.executor(args, kwargs)
+            except NotThisCall as reason:
+                _LOG.debug("%s: a call is replayed: %s", self.fn.__qualname__, reason)
             except Declined as reason:
                 self.decline(tape, str(reason), logging.WARNING)
         if not tape.has_checks or not tape.symbolic:

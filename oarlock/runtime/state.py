@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from oarlock.ir.graph import Graph, Node, Program, Value, clone_graph
@@ -17,21 +17,30 @@ def lift_state(program: Program) -> tuple[Program, list[StatePort]]:
     """
     if not program.state:
         return program, []
-    keys = {s.name for s in program.state}
-    graph = clone_graph(hoist_params(program.graph, keys))
-    ports, replaced = [], {}
-    for state in program.state:
-        readers = [n for n in graph.nodes if _is_param(n) and n.op.key == state.name]
-        type = readers[0].output.type if readers else graph.outputs[state.output].type
-        ports.append(StatePort(state.name, len(graph.inputs), state.output))
-        value = graph.input(type, f"state.{state.name}")
+    lifted, places = lift_params(program, [s.name for s in program.state])
+    ports = [StatePort(s.name, i, s.output) for s, i in zip(program.state, places)]
+    return lifted.replace(state=()), ports
+
+
+def lift_params(program: Program, keys: Sequence[str]) -> tuple[Program, list[int]]:
+    """The program with the params ``keys`` as trailing inputs, and the place of each."""
+    graph = clone_graph(hoist_params(program.graph, set(keys)))
+    outputs = {s.name: s.output for s in program.state}
+    places: list[int] = []
+    replaced: dict[Value, Value] = {}
+    for key in keys:
+        readers = [n for n in graph.nodes if _is_param(n) and n.op.key == key]
+        type = readers[0].output.type if readers else graph.outputs[outputs[key]].type
+        places.append(len(graph.inputs))
+        value = graph.input(type, f"state.{key}")
         replaced.update({n.output: value for n in readers})
     lifted = _replace(graph, replaced)
     params = {k: v for k, v in program.params.items() if k not in keys}
     names = program.signature.names
     names = (*names, *(v.name or "" for v in graph.inputs[len(names) :])) if names else ()
     signature = replace(program.signature, names=names)
-    return program.replace(graph=lifted, params=params, state=(), signature=signature), ports
+    state = tuple(s for s in program.state if s.name not in keys)
+    return program.replace(graph=lifted, params=params, state=state, signature=signature), places
 
 
 def hoist_params(graph: Graph, keys: Collection[str]) -> Graph:

@@ -43,7 +43,7 @@ class CompiledTape:
         """Take the tensors that the code reads now for the state.  Raises: Declined."""
         self.steps: dict[Any, Step] = {}
         self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
-        self.is_same = _identity(self.state)
+        self.is_same = identity(self.state)
         self.leaves = [x for _, x in self.state if x.requires_grad and x.is_leaf]
         self.storages = {x.untyped_storage()._cdata for _, x in self.state}
         self.refuse()
@@ -161,6 +161,11 @@ class CompiledTape:
         spec = pytree.tree_structure((args, kwargs))
         return Differentiable(recording, tape, spec, threads)
 
+    @property
+    def is_pure(self) -> bool:
+        """Calls change nothing: no tensor, no gradient, no state of a generator."""
+        return all(type(s) is Step and s.recording.is_pure for s in self.steps.values())
+
     def __str__(self) -> str:
         texts = [step.describe() for step in self.steps.values()]
         calls = [c for step in self.steps.values() for c in step.aten_calls]
@@ -199,7 +204,7 @@ def _kind(x: Any) -> Any:
     return None if type(x) is float or isinstance(x, _SKIPPED) else x
 
 
-def _identity(state: list[tuple[Source, torch.Tensor]]) -> Callable[[], bool]:
+def identity(state: list[tuple[Source, torch.Tensor]]) -> Callable[[], bool]:
     """Whether every source still holds its tensor."""
     scope = {f"b{i}": s.base for i, (s, _) in enumerate(state)}
     scope |= {f"t{i}": x for i, (_, x) in enumerate(state)}

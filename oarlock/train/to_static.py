@@ -7,13 +7,14 @@ from typing import Any
 
 from oarlock.capture.to_static import StaticFunction as Replayed
 from oarlock.capture.to_static import made
+from oarlock.train.branching import lowered
 from oarlock.train.tier import compiled
 
 
 class StaticFunction(Replayed):
     """Compiled where its tape can be, else replayed; ``report()`` says why."""
 
-    tiers = (compiled,)
+    tiers = (compiled, lowered)
 
 
 def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto") -> Any:

@@ -143,10 +143,10 @@ def test_gradients_of_tensors_outside_of_modules():
 def test_what_cannot_be_compiled_says_why(caplog):
     static = oarlock.to_static(lambda x: x + 1 if x.sum() > 0 else x - 1)
     with caplog.at_level(logging.INFO, "oarlock"):
-        static(torch.ones(3))
+        static(torch.ones(3, requires_grad=True))
     assert "replayed, not compiled: control flow" in caplog.text
     with pytest.raises(oarlock.UserError, match="control flow"):
-        oarlock.to_static(static.fn, backend="compiled")(torch.ones(3))
+        oarlock.to_static(static.fn, backend="compiled")(torch.ones(3, requires_grad=True))
 
 
 @pytest.mark.parametrize("name, error", [("adam", 1e-3), ("sgd", 1e-5)])

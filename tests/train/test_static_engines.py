@@ -277,3 +277,48 @@ def test_a_fresh_process():
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "compiled (" in done.stdout
+
+
+def test_branches_and_loops_are_one_program():
+    layer = nn.Linear(3, 3)
+    main = static.Program()
+    with static.program_guard(main):
+        x, n = static.data("x", [None, 3]), static.data("n", [], "int64")
+        y = static.cond(x.sum() > 0, lambda: layer(x), lambda: x * 2)
+        i, z = static.while_loop(
+            lambda i, z: i < n, lambda i, z: (i + 1, layer(z).tanh()), [torch.tensor(0), y]
+        )
+    exe, plain = static.Executor(backend="compiled"), static.Executor(backend="replay")
+    for rows, count, sign in ((2, 0, 1), (2, 4, -1), (5, 3, 1), (2, 1, 1)):
+        given = {"x": np.full((rows, 3), sign, np.float32), "n": np.int64(count)}
+        got, want = (e.run(main, given, [i, z, y], return_numpy=False) for e in (exe, plain))
+        assert int(got[0]) == count
+        assert_close(got[1:], want[1:], 1)
+        layer.weight.data.mul_(0.5)
+    assert "as a program" in exe.report()
+
+
+def test_what_is_fetched_is_a_copy():
+    main = static.Program()
+    with static.program_guard(main):
+        x = static.data("x", [None])
+        y = static.cond(x.sum() > 0, lambda: x, lambda: -x)
+    for exe in (static.Executor(backend="compiled"), static.Executor(backend="replay")):
+        for sign in (1, -1):
+            given = torch.full((3,), float(sign))
+            (got,) = exe.run(main, {"x": given}, [y], return_numpy=False)
+            assert torch.equal(got, torch.ones(3)) and got.data_ptr() != given.data_ptr()
+
+
+def test_training_through_a_branch_is_replayed():
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    main = static.Program()
+    with static.program_guard(main):
+        x = static.data("x", [None, 3])
+        loss = static.cond(x.sum() > 0, lambda: model(x).sum(), lambda: model(-x).sum())
+        static.minimize(optimizer, loss)
+    exe, before = static.Executor(), model.weight.detach().clone()
+    exe.run(main, {"x": np.ones((2, 3), np.float32)}, [loss])
+    torch.testing.assert_close(model.weight, before - 0.1 * 2)
+    assert "replayed: gradients through control flow" in exe.report()

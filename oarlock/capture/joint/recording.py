@@ -88,6 +88,11 @@ class StepRecording:
         """Overloads that run through PyTorch, with where."""
         return through_torch(self.program)
 
+    @property
+    def is_pure(self) -> bool:
+        """A run changes nothing: no tensor, no gradient, no state of a generator."""
+        return not (self.updates or self.gradients or self.draws or self.calls_backward)
+
 
 def through_torch(program: Program) -> list[str]:
     """Overloads of a program that run through PyTorch, with where."""

@@ -388,6 +388,13 @@ def lower(tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] =
     Args: names: of the positional arguments.
     Raises: UnsupportedError with the reasons why there is none.
     """
+    return lower_with_weights(tape, args, kwargs, names)[0]
+
+
+def lower_with_weights(
+    tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] = ()
+) -> tuple[Program, dict[str, torch.Tensor]]:
+    """The program, and the tensors that its params were read from, by key."""
     ranges: dict[str, Dim] = {}
     for _ in range(NARROWINGS):
         try:
@@ -399,7 +406,7 @@ def lower(tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] =
 
 def _lower(
     tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str], ranges: Mapping[str, Dim]
-) -> Program:
+) -> tuple[Program, dict[str, torch.Tensor]]:
     roots = [source.base for _, source in tape.inputs if source.base is not None]
     recorder = BlockRecorder(_names(tape, roots))
     low = Lowering(recorder)
@@ -426,7 +433,7 @@ def _lower(
             low.notes.append(f"input {shown_} is updated in place: the caller's stays as it is")
     if low.notes:
         program.meta["notes"] = list(dict.fromkeys(low.notes))
-    return verify(_pruned(program))
+    return verify(_pruned(program)), recorder.weights
 
 
 def _pruned(program: Program) -> Program:

@@ -44,7 +44,7 @@ class Programs(Sequence[Program]):
 
 def program_of(static: Any, tape: Any) -> Program:
     """The program of one tape.  Raises: UnsupportedError; DivergenceError."""
-    if tape.has_effects or _changes_lists(tape):
+    if tape.has_effects or changes_lists(tape):
         raise UnsupportedError(
             f"{_name(static)} has no program:",
             [
@@ -61,7 +61,7 @@ def program_of(static: Any, tape: Any) -> Program:
 _CHANGES = {"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "setitem"}
 
 
-def _changes_lists(tape: Any) -> bool:
+def changes_lists(tape: Any) -> bool:
     """Some call changes a list from outside of the function."""
     outer = {val.id for val, _ in tape.inputs if not isinstance(val.sample, torch.Tensor)}
     return any(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,12 @@ from oarlock.capture.joint.trace import Uninitialised, record_step
 from oarlock.capture.tape.nodes import Block, Call, Val
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.verify import Rejected, verified
+from oarlock.capture.to_static import NotThisCall
 from oarlock.errors import InputError, ToolError, UnsupportedError
 from oarlock.train.attach import ClipHandle
+from oarlock.train.lowered import Lowered, Part
 from oarlock.train.static.program import Program
+from oarlock.train.static.prune import read
 from oarlock.train.static.replay import Replay
 from oarlock.train.static.training import optimizers_of
 from oarlock.train.step import Changed, Step
@@ -31,6 +34,10 @@ MANY = 16  # signatures with an engine; others are replayed
 
 class NotCompiled(Exception):
     """Why a run is replayed."""
+
+
+class NotThisRun(NotCompiled):
+    """Why one run is replayed."""
 
 
 class Function:
@@ -57,7 +64,7 @@ class Verifiable:
 class Engines:
     """The engines of one program and fetch list.
 
-    ``found``: by signature of the feed, a step or the reason why there is none.
+    ``found``: by signature of the feed, a engine or the reason why there is none.
     """
 
     def __init__(self, program: Program, replay: Replay) -> None:
@@ -65,7 +72,7 @@ class Engines:
         self.optimizers = optimizers_of(replay.block)
         self.function = Function(replay, self.optimizers)
         self.parameters = list(replay.tensors.values())
-        self.found: dict[tuple[Any, ...], Step | NotCompiled] = {}
+        self.found: dict[tuple[Any, ...], Step | Lowered | NotCompiled] = {}
         self.settings: dict[tuple[Any, ...], Callable[[], bool]] = {}
         self.always = self.refusal()
 
@@ -76,8 +83,10 @@ class Engines:
                 return f"{name} has hooks on its gradient"
             if x.requires_grad and not x.is_leaf and self.replay.differentiates:
                 return f"{name} has a gradient that goes on outside of the program"
-        if not all(isinstance(node, Call) for node in self.replay.block.walk()):
-            return "control flow that depends on data"
+        is_straight = all(isinstance(node, Call) for node in self.replay.block.walk())
+        if not is_straight and self.replay.differentiates:
+            return "gradients through control flow that depends on data"
+        self.is_straight = is_straight
         return ""
 
     def run(self, feed: dict[str, Tensor]) -> list[Any]:
@@ -85,19 +94,25 @@ class Engines:
         if self.always:
             raise NotCompiled(self.always)
         key = self.key(feed)
-        step = self.found.get(key)
-        if step is None or (isinstance(step, Step) and not self.settings[key]()):
+        engine = self.found.get(key)
+        if engine is None or not self.settings[key]():
             return self.first(key, feed)
-        if isinstance(step, NotCompiled):
-            raise step
+        if isinstance(engine, NotCompiled):
+            raise engine
+        return self.once(engine, feed)
+
+    def once(self, engine: Step | Lowered, feed: dict[str, Tensor]) -> list[Any]:
+        """One run of an engine.  Raises: NotCompiled, before anything was done."""
         try:
-            return step.run(list(feed.values()))
-        except Changed as reason:
-            raise NotCompiled(str(reason)) from reason
+            if isinstance(engine, Lowered):
+                return engine(tuple(feed.values()), {})
+            return engine.run(list(feed.values()))
+        except (Changed, NotThisCall) as reason:
+            raise NotThisRun(str(reason)) from reason
         except InputError as error:
-            if step.recording.updates:
+            if engine.recording.updates:  # type: ignore[union-attr]
                 raise
-            raise NotCompiled(str(error)) from error
+            raise NotThisRun(str(error)) from error
 
     def key(self, feed: dict[str, Tensor]) -> tuple[Any, ...]:
         """What an engine is made for."""
@@ -111,14 +126,17 @@ class Engines:
             self.warn()
             raise NotCompiled(f"more than {MANY} signatures of the feed")
         try:
-            step = self.record(feed)
+            step = self.record(feed) if self.is_straight else self.lower(feed)
             result = self.compared(step, feed)
         except Uninitialised as reason:
-            raise NotCompiled(f"first step: {reason}") from reason
-        except NotCompiled as reason:
-            self.found[key] = reason
+            raise NotThisRun(f"first step: {reason}") from reason
+        except NotThisRun:
             raise
-        self.found[key], self.settings[key] = step, self.unchanged(step)
+        except NotCompiled as reason:
+            self.found[key], self.settings[key] = reason, lambda: True
+            raise
+        self.found[key] = step
+        self.settings[key] = self.unchanged(step) if isinstance(step, Step) else lambda: True
         return result
 
     def warn(self) -> None:
@@ -147,7 +165,24 @@ class Engines:
             why = "; ".join([str(reason), *getattr(reason, "problems", [])])
             raise NotCompiled(why) from reason
 
-    def compared(self, step: Step, feed: dict[str, Tensor]) -> list[Any]:
+    def lower(self, feed: dict[str, Tensor]) -> Lowered:
+        """The program of branches and loops.  Raises: NotCompiled."""
+        program, results = self.program, self.replay.block.results
+        at = {name: Source(None, f"args[{i}]", name) for i, name in enumerate(feed)}
+        used = read(self.replay.block)
+        inputs = [
+            (val, source if source.base is not None else at[str(source)])
+            for val, source, _ in program.recorder.inputs if val.id in used
+        ]  # fmt: skip
+        root = Block(None, self.replay.block.nodes, [list(results)])
+        part = Part(inputs, root, [v.sample for v in results], is_copied=True)
+        try:
+            return Lowered(part, tuple(feed.values()), {}, list(feed), torch.get_num_threads())
+        except (UnsupportedError, NotImplementedError, ToolError) as reason:
+            why = "; ".join([str(reason), *getattr(reason, "problems", [])])
+            raise NotCompiled(why) from reason
+
+    def compared(self, step: Step | Lowered, feed: dict[str, Tensor]) -> list[Any]:
         """The results of a first run that does what the replay does.  Raises: NotCompiled."""
         tape = Verifiable("static program", self.replay.block, self.state())
         try:
@@ -156,7 +191,7 @@ class Engines:
                 self.function,
                 (feed,),
                 {},
-                lambda args, kwargs: step.run(list(args[0].values())),
+                lambda args, _: self.once(step, args[0]),  # type: ignore[arg-type]
             )
         except Rejected as reason:
             raise NotCompiled(f"the engine differs from the replay: {reason}") from reason
@@ -211,7 +246,9 @@ class Engines:
         return shown or ["replayed so far"]
 
 
-def _described(step: Step) -> str:
+def _described(step: Step | Lowered) -> str:
+    if isinstance(step, Lowered):
+        return f"compiled as {step}"
     recording = step.recording
     through = recording.aten_calls
     more = f"; through PyTorch: {', '.join(through)}" if through else ""
@@ -237,6 +274,3 @@ def note(name: str, reason: NotCompiled, known: set[str]) -> None:
         known.add(text)
         level = logging.WARNING if text.startswith("the engine differs") else logging.INFO
         _LOG.log(level, "%s: replayed, not compiled: %s", name, text)
-
-
-__all__: Sequence[str] = ["Engines", "NotCompiled", "note"]

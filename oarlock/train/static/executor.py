@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oarlock.capture.tape.nodes import Val, leaves
 from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError
-from oarlock.train.static.engines import Engines, NotCompiled, note
+from oarlock.train.static.engines import Engines, NotCompiled, NotThisRun, note
 from oarlock.train.static.feeding import fed
 from oarlock.train.static.program import Program, default_main_program
 from oarlock.train.static.replay import Replay, replay_of
@@ -33,7 +33,7 @@ class Compiled:
         try:
             return self.engines.run(feed)
         except NotCompiled as reason:
-            if self.backend == "compiled" and not str(reason).startswith("first step"):
+            if self.backend == "compiled" and not isinstance(reason, NotThisRun):
                 raise UnsupportedError(f"the program cannot be compiled: {reason}") from None
             note("static program", reason, self.known)
         return self.replay(feed)
@@ -71,7 +71,7 @@ class Executor:
             feed: arrays by the names of placeholders; those that nothing fetched depends on may be
                 left out.
             fetch_list: recorded values, names, parameters; gradients of ``append_backward``.
-            return_numpy: arrays, else tensors.
+            return_numpy: arrays, else tensors; both are copies.
         Raises: InputError for a feed that does not fit; UserError for unknown values; both list all.
         """
         program = default_main_program() if program is None else program
@@ -156,6 +156,6 @@ def _shown(x: Any, as_numpy: bool) -> Any:
         return x
     x = x.detach()
     if not as_numpy:
-        return x
+        return x.clone()
     x = x.resolve_conj().resolve_neg()
     return (x.float() if x.dtype is torch.bfloat16 else x).cpu().numpy().copy()

@@ -20,7 +20,7 @@ from oarlock.capture.tape.nodes import (
     leaves,
 )
 from oarlock.capture.tape.queries import name_of
-from oarlock.train.static.program import Program
+from oarlock.train.static.program import BATCH, SIZES, Program
 from oarlock.train.static.recorder import Recorder
 
 
@@ -42,6 +42,7 @@ class Printer:
                 name = self.recorder.name_of_tensor(real)
                 self.labels[val.id] = name or f"tensor_{len(self.labels)}"
         self.texts = {val.id: text for text, val in program.names.items()}
+        self.symbols = _symbols(program)
         self.count = 0
 
     def label(self, val: Val) -> str:
@@ -74,9 +75,24 @@ class Printer:
 
     def types(self, tree: Any) -> str:
         vals = [v for v in leaves(tree) if isinstance(v, Val)]
-        shown = ", ".join(_type(v) for v in vals)
+        shown = ", ".join(map(self.type, vals))
         names = [self.texts[v.id] for v in vals if v.id in self.texts]
         return (f" : {shown}" if shown else "") + "".join(f" {name!r}" for name in names)
+
+    def type(self, val: Val) -> str:
+        """The element type and the sizes: as declared, where placeholders decide them."""
+        sample, twin = val.sample, val.twin
+        if not isinstance(sample, Tensor):
+            return type(sample).__name__
+        shown = []
+        for axis, n in enumerate(sample.shape):
+            is_twin = isinstance(twin, Tensor) and twin.dim() == sample.dim()
+            if axis not in val.dims:
+                shown.append(str(n))
+            else:
+                pair = (n, twin.shape[axis]) if is_twin else (0, 0)
+                shown.append(size_text(pair, self.symbols))
+        return f"{str(sample.dtype)[6:]}[{', '.join(shown)}]"
 
     def _call(self, node: Call) -> Iterator[str]:
         given = [
@@ -123,9 +139,27 @@ class Printer:
         yield self.line(f"raise {node.kind.__name__}{self.text(node.args)}", node)
 
 
-def _type(val: Val) -> str:
-    sample = val.sample
-    if not isinstance(sample, Tensor):
-        return type(sample).__name__
-    shape = ", ".join("?" if i in val.dims else str(n) for i, n in enumerate(sample.shape))
-    return f"{str(sample.dtype)[6:]}[{shape}]"
+def _symbols(program: Program) -> dict[tuple[int, int], str]:
+    """The symbol that a size stands for in the recording, by its sizes in both worlds.
+
+    Sizes of several names share their sizes there: these have no symbol in values made of them.
+    """
+    found: dict[tuple[int, int], set[str]] = {BATCH: set(), SIZES: set()}
+    for place in program.placeholders.values():
+        for axis, size in enumerate(place.shape):
+            if isinstance(size, str):
+                found[SIZES if axis else BATCH].add(size)
+    return {pair: names.pop() for pair, names in found.items() if len(names) == 1}
+
+
+def size_text(sizes: tuple[int, int], symbols: dict[tuple[int, int], str]) -> str:
+    """``k * N`` or ``N + c`` where that is what the two sizes show, else None."""
+    for (a, b), name in symbols.items():
+        times, rest = divmod(sizes[1] - sizes[0], b - a)
+        more = sizes[0] - times * a
+        if rest or times < 1 or (more and (times > 1 or abs(more) >= a)):
+            continue
+        if more:
+            return f"{name} {'+' if more > 0 else '-'} {abs(more)}"
+        return name if times == 1 else f"{times}*{name}"
+    return "None"

@@ -1,0 +1,102 @@
+"""Which results of a tape may share memory with what it is given, or with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oarlock.capture.tape.nodes import Block, Call, If, Val, While, leaves
+from oarlock.capture.tape.queries import name_of
+from oarlock.capture.torch_private import storage_of
+
+MAYBE = frozenset((
+    "contiguous", "to", "float", "double", "half", "bfloat16", "int", "long", "short", "char",
+    "byte", "bool", "type", "type_as", "cpu", "reshape", "reshape_as", "flatten", "ravel",
+    "resolve_conj", "resolve_neg", "conj", "as_tensor", "asarray", "broadcast_tensors",
+))  # fmt: skip
+"""Calls that give a view or a copy, as the strides and types of a call decide."""
+
+
+class Memories:
+    """Ids of the memory that each value may show."""
+
+    def __init__(self, inputs: Iterable[tuple[Val, Any]], root: Block) -> None:
+        self.found: dict[int, frozenset[int]] = {}
+        self.given: set[int] = set()
+        for val, _ in inputs:
+            self.given |= self.of(val)
+        self.block(root)
+
+    def of(self, x: Any) -> frozenset[int]:
+        if not isinstance(x, Val):
+            return frozenset().union(*map(self.of, leaves(x))) if _is_tree(x) else frozenset()
+        if x.id not in self.found:
+            self.found[x.id] = frozenset(_own(x))
+        return self.found[x.id]
+
+    def block(self, block: Block) -> None:
+        for node in block.nodes:
+            if isinstance(node, Call):
+                self.call(node)
+            elif isinstance(node, If):
+                self.block(node.then)
+                self.block(node.orelse)
+                for i, out in enumerate(node.outs):
+                    sides = [b.results[i] for b in (node.then, node.orelse) if not b.raises]
+                    self.add(out, frozenset().union(*map(self.of, sides)))
+            elif isinstance(node, While):
+                self.loop(node)
+
+    def add(self, val: Val, more: frozenset[int]) -> bool:
+        """Let ``val`` show ``more`` memory; whether that is new."""
+        before = self.of(val)
+        self.found[val.id] = before | more
+        return self.found[val.id] != before
+
+    def call(self, call: Call) -> None:
+        given = [x for x in leaves((call.args, call.kwargs)) if isinstance(x, Val)]
+        may = name_of(call.func) in MAYBE
+        for out in leaves(call.outs):
+            if isinstance(out, Val):
+                own = self.of(out)
+                shared = [self.of(x) for x in given if may or own & frozenset(_own(x))]
+                self.add(out, frozenset().union(*shared))
+
+    def loop(self, node: While) -> None:
+        for param, x in zip(node.params, node.init):
+            self.add(param, self.of(x))
+        grows = True
+        while grows:
+            self.block(node.cond)
+            self.block(node.body)
+            pairs = zip(node.params, () if node.body.raises else node.body.results)
+            changes = [self.add(param, self.of(x)) for param, x in pairs]
+            grows = any(changes)
+
+
+def sharing(inputs: Iterable[tuple[Val, Any]], root: Block, results: Iterable[Val]) -> str:
+    """Why results cannot be new tensors; empty where they can."""
+    memories, seen = Memories(inputs, root), set()
+    for val in results:
+        mine = memories.of(val)
+        if mine & memories.given:
+            return "a result that is, or may be, memory of an argument or of the state"
+        if mine & seen:
+            return "results that share memory"
+        seen |= mine
+    return ""
+
+
+def _own(val: Val) -> list[int]:
+    sample = val.sample
+    if not isinstance(sample, Tensor) or sample.layout is not torch.strided:
+        return []
+    with torch._C.DisableTorchFunction():
+        return [storage_of(sample)]
+
+
+def _is_tree(x: Any) -> bool:
+    return isinstance(x, (tuple, list, dict, slice))
