@@ -23,7 +23,7 @@ from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs
-from oarlock.capture.tape.verify import Rejected, verified
+from oarlock.capture.tape.verify import Rejected, rehearsed, verified
 from oarlock.capture.torch_private import without_saved_hooks
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
@@ -107,13 +107,43 @@ class StaticFunction:
         if not self.is_warm:
             self.is_warm = True
             if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
-                return self.fn(*args, **kwargs)  # an optimizer makes its state at its first step
+                return self.started(args, kwargs)
         tape = self.specialise(args, kwargs)
         if tape.makes_state and self.starts < MANY:
             self.starts += 1
             self.tapes.remove(tape)
-            return self.fn(*args, **kwargs)
+            return self.started(args, kwargs)
         return self.checked(tape, args, kwargs)
+
+    def started(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The call in which an optimizer makes its state: in eager mode; the next such call is
+        captured and compared with eager now."""
+        result = self.fn(*args, **kwargs)
+        tape = None
+        try:
+            tape = self.specialise(args, kwargs)
+            self.rehearse(tape, args, kwargs)
+        except Exception as reason:  # the next call tells
+            _LOG.info("%s: %s", self.fn.__qualname__, reason)
+            if tape in self.tapes:
+                self.tapes.remove(tape)
+        return result
+
+    def rehearse(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> None:
+        """What ``checked`` does, put back.  Raises: DivergenceError; UnsupportedError."""
+        if tape.makes_state:
+            raise UnsupportedError("another optimizer makes its state at its first step")
+        tape.is_tried = True
+        self.compile(tape, args, kwargs)
+        if knobs.CHECK.value == "off":
+            tape.is_verified = True
+            return
+        run = functools.partial(self.run, tape)
+        try:
+            rehearsed(tape, self.fn, args, kwargs, run)
+        except Rejected as reason:
+            self.decline(tape, str(reason), logging.WARNING)
+            rehearsed(tape, self.fn, args, kwargs, run)
 
     def checked(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The first call of a tape: compiled, and compared with eager where that is not off."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -191,3 +192,27 @@ def test_a_size_that_data_decide_is_never_taken_for_constant(monkeypatch):
     for n in (3, 2, 4):
         assert static(torch.tensor(n)).shape == (2, n)
     assert "known at run time only" in static.report()
+
+
+@pytest.mark.parametrize("backend", ["replay", "auto"])
+def test_no_python_runs_from_the_second_call_on(backend):
+    """The first makes the state of the optimizer; the next is captured and compared in it."""
+    (model, optimizer, step), (other, other_optimizer, eager) = twins(
+        lambda: mlp(OPTIMIZERS["adam"])
+    )
+    static = oarlock.to_static(step, backend=backend)
+    ran: list[str] = []
+
+    def watch(frame: Any, event: str, arg: Any) -> None:
+        if event == "call" and frame.f_code is step.__code__:
+            ran.append(frame.f_code.co_name)
+
+    for i, batch in enumerate(batches(8, 5)):
+        sys.setprofile(watch if i else None)
+        try:
+            static(*batch)
+        finally:
+            sys.setprofile(None)
+        eager(*batch)
+    assert not ran and static.captures == 1 and len(static.tapes) == 1
+    assert_close(leaves(model, optimizer), leaves(other, other_optimizer), 5)

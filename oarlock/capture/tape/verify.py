@@ -97,6 +97,24 @@ def verified(
     return result
 
 
+def rehearsed(
+    tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
+    run: Callable[[tuple, dict[str, Any]], Any],
+) -> None:  # fmt: skip
+    """``verified``, with everything put back that the two calls have done."""
+    before = Before(tape, fn)
+    given = [(x, x.detach().clone()) for x in _tensors((args, kwargs))]
+    try:
+        with without_saved_hooks():
+            _tried(tape, fn, args, kwargs, run, True)
+    finally:
+        before.restore()
+        with torch.no_grad():
+            for x, data in given:
+                x.data.copy_(data)
+    tape.is_verified = True
+
+
 def _tried(
     tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
     run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool,
