@@ -207,7 +207,7 @@ def test_no_python_runs_from_the_second_call_on(backend):
         if event == "call" and frame.f_code is step.__code__:
             ran.append(frame.f_code.co_name)
 
-    for i, batch in enumerate(batches(8, 5)):
+    for i, batch in enumerate(batches(8, 6)):
         sys.setprofile(watch if i else None)
         try:
             static(*batch)
@@ -215,4 +215,40 @@ def test_no_python_runs_from_the_second_call_on(backend):
             sys.setprofile(None)
         eager(*batch)
     assert not ran and static.captures == 1 and len(static.tapes) == 1
-    assert_close(leaves(model, optimizer), leaves(other, other_optimizer), 5)
+    assert_close(leaves(model, optimizer), leaves(other, other_optimizer), 8)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda o: torch.optim.lr_scheduler.StepLR(o, 2, 0.5),
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10),
+        lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda epoch: 1 / (epoch + 1)),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
+    ],
+    ids=["step", "cosine", "lambda", "one cycle"],
+)
+def test_a_schedule_inside_of_the_step(schedule):
+    pair, rates, losses = [], [[], []], [[], []]
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+        def step(x, model=model, optimizer=optimizer, scheduler=schedule(optimizer)):
+            optimizer.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            return loss.detach()
+
+        pair.append((step, optimizer))
+    static = oarlock.to_static(pair[0][0])
+    for i in range(8):
+        x = torch.full((2, 3), (i + 1) / 10)
+        for k, call in enumerate((static, pair[1][0])):
+            losses[k].append(float(call(x)))
+            rates[k].append(pair[k][1].param_groups[0]["lr"])
+    assert rates[0] == rates[1] and losses[0] == losses[1]
+    assert static.captures == 1

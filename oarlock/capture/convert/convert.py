@@ -37,6 +37,7 @@ _CONVERTED_LIBRARIES = (
     "torch.nn.modules.transformer",
     "torch.nn.modules.rnn",
     "torch.nn.utils.rnn",
+    "torch.optim.lr_scheduler",
 )
 _OURS = str(Path(__file__).parents[2])
 

@@ -16,6 +16,7 @@ Leaf = Callable[[torch.Tensor, Source], Any]
 Note = Callable[[Any, Source], Any]
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _DEPTH = 8
+_FEW = 64
 
 
 class Stand:
@@ -73,7 +74,23 @@ class Stand:
 def _is_copied(x: Any) -> bool:
     if isinstance(x, (tuple, list, dict)):
         return True
-    return is_record(x) and (dataclasses.is_dataclass(x) or holds_tensor(x))
+    return is_record(x) and (dataclasses.is_dataclass(x) or holds_tensor(x) or is_plain(x))
+
+
+def is_plain(x: Any, depth: int = 4) -> bool:
+    """Plain values, and containers and small objects of them: what is equal to it serves as well.
+
+    An object with an empty list or dict is none: that is there to be filled, call by call.
+    """
+    if x is None or type(x) in (bool, int, float, complex, str, bytes, torch.dtype, torch.device):
+        return True
+    if not depth:
+        return False
+    if type(x) in (tuple, list):
+        return 0 < len(x) <= _FEW and all(is_plain(v, depth - 1) for v in x)
+    if type(x) is dict:
+        return 0 < len(x) <= _FEW and all(is_plain(v, depth - 1) for v in x.values())
+    return is_record(x) and is_plain(dict(vars(x)), depth)
 
 
 def is_record(x: Any) -> bool:

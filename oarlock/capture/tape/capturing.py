@@ -15,7 +15,7 @@ import torch
 from oarlock.capture.owners import Attributes
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
-from oarlock.capture.tape.arguments import Stand
+from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.effects import Effects
 from oarlock.capture.tape.emit import Emitter
@@ -100,7 +100,7 @@ def trace(
         symbolic: sizes and numbers that are read at each call, each with another value of it.
     Raises: UnsupportedError with every reason why it can't be captured.
     """
-    roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _has_modules(x)]]
+    roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
     known = dict(symbolic or {})
     recursive: frozenset[CodeType] = frozenset()
     while True:
@@ -137,6 +137,9 @@ def _way(
     fake_kwargs = {k: stand.of(v, argument(f"kwargs[{k!r}]", k)) for k, v in kwargs.items()}
     for new, source in stand.places.values():
         tracer.objects.know(new, source)
+    for x, _ in stand.atoms:
+        if is_record(x):
+            tracer.objects.know(x)
     modes = ambient()
     held = [Held(x) for x in optimizers_of(roots)]
     try:
@@ -294,8 +297,8 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
         guards.module(module)
 
 
-def _has_modules(x: Any) -> bool:
-    return isinstance(x, torch.nn.Module)
+def _holds_state(x: Any) -> bool:
+    return isinstance(x, (torch.nn.Module, torch.optim.Optimizer))
 
 
 def _name(fn: Any) -> str:

@@ -32,13 +32,13 @@ class Rejected(Exception):
 class Before:
     """What a call may change outside of its arguments, put back after eager has run."""
 
-    def __init__(self, tape: Tape, fn: Any) -> None:
+    def __init__(self, tape: Tape, fn: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         self.tensors = [x for x in map(_read, (s for _, s in tape.inputs)) if x is not None]
         self.data = [x.detach().clone() for x in self.tensors]
         self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
         self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
         self.objects = [(x, content(x)) for x in tape.objects]
-        self.held = [Held(x) for x in optimizers_of([fn])]
+        self.held = [Held(x) for x in optimizers_of([fn, *args, *kwargs.values()])]
         self.random = torch.get_rng_state()
 
     def now(self) -> list[tuple[str, Any]]:
@@ -102,7 +102,7 @@ def rehearsed(
     run: Callable[[tuple, dict[str, Any]], Any],
 ) -> None:  # fmt: skip
     """``verified``, with everything put back that the two calls have done."""
-    before = Before(tape, fn)
+    before = Before(tape, fn, args, kwargs)
     given = [(x, x.detach().clone()) for x in _tensors((args, kwargs))]
     try:
         with without_saved_hooks():
@@ -120,7 +120,7 @@ def _tried(
     run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool,
 ) -> tuple[Any, Exception | None, bool]:  # fmt: skip
     """What ``run`` gives, and whether it was put back and has to run again."""
-    before = Before(tape, fn)
+    before = Before(tape, fn, args, kwargs)
     given = [(x, x.detach().clone()) for x in _tensors((args, kwargs))]
     shared = {id(x): x for x in before.tensors}
     copies = _copied(args, kwargs, shared)

@@ -95,3 +95,22 @@ def test_the_switch_turns_captured_functions_off():
     finally:
         oarlock.enable_to_static(True)
     assert len(ran) == before + 1
+
+
+class Kept:
+    def __init__(self):
+        self.count, self.scale, self.seen = 0, 2.0, []
+
+
+def test_an_object_that_a_call_is_given_changes():
+    def f(x, kept):
+        kept.count += 1
+        kept.seen.append(kept.scale)
+        return x * kept.count * kept.scale, len(kept.seen)
+
+    mine, other, static = Kept(), Kept(), to_static(f)
+    for i in range(5):
+        mine.scale = other.scale = 2.0 if i < 3 else 3.0
+        (a, n), (b, m) = static(torch.ones(2), mine), f(torch.ones(2), other)
+        assert torch.equal(a, b) and int(n) == m and vars(mine) == vars(other)
+    assert static.captures <= 3  # count and scale become numbers of the tape

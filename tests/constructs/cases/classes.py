@@ -471,3 +471,18 @@ def texts_of_objects_and_containers(x):
     if x.sum() > 100:
         raise ValueError(text)
     return text, str(many), repr(one), "%s of %r" % (one, many)
+
+
+class Counted:
+    def __init__(self):
+        self.count, self.scale, self.sizes = 0, 2.0, [3, 4]
+
+
+COUNTED = Counted()
+
+
+@case((torch.ones(2), COUNTED), (-torch.ones(2), COUNTED), (torch.ones(2), COUNTED), captures=2)
+def object_without_tensors_is_changed(x, state):
+    if x.sum() > 0:
+        state.count += 1
+    return x * state.count * state.scale + len(state.sizes)
