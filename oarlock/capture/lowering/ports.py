@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.arrays import dtype_of
-from oarlock.capture.lowering.blocks import truth_of
+from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic

@@ -16,7 +16,8 @@ from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import NARROWINGS, refuse
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
 from oarlock.capture.lowering import lists
-from oarlock.capture.lowering.blocks import Blocks, truth_of
+from oarlock.capture.lowering.blocks import Blocks
+from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.ports import Inputs, Results
 from oarlock.capture.lowering.recorder import BlockRecorder

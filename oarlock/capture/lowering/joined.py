@@ -1,0 +1,102 @@
+"""The results of an ``if_``: what two branches give for one variable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.lowering.held import (
+    Recorded,
+    is_nothing,
+    is_one,
+    is_plain,
+    is_unbound,
+    named,
+    one_of,
+    python_of,
+    tie,
+    type_of,
+    value_of,
+)
+from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
+from oarlock.ir import Value, bool_
+
+if TYPE_CHECKING:
+    from oarlock.capture.lowering.blocks import Blocks
+
+
+class Joined:
+    """One result of two branches: the same plain value, or a value of each."""
+
+    def __init__(self, plain: Any, sides: tuple[Any, Any], kind: str) -> None:
+        self.plain, self.sides, self.kind = plain, sides, kind
+
+    @staticmethod
+    def of(blocks: Blocks, a: Any, b: Any) -> Joined:
+        if isinstance(a, (tuple, list)) and type(a) is type(b) and len(a) == len(b):
+            return Joined([Joined.of(blocks, x, y) for x, y in zip(a, b)], (a, b), "tree")
+        if a is b or (is_plain(a) and is_plain(b) and type(a) is type(b) and a == b):
+            return Joined(a, (a, b), "plain")
+        if is_nothing(a) and is_nothing(b):
+            return Joined(a, (a, b), "plain")
+        if any(is_nothing(x) or isinstance(x, Maybe) for x in (a, b)):
+            return Joined(None, (a, b), "maybe")
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+            return Joined(None, (a, b), "tensor")
+        if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) and is_one(a) and is_one(b):
+            return Joined(None, (a, b), "one")
+        if all(is_symbolic(x) or isinstance(x, (bool, int, float)) for x in (a, b)):
+            if kind_of(a) is kind_of(b):
+                return Joined(None, (a, b), "number")
+            raise NotImplementedError("one branch gives an int, the other a float")
+        raise NotImplementedError(f"one branch gives {named(a)}, the other {named(b)}: no one type")
+
+    def values(self, blocks: Blocks, side: Recorded, k: int) -> list[Value]:
+        """What one branch gives, in its graph."""
+        if self.kind == "plain":
+            return []
+        if self.kind == "tree":
+            return [v for j in self.plain for v in j.values(blocks, side, k)]
+        mine = self.sides[k]
+        if self.kind == "maybe":
+            return blocks.within(side, lambda: self._maybe(blocks, k))
+        if self.kind == "one":
+            return [blocks.within(side, lambda: self._one(blocks, mine))]
+        return [blocks.within(side, lambda: value_of(blocks.r, mine))]
+
+    def _one(self, blocks: Blocks, mine: Any) -> Value:
+        """A tensor of one element, or a number of its type."""
+        tensor = next(x for x in self.sides if isinstance(x, torch.Tensor))
+        return one_of(blocks.r, mine, type_of(blocks.r, tensor))
+
+    def _maybe(self, blocks: Blocks, k: int) -> list[Value]:
+        r, mine = blocks.r, self.sides[k]
+        if isinstance(mine, Maybe):
+            return [value_of(r, mine.flag), value_of(r, mine.value)]
+        if not is_nothing(mine):
+            return [r.b.const(True, bool_), value_of(r, mine)]
+        other = self.sides[1 - k]
+        other = other.value if isinstance(other, Maybe) else other
+        type = type_of(r, other)
+        return [r.b.const(False, bool_), r.b.full(0, type.shape, type.dtype)]
+
+    def result(self, blocks: Blocks, found: Any) -> Any:
+        if self.kind == "plain":
+            return self.plain
+        if self.kind == "tree":
+            return type(self.sides[0])(j.result(blocks, found) for j in self.plain)
+        r = blocks.r
+        if self.kind == "maybe":
+            flag = Truth(next(found))
+            a, b = (x.value if isinstance(x, Maybe) else x for x in self.sides)
+            like = b if is_nothing(a) else a
+            return Maybe(flag, python_of(r, next(found), like), all(map(is_unbound, self.sides)))
+        if self.kind == "one":
+            value = next(found)
+            return Truth(value) if value.dtype.is_bool else r.new(value)
+        result = python_of(r, next(found), self.sides[0])
+        if isinstance(result, torch.Tensor):
+            for side in self.sides:
+                tie(r, side, result)
+        return result
