@@ -72,6 +72,9 @@ TARGET = knob("OARLOCK_TARGET", str, None, "target of a predictor; default: this
 KEEP_C = knob("OARLOCK_KEEP_C", _flag, False, "keep generated C beside compiled engines")
 VERIFY = knob("OARLOCK_VERIFY", _flag, False, "check the program after every pass")
 CFLAGS = knob("OARLOCK_CFLAGS", str, "", "flags for the C compiler, after our own")
+LEAST_WORK = knob(
+    "OARLOCK_LEAST_WORK", int, 200_000, "multiplications a static call must make to be compiled"
+)
 CHECK = knob(
     "OARLOCK_CHECK", _check, "first", "static calls compared with eager: first, all or off"
 )

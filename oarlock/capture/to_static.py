@@ -24,6 +24,7 @@ from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs
 from oarlock.capture.tape.verify import Rejected, rehearsed, verified
+from oarlock.capture.tape.work import is_training, work
 from oarlock.capture.torch_private import without_saved_hooks
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
@@ -188,6 +189,8 @@ class StaticFunction:
         Raises: UnsupportedError with ``backend="compiled"``.
         """
         reasons = []
+        if type(self).tiers and self.options.get("backend") == "auto" and self.is_small(tape):
+            return
         for tier in type(self).tiers:
             try:
                 tape.executor = tier(self, tape, args, kwargs)
@@ -196,6 +199,19 @@ class StaticFunction:
                 reasons += [str(reason)] if str(reason) else []
         if reasons:
             self.decline(tape, "; ".join(reasons), logging.INFO)
+
+    def is_small(self, tape: Tape) -> bool:
+        """An engine would not pay for its compilation: the tape is replayed."""
+        done, least = work(tape.root), knobs.LEAST_WORK.value
+        if done >= least or is_training(tape.root):
+            return False
+        self.decline(
+            tape,
+            f"a call makes about {done} multiplications, {least} would pay for compilation; "
+            f"backend='compiled' compiles it",
+            logging.DEBUG,
+        )
+        return True
 
     def decline(self, tape: Tape, reason: str, level: int) -> None:
         tape.executor, tape.reason = None, reason

@@ -252,3 +252,16 @@ def test_a_schedule_inside_of_the_step(schedule):
             rates[k].append(pair[k][1].param_groups[0]["lr"])
     assert rates[0] == rates[1] and losses[0] == losses[1]
     assert static.captures == 1
+
+
+def test_what_is_too_small_for_an_engine_is_replayed(monkeypatch):
+    monkeypatch.delenv("OARLOCK_LEAST_WORK")
+    small, large = nn.Linear(4, 4), nn.Sequential(nn.Linear(512, 512), nn.ReLU())
+    for module, size, is_small in ((small, 4, True), (large, 512, False)):
+        static = oarlock.to_static(lambda x, module=module: module(x))
+        with torch.no_grad():
+            static(torch.ones(2, size))
+        assert ("would pay for" in static.report()) == is_small, static.report()
+    forced = oarlock.to_static(lambda x: small(x), backend="compiled")
+    forced(torch.ones(2, 4))
+    assert "compiled (" in forced.report()
