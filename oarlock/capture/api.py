@@ -11,7 +11,7 @@ import torch
 from oarlock.capture.arrays import dtype_of, torch_dtype
 from oarlock.capture.call import ExampleCall, refuse
 from oarlock.capture.check import check_against_eager, differing_sizes
-from oarlock.capture.owners import Attributes
+from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.errors import UserError
 from oarlock.ir import Dim, DType, Program, bounds, f32
 from oarlock.ir.verify import verify
@@ -88,4 +88,5 @@ def capture(
             check_against_eager(recording, model_or_fn, call.args, call.kwargs, check or ())
     finally:
         before.restore()
+        forget_stand_ins()
     return recording.program

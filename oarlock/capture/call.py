@@ -13,7 +13,7 @@ import torch
 
 from oarlock.capture.arrays import dtype_of, to_numpy
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
-from oarlock.capture.owners import Attributes, named_modules, named_tensors
+from oarlock.capture.owners import Attributes, forget_stand_ins, named_modules, named_tensors
 from oarlock.capture.recorder import Call, Narrowed, Recorder
 from oarlock.capture.structure import map_tensors, tree_of
 from oarlock.capture.torch_private import (
@@ -275,6 +275,7 @@ class ExampleCall:
             for hook in hooks:
                 hook.remove()
             before.restore()
+            forget_stand_ins()
 
     def refuse(self, recorder: Recorder) -> list[Exceptional]:
         """The sizes to try.  Raises: Narrowed; UnsupportedError with all problems."""

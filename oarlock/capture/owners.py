@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import sys
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -115,18 +117,33 @@ class Attributes:
         for container, before in self.contents:
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(before)
-        _forget_stand_ins()
 
 
 def _tables(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
     return {"_buffers": module._buffers, "attributes": vars(module)}
 
 
-def _forget_stand_ins() -> None:
-    """Empty every ``functools.lru_cache`` that keeps a fake tensor of a recording."""
-    kind = functools._lru_cache_wrapper
-    for cache in gc.get_referrers(kind):
-        if type(cache) is kind and cache.cache_info().currsize and _holds_fake(cache):
+_CACHE = functools._lru_cache_wrapper
+_caches: weakref.WeakSet[Any] = weakref.WeakSet()  # those known
+_modules = [0]  # how many were imported when they were looked for
+
+
+def know_cache(function: Any) -> None:
+    """Code that is traced calls ``function``, which may be a ``functools.lru_cache``."""
+    if type(function) is _CACHE:
+        _caches.add(function)
+
+
+def forget_stand_ins(of_all: bool = True) -> None:
+    """Empty every ``functools.lru_cache`` that keeps a fake tensor of a recording.
+
+    Args: of_all: look for them, a walk over all objects; else only if modules came since.
+    """
+    if of_all or _modules[0] != len(sys.modules):
+        _modules[0] = len(sys.modules)
+        _caches.update(x for x in gc.get_referrers(_CACHE) if type(x) is _CACHE)
+    for cache in list(_caches):
+        if cache.cache_info().currsize and _holds_fake(cache):
             cache.cache_clear()
 
 

@@ -1,5 +1,6 @@
 """Cases that fail, each with its reason; a case that passes again must leave the list."""
 
+NEAR = "near the bound:"  # of time; passes or fails with the load of the machine
 KNOWN: dict[str, str] = {
     "classes.Machine": "a product with a count is taken as the plain tensor on one way",
     "classes.RunningMean": "an attribute that is None at first is another specialisation",
@@ -10,9 +11,8 @@ KNOWN: dict[str, str] = {
     "functions.mutable_default": "the default list of a function is not carried between calls",
     "modules.CachedTensor": "an attribute that is None at first is another specialisation",
     "programs.TreeNet": "the check compares objects by fake tensors",
-    "programs.simulate_cart": "eight rounds with exits take over 0.5 s to capture",
+    "programs.simulate_cart": f"{NEAR} eight rounds with exits take 0.5 s to capture with gradients",
     "randomness.own_generator": "refused by the check: draws from a generator of the function's own",
     "statements.calls_not_to_static": "a function left out reads data at capture: refused",
     "tensors.identity_of_tensors": "arguments that are one tensor at one call and two at another",
-    "tensors.insertion_sort_list": "list.insert at a place that data decide: refused",
 }

@@ -15,7 +15,7 @@ from torch import nn
 import oarlock
 from tests.constructs.case import CASES, Case, Keywords
 from tests.constructs.cases import load
-from tests.constructs.known import KNOWN
+from tests.constructs.known import KNOWN, NEAR
 from tests.constructs.observe import Seen, differences, run_all
 
 load()
@@ -152,5 +152,6 @@ def test_static_is_eager(name: str, grad: bool):
             found = failures(CASES[name], grad)
         except Exception as error:
             found = [str(error)]
-        if grad or not CASES[name].grad:
+        is_last = grad or not CASES[name].grad
+        if is_last and not KNOWN[name].startswith(NEAR):
             assert found, f"{name} passes: take it out of KNOWN"

@@ -17,6 +17,7 @@ from oarlock.capture.convert import builtin_calls
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.owners import know_cache
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray)
 _ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.deque)))
@@ -98,6 +99,7 @@ def callable_object(function: Any) -> Any:
     """An object whose class defines ``__call__`` in Python."""
     method = call_of(type(function))
     if type(method) is not FunctionType:
+        know_cache(function)
         return function
     return converted_method(MethodType(method, function))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.owners import Attributes, named_tensors
+from oarlock.capture.owners import Attributes, forget_stand_ins, named_tensors
 
 Option = tuple[
     dict[str, Any], str, int | None
@@ -165,3 +165,4 @@ class Surroundings:
         for optimizer, before in self._held:
             vars(optimizer).update(before)
         self._attributes.restore()
+        forget_stand_ins()

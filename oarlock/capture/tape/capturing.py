@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.owners import Attributes
+from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import Stand, is_record
@@ -161,6 +161,7 @@ def _way(
             one.close()
         for attributes in before:
             attributes.restore()
+        forget_stand_ins(of_all=False)
 
 
 def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:

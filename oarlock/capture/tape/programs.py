@@ -10,7 +10,7 @@ import torch
 
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.check import bound, random_outputs
-from oarlock.capture.owners import Attributes
+from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.structure import fields_of, map_tensors
 from oarlock.capture.tape.lower import lower
 from oarlock.capture.tape.nodes import Call, Val
@@ -126,6 +126,7 @@ def _eager(fn: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, list[np.n
             return fn(*copies[0], **copies[1]), values
     finally:
         before.restore()
+        forget_stand_ins(of_all=False)
         with torch.no_grad():
             for tensor, old in kept:
                 tensor.data.copy_(old)
