@@ -2,17 +2,13 @@
 
 NEAR = "near the bound:"  # of time; passes or fails with the load of the machine
 KNOWN: dict[str, str] = {
-    "classes.Machine": "a product with a count is taken as the plain tensor on one way",
-    "classes.RunningMean": "an attribute that is None at first is another specialisation",
     "containers.extend_and_concatenate": "a list display unpacks a list of run-time length: refused",
     "containers.nested_containers_mutated": "refused by the check: one display twice in a container",
     "containers.tuple_grows": "a tuple of run-time length: refused",
     "dtypes.grows_from_int_to_float": "the dtype attribute of a tensor that a loop promotes: refused",
     "functions.mutable_default": "the default list of a function is not carried between calls",
-    "modules.CachedTensor": "an attribute that is None at first is another specialisation",
     "programs.TreeNet": "the check compares objects by fake tensors",
     "programs.simulate_cart": f"{NEAR} eight rounds with exits take 0.5 s to capture with gradients",
     "randomness.own_generator": "refused by the check: draws from a generator of the function's own",
     "statements.calls_not_to_static": "a function left out reads data at capture: refused",
-    "tensors.identity_of_tensors": "arguments that are one tensor at one call and two at another",
 }

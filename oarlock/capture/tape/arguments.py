@@ -23,11 +23,15 @@ class Stand:
     """Copies an argument with stand-ins for tensors and numbers; remembers where each part is.
 
     Args: tensor: the fake of a tensor; number: an int or float, or a symbolic one;
-        listed: a list of stand-ins.
+        listed: a list of stand-ins; known: objects, by id, that the code also meets otherwise,
+        which stand for themselves.
     """
 
-    def __init__(self, tensor: Leaf, number: Note, listed: Note | None = None) -> None:
-        self.tensor, self.number, self.listed = tensor, number, listed
+    def __init__(
+        self, tensor: Leaf, number: Note, listed: Note | None = None, known: Any = ()
+    ) -> None:
+        self.tensor, self.number, self.listed, self.known = tensor, number, listed, known
+        self.aliases: list[tuple[Source, Source]] = []
         self.copies: dict[int, tuple[Any, Any, Source]] = {}
         self.places: dict[int, tuple[Any, Source]] = {}
         self.atoms: list[tuple[Any, Source]] = []
@@ -39,10 +43,12 @@ class Stand:
             return self.tensor(x, source)
         if type(x) in (int, float):
             return self.number(x, source)
-        if isinstance(x, _ATOMS) or not _is_copied(x):
+        if isinstance(x, _ATOMS) or id(x) in self.known or not _is_copied(x):
             self.atoms.append((x, source))
             return x
-        if id(x) not in self.copies:
+        if id(x) in self.copies:
+            self.aliases.append((self.copies[id(x)][2], source))
+        else:
             self.shapes.append((x, source))
             new = self.copy(x, source)
             self.copies[id(x)] = (x, new, source)

@@ -130,6 +130,7 @@ def _way(
         tracer.add_input,
         lambda x, source: tracer.plain(x, source, stand.atoms),
         tracer.lists.outer,
+        tracer.objects.places,
     )
     fake_args = tuple(
         stand.of(x, argument(f"args[{i}]", _shown(roots[0], i))) for i, x in enumerate(args)
@@ -137,6 +138,7 @@ def _way(
     fake_kwargs = {k: stand.of(v, argument(f"kwargs[{k!r}]", k)) for k, v in kwargs.items()}
     for new, source in stand.places.values():
         tracer.objects.know(new, source)
+    tracer.objects.given = stand.copies
     for x, _ in stand.atoms:
         if is_record(x):
             tracer.objects.know(x)
@@ -213,7 +215,9 @@ def outer_objects(tracer: Tracer, stand: Stand) -> list[Any]:
     for key, (obj, _) in tracer.journal.frames[0].before.items():
         if tracer.objects.source(obj) is not None and key not in stand.places:
             found[key] = obj
-    return [*(x for x in found.values() if not isinstance(x, RunList)), *tracer.objects.lists]
+    lists = [x for x, _, _ in tracer.objects.lists]
+    objects = [x for x in found.values() if not isinstance(x, RunList)]
+    return [*objects, *lists, *tracer.objects.shared]
 
 
 def _know(tracer: Tracer, roots: list[Any]) -> None:
@@ -290,12 +294,27 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
         guards.add(
             f"({guards.place(source)}.grad is None) is {is_none}", f"the gradient of {source}"
         )
-    for a, b in tracer.aliases:
-        guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
+    identities(guards, way)
     for one in way.held:
         one.guard(guards)
     for module in modules_below(roots):
         guards.module(module)
+
+
+def identities(guards: Guards, way: Way) -> None:
+    """Tensors and objects that change are one, or two, as they were."""
+    tracer, stand = way.tracer, way.stand
+    for a, b in [*tracer.aliases, *stand.aliases]:
+        guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
+    guards.distinct([s for _, s, x in tracer.inputs if isinstance(x, torch.Tensor)], "tensors")
+    objects = {id(x): source for x, source in stand.shapes if not isinstance(x, tuple)}
+    for root in way.roots:
+        owner = getattr(root, "__self__", root)
+        objects.setdefault(id(owner), Source(owner, ""))
+    for source, x in [*tracer.objects.guarded, *((s, x) for x, s, _ in tracer.objects.lists)]:
+        if isinstance(x, (list, dict)) or is_record(x):
+            objects.setdefault(id(x), source)
+    guards.distinct(list(objects.values()), "objects")
 
 
 def _holds_state(x: Any) -> bool:

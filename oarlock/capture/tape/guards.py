@@ -107,6 +107,12 @@ class Guards:
             f"{source} keeps its type",
         )
 
+    def distinct(self, sources: list[Source], what: str) -> None:
+        """No two are one object."""
+        if any(s.base is None or s.path for s in sources) and len(sources) > 1:
+            ids = ", ".join(f"id({self.place(s)})" for s in sources)
+            self.add(f"len({{{ids}}}) == {len(sources)}", f"the {what} are different ones")
+
     def module(self, module: torch.nn.Module) -> None:
         """Its mode, plain attributes of torch's own modules, and children stay."""
         table = vars(module)

@@ -186,9 +186,11 @@ class Objects:
         self.tracer, self.symbolic = tracer, symbolic
         self.places: dict[int, tuple[Any, Source]] = {}
         self.guarded: list[tuple[Source, Any]] = []
-        self.lists: list[list[Any]] = []
+        self.lists: list[tuple[list[Any], Source, Any]] = []
         self.structures: list[tuple[Source, Any]] = []
         self.seen: dict[tuple[int, Any], Any] = {}
+        self.given: dict[int, tuple[Any, Any, Source]] = {}  # arguments, with their stand-ins
+        self.shared: list[Any] = []  # arguments that the code also meets elsewhere
 
     def know(self, obj: Any, source: Source | None = None) -> None:
         """``obj`` exists before the call."""
@@ -227,11 +229,16 @@ class Objects:
         if isinstance(value, torch.Tensor):
             if not is_fake(value):
                 tracer.state.setdefault(id(value), (value, at))
+                tracer.met(value, at)
             return value
         if type(value) in (int, float):
             return tracer.plain(value, at, self.guarded)
         if isinstance(value, Number):
             return value
+        if id(value) in self.given:
+            tracer.aliases.append((self.given[id(value)][2], at))
+            self.shared.append(value)
+            return self.given[id(value)][1]
         if type(value) is list:
             return self.list_read(at, value)
         known = self.places.get(id(value))
@@ -245,14 +252,18 @@ class Objects:
     def list_read(self, at: Source, value: list[Any]) -> Any:
         """The stand-in of a list from outside; its content is guarded once it is used."""
         tracer = self.tracer
+        for known, source, stand_in in self.lists:
+            if known is value:
+                tracer.aliases.append((source, at))
+                return stand_in
 
         def observed() -> None:
             self.structures.append((at, list(value)))
             items = [self.first(at.step(f"[{i}]"), x) for i, x in enumerate(value)]
             list.__setitem__(found, slice(None), items)
 
-        self.lists.append(value)
         found = tracer.lists.outer(list(value), at, observed)
+        self.lists.append((value, at, found))
         self.places[id(found)] = (found, at)
         return found
 

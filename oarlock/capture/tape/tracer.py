@@ -87,6 +87,7 @@ class Tracer(TorchFunctionMode):
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
         self.texts: dict[int, tuple[Text, Val]] = {}
         self.bound_checks: set[tuple[int, int]] = set()
+        self.of_many: set[int] = set()  # ids of values that are one of several objects
 
     # ---- running
 
@@ -286,6 +287,7 @@ class Tracer(TorchFunctionMode):
     def stand_for(self, leaf: Leaf, val: Val) -> Any:
         """What the user's code holds for a value that is one of two."""
         val.dims, val.loose = leaf.dims, leaf.loose
+        self.of_many.add(val.id)
         if leaf.kind == "number":
             val.sample = leaf.a
             number = number_of(val, leaf.a, leaf.is_data)
@@ -326,6 +328,13 @@ class Tracer(TorchFunctionMode):
         source = self.state[id(real)][1] if id(real) in self.state else Source(real, "", "a tensor")
         return self.add_input(real, source)
 
+    def met(self, real: torch.Tensor, source: Source) -> None:
+        """The code finds ``real`` at ``source``: where it is an input already, it must be that one."""
+        if id(real) in self.fakes:
+            first = next(s for _, s, x in self.inputs if x is real)
+            if (first.base, first.path) != (source.base, source.path):
+                self.aliases.append((first, source))
+
     def add_input(self, real: torch.Tensor, source: Source) -> torch.Tensor:
         """A fake of ``real`` as input of the tape."""
         found = self.fakes.get(id(real))
@@ -335,8 +344,8 @@ class Tracer(TorchFunctionMode):
             return found[1]
         if source.base is None and id(real) in self.state:
             self.aliases.append((source, self.state[id(real)][1]))
-        sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
-        with outside_modes():
+        with torch._C.DisableTorchFunction(), outside_modes():
+            sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
             fake = self.fake.from_tensor(real, static_shapes=True)
             others = [n if s is None else _differing(n, s) for n, s in zip(real.shape, sizes)]
             twin = None
@@ -509,6 +518,10 @@ class Tracer(TorchFunctionMode):
             number = self.number(runtime.is_none, (noted,), False, True)
             number.other = True
             return number
+        if a is not b and all(isinstance(x, torch.Tensor) for x in (a, b)):
+            vals = (self.val(a), self.val(b))
+            if any(val.id in self.of_many for val in vals):
+                return self.number(operator.is_, vals, True, True)
         return a is b
 
     def list_(self, items: Any = ()) -> Any:

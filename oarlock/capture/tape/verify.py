@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from oarlock.capture.tape import gradients
-from oarlock.capture.tape.arguments import Stand, is_record
+from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.copies import copied, kept_by, tensors_of
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
-from oarlock.capture.tape.sources import Source, argument
+from oarlock.capture.tape.sources import Source
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError, OarlockError
 
@@ -33,7 +34,9 @@ class Before:
     """What a call may change outside of its arguments, put back after eager has run."""
 
     def __init__(self, tape: Tape, fn: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.tensors = [x for x in map(_read, (s for _, s in tape.inputs)) if x is not None]
+        read = [x for x in map(_read, (s for _, s in tape.inputs)) if x is not None]
+        self.kept = kept_by((args, kwargs), read, tape.objects)
+        self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
         self.data = [x.detach().clone() for x in self.tensors]
         self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
         self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
@@ -103,7 +106,7 @@ def rehearsed(
 ) -> None:  # fmt: skip
     """``verified``, with everything put back that the two calls have done."""
     before = Before(tape, fn, args, kwargs)
-    given = [(x, x.detach().clone()) for x in _tensors((args, kwargs))]
+    given = [(x, x.detach().clone()) for x in tensors_of((args, kwargs))]
     try:
         with without_saved_hooks():
             _tried(tape, fn, args, kwargs, run, True)
@@ -121,11 +124,12 @@ def _tried(
 ) -> tuple[Any, Exception | None, bool]:  # fmt: skip
     """What ``run`` gives, and whether it was put back and has to run again."""
     before = Before(tape, fn, args, kwargs)
-    given = [(x, x.detach().clone()) for x in _tensors((args, kwargs))]
-    shared = {id(x): x for x in before.tensors}
-    copies = _copied(args, kwargs, shared)
+    given = [(x, x.detach().clone()) for x in tensors_of((args, kwargs))]
+    copies = copied((args, kwargs), before.kept)
     want = _outcome(lambda: fn(*copies[0], **copies[1]))
-    is_differentiable = gradients.is_differentiable(tape, fn, [*before.tensors, *_tensors(copies)])
+    is_differentiable = gradients.is_differentiable(
+        tape, fn, [*before.tensors, *tensors_of(copies)]
+    )
     slopes = _slopes(before, want[0], copies) if is_differentiable else None
     left = [*before.now(), ("arguments", _frozen(copies))]
     before.restore()
@@ -134,7 +138,7 @@ def _tried(
     is_inner = is_seen or any(x.requires_grad and not x.is_leaf for x, _ in given)
 
     def checked(slack: Slack | None) -> tuple[Any, Exception | None]:
-        used = _copied(args, kwargs, shared) if is_inner else (args, kwargs)
+        used = copied((args, kwargs), before.kept) if is_inner else (args, kwargs)
         got = _outcome(lambda: run(*used), is_quiet=is_inner)
         if type(want[1]) is not type(got[1]):
             if isinstance(got[1], OarlockError):
@@ -156,8 +160,8 @@ def _tried(
     if not is_compiled:
         got = checked(None)
     else:
-        copied = lambda: _copied(args, kwargs, shared)  # noqa: E731
-        slack = _slack(before, fn, copied, [x for _, x in wanted], slopes)
+        again = partial(copied, (args, kwargs), before.kept)
+        slack = _slack(before, fn, again, [x for _, x in wanted], slopes)
         try:
             got = checked(slack)
         except Exception as error:
@@ -177,9 +181,9 @@ def _told(error: Exception | None) -> str:
 
 def _slopes(before: Before, result: Any, given: tuple[tuple, dict]) -> tuple[list[bool], Any]:
     """Which results need gradients, and those of what the call was given."""
-    found = _tensors(((result,), {}))
+    found = tensors_of(((result,), {}))
     return [x.requires_grad for x in found], gradients.gradients(
-        found, [*before.tensors, *_tensors(given)]
+        found, [*before.tensors, *tensors_of(given)]
     )
 
 
@@ -232,7 +236,7 @@ def _slack(
         given = copies()
         otherwise = Otherwise(seed)
         with torch.no_grad():
-            for x in {id(x): x for x in (*before.tensors, *_tensors(given))}.values():
+            for x in {id(x): x for x in (*before.tensors, *tensors_of(given))}.values():
                 otherwise.move(x.detach())
         with otherwise:
             result, error = _outcome(partial(fn, *given[0], **given[1]))
@@ -241,30 +245,6 @@ def _slack(
             found.add([_frozen(result), *(x for _, x in before.now()), _frozen(given)], moved)
         before.restore()
     return found
-
-
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    stand = Stand(lambda x, source: found.append(x), lambda x, source: x)
-    for x in (*tree[0], *tree[1].values()):
-        stand.of(x, argument(""))
-    return found
-
-
-def _copied(args: tuple, kwargs: dict[str, Any], shared: dict[int, Any]) -> tuple[tuple, dict]:
-    def tensor(x: torch.Tensor, source: Source) -> torch.Tensor:
-        if id(x) in shared:
-            return x
-        if id(x) not in made:
-            new = x.detach().clone(memory_format=torch.preserve_format)
-            new.requires_grad_(x.requires_grad)
-            made[id(x)] = new if x.is_leaf or not x.requires_grad else new.clone()
-        return made[id(x)]
-
-    made: dict[int, torch.Tensor] = {}
-    stand = Stand(tensor, lambda x, source: x)
-    new = tuple(stand.of(x, argument("")) for x in args)
-    return new, {k: stand.of(v, argument("")) for k, v in kwargs.items()}
 
 
 def _outcome(run: Callable[[], Any], is_quiet: bool = True) -> tuple[Any, Exception | None]:

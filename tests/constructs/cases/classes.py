@@ -394,7 +394,7 @@ def linked_list(x):
     return total
 
 
-@case((NEG, t(1)), (POS, t(3)), (NEG, t(0)), method="run")
+@case((NEG, t(1)), (POS, t(3)), (NEG, t(0)), method="run", captures=2)
 class Machine:
     def __init__(self):
         self.state = "idle"
@@ -425,7 +425,7 @@ def class_attribute():
     return Counter().bump
 
 
-@case(POS, NEG, POS, method="update")
+@case(POS, NEG, POS, method="update", captures=2)
 class RunningMean:
     def __init__(self):
         self.mean = torch.zeros(3)

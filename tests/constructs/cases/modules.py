@@ -208,7 +208,7 @@ class EverySecondCall(nn.Module):
         return x + 1
 
 
-@case(POS, NEG, POS)
+@case(POS, NEG, POS, captures=2)
 class CachedTensor(nn.Module):
     def __init__(self):
         super().__init__()

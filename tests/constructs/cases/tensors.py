@@ -399,7 +399,7 @@ def is_tensor_checks(x):
     return None
 
 
-@case((POS, POS), (NEG, POS))
+@case((POS, POS), (NEG, POS), captures=2)
 def identity_of_tensors(x, y):
     z = x
     if z is x and x is not y and y.sum() > 0:

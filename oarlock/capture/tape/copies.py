@@ -1,0 +1,84 @@
+"""Arguments for one more run of a call: what is one object, or one memory, is so in the copy too."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from oarlock.capture.tape.arguments import Stand
+from oarlock.capture.tape.sources import argument
+from oarlock.capture.torch_private import storage_of
+
+SPARSE = 64  # times as much memory as a tensor shows
+SMALL = 1 << 16  # bytes
+
+Call = tuple[tuple, dict[str, Any]]
+
+
+def tensors_of(call: Call, known: Any = ()) -> list[torch.Tensor]:
+    """The tensors in arguments, each place; those in objects of ``known`` left out."""
+    found: list[torch.Tensor] = []
+    stand = Stand(lambda x, source: found.append(x), lambda x, source: x, known=known)
+    for x in (*call[0], *call[1].values()):
+        stand.of(x, argument(""))
+    return found
+
+
+def kept_by(call: Call, tensors: Iterable[torch.Tensor], objects: Iterable[Any]) -> dict[int, Any]:
+    """What a copy of a call shares with it, by id: ``tensors`` and ``objects`` from outside that
+    are put back after a run, and tensors in the memory of these."""
+    kept: dict[int, Any] = {id(x): x for x in (*tensors, *objects)}
+    inner = {id(x) for x in tensors_of(call, kept)}
+    memories = {_memory(x) for x in tensors} - {None}
+    for x in tensors_of(call):
+        if id(x) not in inner or _memory(x) in memories:
+            kept[id(x)] = x
+    return kept
+
+
+def copied(call: Call, kept: dict[int, Any]) -> Call:
+    """The arguments again, tensors and containers new but for what is in ``kept``."""
+    counts = Counter(_memory(x) for x in {id(x): x for x in tensors_of(call, kept)}.values())
+    made: dict[int, torch.Tensor] = {}
+    memories: dict[int | None, torch.UntypedStorage] = {}
+
+    def tensor(x: torch.Tensor, source: Any) -> torch.Tensor:
+        if id(x) in kept:
+            return x
+        if id(x) not in made:
+            memory = _memory(x)
+            is_one = memory is None or counts[memory] == 1 or x.requires_grad or _is_small_part(x)
+            made[id(x)] = _alone(x) if is_one else _within(x, memories, memory)
+        return made[id(x)]
+
+    stand = Stand(tensor, lambda x, source: x, known=kept)
+    new = tuple(stand.of(x, argument("")) for x in call[0])
+    return new, {k: stand.of(v, argument("")) for k, v in call[1].items()}
+
+
+def _alone(x: torch.Tensor) -> torch.Tensor:
+    new = x.detach().clone(memory_format=torch.preserve_format)
+    new.requires_grad_(x.requires_grad)
+    return new if x.is_leaf or not x.requires_grad else new.clone()
+
+
+def _within(
+    x: torch.Tensor, memories: dict[int | None, torch.UntypedStorage], memory: int | None
+) -> torch.Tensor:
+    """A copy of ``x`` in the copy of its memory."""
+    if memory not in memories:
+        memories[memory] = x.untyped_storage().clone()
+    new = torch.empty(0, dtype=x.dtype, device=x.device)
+    return new.set_(memories[memory], x.storage_offset(), x.size(), x.stride())
+
+
+def _is_small_part(x: torch.Tensor) -> bool:
+    """A batch of a data set, say: all of its memory is not copied."""
+    return x.untyped_storage().nbytes() > SPARSE * max(x.nbytes, SMALL)
+
+
+def _memory(x: torch.Tensor) -> int | None:
+    return storage_of(x) if x.layout is torch.strided else None
