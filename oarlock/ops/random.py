@@ -47,21 +47,31 @@ def words(count: int, seed: int, run: int = 0) -> np.ndarray:
 
 
 BITS = {f16: 11, bf16: 8, f32: 24, f64: 32}
+GENERATOR = "oarlock.generator"
+"""The state of a program that draws: its seed and how many draws it has made, i64[2]."""
+
+
+def generator(seed: int = 0) -> np.ndarray:
+    """The state before the first draw; ``seed`` is taken modulo 2**64."""
+    return np.array([seed & (1 << 64) - 1, 0], np.uint64).view(np.int64)
 
 
 class Draw(Op):
-    """Base: ``run`` is an optional counter, i64[], that gives every run other numbers."""
+    """Base: ``run`` is an optional counter, i64[], that gives every run other numbers; or i64[2]:
+    a number that is xored into the seed, and the counter."""
 
     def infer(self, run: TensorType | None = None) -> TensorType:
         types = () if run is None else (run,)
         if self.dtype not in BITS:
             raise self.fail(types, f"expected float elements, got {self.dtype}")
-        if run is not None and run != TensorType(i64):
-            raise self.fail(types, f"expected a counter i64[], got {run}")
+        if run is not None and run not in (TensorType(i64), TensorType(i64, (2,))):
+            raise self.fail(types, f"expected a counter i64[] or a generator i64[2], got {run}")
         return TensorType(self.dtype, self.shape)
 
     def words(self, count: int, run: np.ndarray | None) -> np.ndarray:
-        return words(count, self.seed, 0 if run is None else int(run))
+        if run is None or not np.ndim(run):
+            return words(count, self.seed, 0 if run is None else int(run))
+        return words(count, self.seed ^ int(run[0]), int(run[1]))
 
 
 @op("rand")
@@ -77,6 +87,7 @@ class Rand(Draw):
     samples = [
         Sample((), {"shape": (3, 7), "seed": 5}),
         Sample((np.array(3),), {"shape": (9,), "dtype": f64, "seed": 1 << 40}),
+        Sample((np.array([-3, 1 << 33]),), {"shape": (9,), "seed": 1 << 40}),
         Sample((), {"shape": (0, 2)}),
     ]
 

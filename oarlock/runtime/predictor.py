@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class Predictor:
     refused.  Calls from several threads take turns; ``clone()`` gives each thread its own.
 
     Args: threads: default OARLOCK_THREADS, else the cores granted to the process; nan: "error"
-    refuses NaN in inputs and outputs.
+    refuses NaN in inputs and outputs; seed: of a program that draws random numbers, 0 by default.
     Raises: UserError when the program cannot be compiled; ToolError; InvalidModel.
     """
 
@@ -46,16 +47,18 @@ class Predictor:
         precision: str = "float32",
         target: str | None = None,
         nan: str = "allow",
+        seed: int | None = None,
     ) -> None:
         if nan not in NAN_POLICIES:
             raise UserError(f"nan={nan!r}: expected one of {', '.join(NAN_POLICIES)}")
         count = thread_count(threads)
         options = {"target": target, "precision": precision}
-        self._start(_session(program_or_path, options, count), count, nan)
+        self._start(_session(program_or_path, options, count), count, nan, seed)
 
-    def _start(self, session: Any, threads: int, nan: str) -> None:
-        self.threads, self.nan = threads, nan
+    def _start(self, session: Any, threads: int, nan: str, seed: int | None) -> None:
+        self.threads, self.nan, self.seed = threads, nan, seed
         self._session = session
+        self._sow()
         layout = session.layout
         self._inputs = layout.visible_inputs
         self._names = [p.name for p in self._inputs]
@@ -179,13 +182,28 @@ class Predictor:
         return {name: array.copy() for name, array in self._session.state.items()}
 
     def reset(self) -> None:
-        """Set the state to that of the program."""
+        """Set the state to that of the program, its random numbers to the first of the seed."""
         self._session.reset()
+        self._sow()
 
-    def clone(self) -> Predictor:
-        """A predictor that shares weights and code, with an arena, threads and a fresh state."""
+    def _sow(self) -> None:
+        """Raises: UserError for a seed that nothing uses."""
+        if self.seed is None:
+            return
+        from oarlock.ops.random import GENERATOR, generator
+
+        if GENERATOR not in self._session.state:
+            raise UserError(f"seed={self.seed}: the program draws no random numbers")
+        self._session.state[GENERATOR] = generator(operator.index(self.seed))
+
+    def clone(self, *, seed: int | None = None) -> Predictor:
+        """A predictor that shares weights and code, with an arena, threads and a fresh state.
+
+        Args: seed: of its random numbers, by default that of this one.
+        """
         other = object.__new__(type(self))
-        other._start(self._session.clone(self.threads), self.threads, self.nan)
+        session = self._session.clone(self.threads)
+        other._start(session, self.threads, self.nan, self.seed if seed is None else seed)
         return other
 
     def report(self, profile: Mapping[str, Any] | Sequence[Any] | None = None) -> Report:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oarlock.capture.check import random_outputs
 from oarlock.capture.tape.aliasing import sharing
 from oarlock.capture.tape.lower import lower_with_weights
 from oarlock.capture.tape.nodes import (
@@ -38,6 +37,7 @@ from oarlock.capture.to_static import NotThisCall
 from oarlock.errors import InputError, ModelError, UnsupportedError
 from oarlock.ir import Dim
 from oarlock.ir.signature import Tree
+from oarlock.ops.random import GENERATOR
 from oarlock.runtime import arrays, engine
 from oarlock.runtime.binding import bind
 from oarlock.runtime.interpreter import Compiled, Interpreter
@@ -77,7 +77,7 @@ class Lowered:
         notes = program.meta.get("notes")
         if notes:
             raise UnsupportedError("; ".join(map(str, notes)))
-        if random_outputs(program.graph):
+        if GENERATOR in weights:
             raise UnsupportedError("random draws, which differ from those of PyTorch")
         keys = [k for k in program.params if _is_outside(weights[k], part)]
         self.updates = [(weights[s.name], s.output) for s in program.state]

@@ -92,6 +92,29 @@ class Sample(Greedy):
         return tokens
 
 
+class SampleAlone(Greedy):
+    """Sampling at a temperature, the noise drawn by the model."""
+
+    def forward(self, tokens, limit, temperature):
+        out = self.model(tokens, use_cache=True)
+        cache = out.past_key_values
+        token = torch.multinomial((out.logits[:, -1] / temperature).softmax(-1), 1)
+        n = 1
+        while n < limit and token.item() != self.end:
+            tokens = torch.cat([tokens, token], 1)
+            out = self.model(token, past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            token = torch.multinomial((out.logits[:, -1] / temperature).softmax(-1), 1)
+            n += 1
+        return tokens
+
+
+def sample_alone() -> Made:
+    torch.manual_seed(12)
+    start, limit = torch.tensor([[3, 7, 9]]), torch.tensor(8)
+    return SampleAlone(gpt2()), [(start, limit, torch.tensor(t)) for t in (0.5, 1.0, 3.0)]
+
+
 def sample() -> Made:
     torch.manual_seed(12)
     gumbel = lambda: -torch.log(-torch.log(torch.rand(8, 1, 29)))  # noqa: E731

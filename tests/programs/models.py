@@ -317,6 +317,32 @@ def decoder() -> Made:
     return model, [(torch.tensor([t]), torch.tensor(n)) for t, n in ((3, 6), (5, 20), (1, 1))]
 
 
+class Sampler(Decoder):
+    """Tokens drawn one by one, at a temperature, until the first word is drawn."""
+
+    def forward(self, token, limit, temperature):
+        empty = self.place.weight.new_zeros(token.shape[0], 0, self.place.embedding_dim)
+        cache = [(empty, empty) for _ in self.qkv]
+        tokens = token.unsqueeze(1)
+        n = 0
+        while n < limit:
+            logits, cache = self.step(token, torch.full_like(token, n), cache)
+            token = torch.multinomial((logits / temperature).softmax(-1), 1)[:, 0]
+            tokens = torch.cat([tokens, token.unsqueeze(1)], 1)
+            n += 1
+            if bool((token == 0).all()):
+                break
+        return tokens
+
+
+def sampler() -> Made:
+    torch.manual_seed(7)
+    calls = [
+        (torch.tensor([t]), torch.tensor(30), torch.tensor(h)) for t, h in ((3, 0.5), (5, 2.0))
+    ]
+    return Sampler().eval(), calls * 4
+
+
 class TreeInOrder(TreeLSTM):
     """The same tree, its nodes in an order in which children come first."""
 

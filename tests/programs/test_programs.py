@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from oarlock.capture.lowering.draws import eager_draws
 from oarlock.capture.to_static import StaticFunction
 from oarlock.evaluate import evaluate
 from oarlock.runtime.split import has_steps
@@ -90,6 +91,10 @@ def test_the_program_gives_what_eager_gives(case):
 
 def test_a_file_runs_where_torch_is_not(case, tmp_path):
     static, calls, expected, _ = case
+    assert_file_gives(static, calls, expected, tmp_path)
+
+
+def assert_file_gives(static, calls, expected, tmp_path):
     static.save(tmp_path / "program.oar")
     for i, call in enumerate(calls):
         np.savez(tmp_path / f"call{i}.npz", *[x.numpy() for x in call])
@@ -98,6 +103,21 @@ def test_a_file_runs_where_torch_is_not(case, tmp_path):
     for i, want in enumerate(expected):
         found = np.load(tmp_path / f"result{i}.npz")
         assert_same([found[k] for k in found.files], want)
+
+
+@pytest.mark.parametrize(
+    "maker", [models.sampler, pytest.param(language.sample_alone, marks=pytest.mark.slow)]
+)
+def test_sampling_without_torch_gives_what_eager_gives_on_the_same_draws(maker, tmp_path):
+    fn, calls = maker()
+    static = StaticFunction(fn.forward)
+    with torch.no_grad():
+        for call in calls:
+            static(*call)
+        with eager_draws():
+            expected = [leaves(fn(*call)) for call in calls]
+    assert len(static.tapes) == 1 and len({x[0].tobytes() for x in expected}) > 1
+    assert_file_gives(static, calls, expected, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["early_exit", "adaptive_time", "ode", "tree_in_order"])

@@ -32,7 +32,7 @@ class Frame:
 
     def local(self, value: Value) -> Value:
         """``value`` as this graph sees it: its own, repeated here, or an input."""
-        if value in self.known or self.parent is None:
+        if value in self.known or (self.parent is None and not _is_anywhere(value)):
             return value
         if value not in self.here:
             self.here[value] = self._import(value)
@@ -40,7 +40,7 @@ class Frame:
 
     def _import(self, value: Value) -> Value:
         made = value.producer
-        if made is not None and made.name in ANYWHERE:
+        if made is not None and _is_anywhere(value):
             node = Node(made.op, (), (), made.origin)
             self.graph.nodes.append(node)
             self.known.add(node.output)
@@ -55,6 +55,10 @@ class Frame:
     def replace(self, outer: Value, inner: Value) -> None:
         """Let ``outer`` stand for ``inner`` here."""
         self.here[outer] = inner
+
+
+def _is_anywhere(value: Value) -> bool:
+    return value.producer is not None and value.producer.name in ANYWHERE
 
 
 class FrameLifter(Lifter):

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from oarlock.capture.aliases import Memory, View
-from oarlock.capture.lowering import data
+from oarlock.capture.lowering import data, draws
 from oarlock.capture.lowering.frames import FrameLifter
+from oarlock.capture.lowering.generators import Generators
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.lowering.scalars import Scalars
@@ -45,6 +46,8 @@ class BlockRecorder(Recorder):
         self.lowering: Any = None
         self.first: dict[View, Value] = {}  # what weights hold when the program starts
         self.places: dict[Value, torch.Tensor] = {}
+        self.generators = Generators(self)
+        self.own: torch.Generator | None = None  # that the call which is recorded draws from
 
     # ---- where and what
 
@@ -82,7 +85,8 @@ class BlockRecorder(Recorder):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        rule = data.RULES.get(str(func))
+        name = str(func)
+        rule = data.RULES.get(name) or draws.RULES.get(name)
         if rule is not None:
             self.b.origin = self.origin()
             try:
@@ -97,11 +101,18 @@ class BlockRecorder(Recorder):
     def by_data(self, rule: Callable[..., Any], func: Any, args: tuple, kwargs: dict) -> Any:
         """The results of a rule, which calls torch functions that are recorded in their turn."""
         before = len(self.problems)
-        with self:
-            found = rule(self, *args, **kwargs)
+        found = draws.drawn(self, self, rule, args, kwargs)
         if len(self.problems) > before:
             raise NotImplementedError(self.problems.pop())
         return found
+
+    def draw(self, record: type, like: torch.Tensor) -> torch.Tensor:
+        """Random numbers in the shape and dtype of a tensor."""
+        return self.generators.draw(record, like, self.own)
+
+    def require(self, condition: torch.Tensor, message: str) -> None:
+        """An assertion of the program."""
+        self.b.assert_(self.scalar_of(condition), message=message, kind="RuntimeError")
 
     def lifted(
         self, name: str, args: tuple, kwargs: dict[str, Any], leaves: list[torch.Tensor]

@@ -42,7 +42,7 @@ def transformed(
 
 
 def seeded(seed: int) -> None:
-    """Raises: NotImplementedError in a recording, as programs draw from the caller's generator."""
+    """Raises: NotImplementedError in a recording that draws from the caller's generator."""
     if is_dispatching():
         raise NotImplementedError("torch.manual_seed in a program")
     torch.manual_seed(seed)

@@ -23,6 +23,7 @@ from oarlock.capture.lowering.ports import Inputs, Results
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.recorder import Narrowed
+from oarlock.capture.tape.higher import seeded
 from oarlock.capture.tape.nodes import (
     Assert,
     Block,
@@ -166,6 +167,8 @@ class Lowering:
         if getattr(func, "__name__", "") == "list_of":
             with self.outside():
                 return lists.list_of(self.r, args)
+        if func in _SEEDING:
+            return self.seed(func, args)
         if any(isinstance(x, ListValue) for x in args):
             return self.on_list(func, args, kwargs)
         if name_of(func) in _INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
@@ -194,6 +197,15 @@ class Lowering:
                 self.r.scalars.number(self.r.value(x)) if _is_place(x) else x for x in items
             )
         return found if isinstance(index, tuple) else found[0]
+
+    def seed(self, func: Any, args: tuple) -> Any:
+        """A generator is made, or gets a seed."""
+        generators = self.r.generators
+        if func is torch.Generator:
+            return generators.made(torch.Generator())
+        own, seed = (None, args[0]) if func is seeded else args
+        generators.seed(own, seed)
+        return own
 
     def put(self, x: torch.Tensor, index: Any, value: Any) -> None:
         """``x[index] = value`` where the index holds a number known at run time."""
@@ -494,6 +506,7 @@ def _identities() -> tuple[Any, ...]:
     return (operator.is_, operator.is_not)
 
 
+_SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
 _INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 _READERS = _reader_table()
 _IDENTITY = _identities()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 
 from oarlock.capture.arrays import to_numpy
-from oarlock.capture.check import bound, random_outputs
+from oarlock.capture.check import bound
+from oarlock.capture.lowering.draws import eager_draws
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.structure import fields_of, map_tensors
 from oarlock.capture.tape.lower import lower
@@ -18,6 +20,7 @@ from oarlock.capture.tape.queries import name_of
 from oarlock.errors import DivergenceError, UnsupportedError
 from oarlock.evaluate import evaluate
 from oarlock.ir import DType, Program, decode
+from oarlock.ops.random import GENERATOR
 
 
 class Programs(Sequence[Program]):
@@ -102,10 +105,12 @@ def save(static: Any, path: Any) -> None:
 
 
 def check(program: Program, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
-    """Compare the program with eager on a call.  Raises: DivergenceError."""
-    if random_outputs(program.graph):
-        return
-    expected, values = _eager(fn, args, kwargs)
+    """Compare the program with eager on a call, which draws the same numbers.
+
+    Raises: DivergenceError.
+    """
+    with eager_draws() if GENERATOR in program.params else contextlib.nullcontext():
+        expected, values = _eager(fn, args, kwargs)
     got = evaluate(program, *values)
     wants, haves = list(_leaves(expected)), list(_leaves(got))
     if len(wants) != len(haves):

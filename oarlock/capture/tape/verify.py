@@ -43,10 +43,13 @@ class Before:
         self.objects = [(x, content(x)) for x in tape.objects]
         self.held = [Held(x) for x in optimizers_of([fn, *args, *kwargs.values()])]
         self.random = torch.get_rng_state()
+        own = [x for x in tape.objects if isinstance(x, torch.Generator)]
+        self.generators = [(x, x.get_state()) for x in own]
 
     def now(self) -> list[tuple[str, Any]]:
         """Copies of what there is now."""
         found: list[tuple[str, Any]] = [("draws", torch.get_rng_state())]
+        found += [("draws", own.get_state()) for own, _ in self.generators]
         for i, x in enumerate(self.tensors):
             found.append((f"tensor {i}", x.detach().clone()))
             grad = x.grad if x.is_leaf else None
@@ -71,6 +74,8 @@ class Before:
                 if grad is not None:
                     grad.data.copy_(data)
         torch.set_rng_state(self.random)
+        for own, state in self.generators:
+            own.set_state(state)
 
 
 def _read(source: Source) -> torch.Tensor | None:

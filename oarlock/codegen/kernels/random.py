@@ -35,12 +35,10 @@ class Random:
         pointers = pointers_of(node.inputs, node.outputs)
         b.reserve(*(p.name for p in pointers.values()))
         y, count = pointers[node.output], product(node.output.shape)
-        run = L.const(0, L.u64)
-        if node.inputs:
-            run = b.let("run", L.cast(b.load(pointers[node.inputs[0]], L.icon(0)), L.u64))
+        run, keys = _given(b, node, pointers)
         with b.loop("block", L.BEGIN, L.END) as block:
             drawn = _uniform if node.name == "rand" else _normal
-            values = drawn(b, _words(b, L.cast(block, L.u64), run, node.op.seed), node.op.dtype)
+            values = drawn(b, _words(b, L.cast(block, L.u64), run, keys), node.op.dtype)
             for i, value in enumerate(values):
                 at = b.let("at", block * 4 + i)
                 with b.if_(L.compare("lt", at, L.index(count))):
@@ -54,22 +52,42 @@ class Random:
         )  # fmt: skip
 
 
-def _words(b: Body, block: L.Expr, run: L.Expr, seed: int) -> list[L.Expr]:
+def _given(b: Body, node: Any, pointers: dict[Any, Any]) -> tuple[L.Expr, list[L.Expr]]:
+    """The counter of the run, and the two words of the seed."""
+    seed, low = node.op.seed, L.const(_MASK, L.u64)
+    keys: list[L.Expr] = [L.const(word & _MASK, L.u64) for word in (seed, seed >> 32)]
+    if not node.inputs:
+        return L.const(0, L.u64), keys
+    given = [
+        b.let("run", L.cast(b.load(pointers[node.inputs[0]], L.icon(i)), L.u64))
+        for i in range(node.inputs[0].type.size)
+    ]
+    if len(given) == 1:
+        return given[0], keys
+    return given[1], [
+        b.let("key", keys[0] ^ (given[0] & low)), b.let("key", keys[1] ^ (given[0] >> 32))
+    ]  # fmt: skip
+
+
+def _words(b: Body, block: L.Expr, run: L.Expr, keys: list[L.Expr]) -> list[L.Expr]:
     """The four words of a block, u64 below 2**32."""
     low = L.const(_MASK, L.u64)
     words = [block & low, block >> 32, run & low, run >> 32]
-    keys = [seed & _MASK, (seed >> 32) & _MASK]
     for _ in range(ROUNDS):
         p = b.let("p", words[0] * L.const(MULTIPLIERS[0], L.u64))
         q = b.let("q", words[2] * L.const(MULTIPLIERS[1], L.u64))
         words = [
-            b.let("w", (q >> 32) ^ words[1] ^ L.const(keys[0], L.u64)),
+            b.let("w", (q >> 32) ^ words[1] ^ keys[0]),
             b.let("w", q & low),
-            b.let("w", (p >> 32) ^ words[3] ^ L.const(keys[1], L.u64)),
+            b.let("w", (p >> 32) ^ words[3] ^ keys[1]),
             b.let("w", p & low),
         ]
-        keys = [(key + step) & _MASK for key, step in zip(keys, WEYL)]
+        keys = [b.let("key", _next(key, step)) for key, step in zip(keys, WEYL)]
     return words
+
+
+def _next(key: L.Expr, step: int) -> L.Expr:
+    return (key + L.const(step, L.u64)) & L.const(_MASK, L.u64)
 
 
 def _uniform(b: Body, words: list[L.Expr], dtype: Any) -> list[L.Expr]:
