@@ -23,6 +23,7 @@ from oarlock.passes.rewrite import budget
 from oarlock.passes.share_places import share_places
 from oarlock.passes.simplify import simplify
 from oarlock.passes.split_conv_transpose import split_conv_transpose
+from oarlock.passes.split_log_softmax import split_log_softmax
 from oarlock.passes.stage import Stage, get
 
 PORTABLE = [
@@ -39,6 +40,7 @@ PORTABLE = [
 TARGET = [
     merge_products,
     split_conv_transpose,
+    split_log_softmax,
     fuse_siblings,
     choose_layout,
     share_places,
