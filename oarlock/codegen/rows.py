@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oarlock.codegen import loops as L
 from oarlock.codegen import scalars
+from oarlock.codegen.column_sums import ColumnSums
 from oarlock.codegen.domain import Axis, Domain, is_reduction, merge_axes, reduced_axes
 from oarlock.codegen.emitter import Emitter, symbols_of
 from oarlock.codegen.indexing import BACKWARD, Index
@@ -52,10 +53,17 @@ class Rows:
         self.first_phase: dict[Value, int] = {}
         self._choose_saved()
 
+    @property
+    def is_across(self) -> bool:
+        """Lanes are rows."""
+        return self.vector is not None and not self.vector.reduced and self.lanes > 1
+
     def build(self) -> Size:
         """Emit; the parallel extent."""
-        across = self.vector is not None and not self.vector.reduced and self.lanes > 1
-        if across:
+        columns = ColumnSums(self)
+        if columns.fits():
+            return columns.build()
+        if self.is_across:
             return self._lanes_are_rows()
         if not self.kept:
             with self.body.if_(L.compare("lt", L.BEGIN, L.END)):
@@ -106,14 +114,15 @@ class Rows:
 
     def wanted(self) -> list[Value]:
         """Full values that a phase stores or reduces."""
-        full = self._full_outputs()
+        full = self.full_outputs()
         return [*full, *(n.inputs[0] for n in self.nest.nodes if is_reduction(n))]
 
     def _is_full(self, value: Value) -> bool:
         reduced = {a.name for a in self.domain.axes if a.reduced}
         return bool(reduced & symbols_of(self.domain.places.get(value, ())))
 
-    def _full_outputs(self) -> list[Value]:
+    def full_outputs(self) -> list[Value]:
+        """Outputs that run over reduced axes."""
         return [v for v in self.nest.outputs if self._is_full(v)]
 
     def _row_outputs(self) -> list[Value]:
@@ -124,7 +133,7 @@ class Rows:
         reductions = [
             n for n in self.nest.nodes if is_reduction(n) and self.stages[n.inputs[0]] == phase
         ]
-        stores = [v for v in self._full_outputs() if self.stages[v] == phase]
+        stores = [v for v in self.full_outputs() if self.stages[v] == phase]
         if not reductions and not stores:
             return
         width = self._width(reductions, lanes)

@@ -23,7 +23,7 @@ READERS, REST = Rules(), Rules()
 
 @stage("split_log_softmax")
 def split_log_softmax(program: Program) -> Program:
-    """Take softmax and picked elements of a log-softmax from the exponentials that it is made of."""
+    """Share a log-softmax's exponentials with its gradient; sums over classes of one are that one."""
     return rewrite(rewrite(program, READERS), REST)
 
 
@@ -65,25 +65,58 @@ def softmax_again(b: Patch, node: Node, y: Value) -> Any:
 @READERS.rule("reduce_sum")
 def picked_element(b: Patch, node: Node, y: Value) -> Any:
     """``sum(where(classes == i, log_softmax(x), 0))`` -> the element at i, 0 for i out of range"""
-    chosen = made_by(y, "where")
-    inner = made_by(chosen.inputs[1], "log_softmax") if chosen is not None else None
+    found = _picked(b, node, y)
+    inner = made_by(found.value, "log_softmax") if found is not None else None
     axis = _axis(inner)
-    if chosen is None or inner is None or axis is None:
+    if found is None or inner is None or axis is None:
         return None
     (x,) = inner.inputs
-    at = _place(b, chosen.inputs[0], axis, x)
-    is_sum = tuple(node.op.axes) == (axis,) and b.scalar(chosen.inputs[2]) == 0  # type: ignore
-    if at is None or not is_sum or chosen.output.type != x.type:
-        return None
-    b.absorb(chosen, inner)
-    parts, zero = _parts(b, x, axis), b.const(0, at.dtype)
-    inside = b.bit_and(b.ge(at, zero), b.lt(at, b.const(x.shape[axis], at.dtype)))
-    element = b.gather(x, b.where(inside, at, zero), axis=axis)
+    b.absorb(inner)
+    parts, zero = _parts(b, x, axis), b.const(0, found.at.dtype)
+    inside = _is_within(b, found.at, found.size)
+    element = b.gather(x, b.where(inside, found.at, zero), axis=axis)
     element = b.sub(b.sub(element, parts.highest), b.log(parts.total))
-    element = b.where(inside, element, b.const(0.0, x.dtype))
-    return (
-        element if element.type == node.output.type else b.reshape(element, shape=node.output.shape)
-    )
+    return _shaped(b, b.where(inside, element, b.const(0.0, x.dtype)), node)
+
+
+@READERS.rule("reduce_sum")
+def picked_number(b: Patch, node: Node, y: Value) -> Any:
+    """``sum(where(classes == i, x, 0))`` -> x, 0 for i out of range, where all classes have one x"""
+    found = _picked(b, node, y)
+    if found is None or found.value.shape != found.at.shape:
+        return None
+    inside = _is_within(b, found.at, found.size)
+    return _shaped(b, b.where(inside, found.value, b.const(0.0, y.dtype)), node)
+
+
+class _Picked(NamedTuple):
+    """The sum over ``size`` classes of ``where(classes == at, value, 0)``."""
+
+    at: Value
+    value: Value
+    size: int
+
+
+def _picked(b: Patch, node: Node, y: Value) -> _Picked | None:
+    chosen = made_by(y, "where")
+    axes = tuple(node.op.axes)  # type: ignore[attr-defined]
+    if chosen is None or len(axes) != 1 or y.dtype not in (f32, f64):
+        return None
+    at = _place(b, chosen.inputs[0], axes[0] % y.rank, y)
+    if at is None or b.scalar(chosen.inputs[2]) != 0:
+        return None
+    b.absorb(chosen)
+    return _Picked(at, chosen.inputs[1], y.shape[axes[0]])  # type: ignore[arg-type]
+
+
+def _is_within(b: Patch, at: Value, size: int) -> Value:
+    dtype = at.dtype
+    return b.bit_and(b.ge(at, b.const(0, dtype)), b.lt(at, b.const(size, dtype)))
+
+
+def _shaped(b: Patch, value: Value, node: Node) -> Value:
+    shape = node.output.shape
+    return value if value.shape == shape else b.reshape(value, shape=shape)
 
 
 def _place(b: Patch, mask: Value, axis: int, x: Value) -> Value | None:
