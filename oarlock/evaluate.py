@@ -189,7 +189,7 @@ def _evaluate_node(
     if node.name == "param":
         return [params[node.op.key]]
     op = node.op.bind(env)
-    if node.graphs:
+    if node.op.has_graphs:
 
         def run(graph: Graph, *args: np.ndarray) -> list[np.ndarray]:
             return evaluate_graph(graph, params, env, args, observe)

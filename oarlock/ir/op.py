@@ -88,6 +88,16 @@ class Op:
         """Names of the symbols that the inputs of its sub-graphs give their value."""
         return ()
 
+    @property
+    def defines(self) -> str:
+        """The label by which nodes inside of its graph call that graph; empty for none."""
+        return ""
+
+    @property
+    def calls(self) -> str:
+        """The label of the graph around it that a node calls; empty for none."""
+        return ""
+
     def bound(self, arrays: Sequence[np.ndarray]) -> Mapping[str, int]:
         """Values of the symbols that the shapes of the results do not show."""
         return {}

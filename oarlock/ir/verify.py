@@ -26,7 +26,8 @@ def verify(program: Program, *, with_params: bool = True) -> Program:
     return program
 
 
-def _graph_problems(graph: Graph, where: str) -> list[str]:
+def _graph_problems(graph: Graph, where: str, around: frozenset[str] = frozenset()) -> list[str]:
+    """``around``: labels of the graphs that nodes in here may call."""
     problems: list[str] = []
     known: set[Value] = set(graph.inputs)
     if len(known) != len(graph.inputs):
@@ -39,8 +40,11 @@ def _graph_problems(graph: Graph, where: str) -> list[str]:
             if v not in known
         ]
         problems += _type_problems(node, here)
+        if node.op.calls and node.op.calls not in around:
+            problems.append(f"{here}: no graph {node.op.calls!r} around it")
         for k, inner in enumerate(node.graphs):
-            problems += _graph_problems(inner, f"{here}, graph {k}")
+            labels = around | ({node.op.defines} if node.op.defines else set())
+            problems += _graph_problems(inner, f"{here}, graph {k}", labels)
         known.update(node.outputs)
     problems += [
         f"{where}: output {k} is not defined" for k, v in enumerate(graph.outputs) if v not in known

@@ -16,6 +16,7 @@ from oarlock.ops import (
     random,
     recurrence,
     recurrence_train,
+    recursion,
     reduce,
     resize,
     rnn,

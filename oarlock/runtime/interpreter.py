@@ -224,7 +224,8 @@ class Interpreter:
     def _step(self, part: Step, known: dict[Value, np.ndarray], env: Env) -> None:
         node = part.node
         inputs = [known[v] for v in node.inputs]
-        results = self._control(part, inputs, env) if node.graphs else _compute(node, inputs, env)
+        is_control = node.op.has_graphs
+        results = self._control(part, inputs, env) if is_control else _compute(node, inputs, env)
         known.update(zip(node.outputs, results))
 
     def _control(self, part: Step, inputs: Sequence[np.ndarray], env: Env) -> list[np.ndarray]:

@@ -56,7 +56,8 @@ def hoist_params(graph: Graph, keys: Collection[str]) -> Graph:
     for node in graph.nodes:
         inputs = [known[v] for v in node.inputs]
         wanted = {k: t for k, t in types.items() if any(k in g.params() for g in node.graphs)}
-        graphs = [_with_arguments(hoist_params(g, keys), wanted, node.name) for g in node.graphs]
+        inside = [_passed_on(g, node.op.defines, wanted) for g in node.graphs]
+        graphs = [_with_arguments(hoist_params(g, keys), wanted, node.name) for g in inside]
         for key, type in wanted.items():
             nodes.append(_param(key, type, node))
             inputs.append(nodes[-1].output)
@@ -67,6 +68,22 @@ def hoist_params(graph: Graph, keys: Collection[str]) -> Graph:
             body.outputs = [*body.outputs, *body.inputs[len(node.inputs) :]]
         copy = Node(node.op, inputs, graphs, node.origin)
         nodes.append(copy)
+        known.update(zip(node.outputs, copy.outputs))
+    return Graph(graph.inputs, nodes, [known[v] for v in graph.outputs])
+
+
+def _passed_on(graph: Graph, label: str, wanted: Mapping[str, TensorType]) -> Graph:
+    """The graph whose calls of itself, by ``label``, get the params ``wanted`` too."""
+    if not label or not wanted:
+        return graph
+    nodes: list[Node] = []
+    known: dict[Value, Value] = {v: v for v in graph.inputs}
+    for node in graph.nodes:
+        more = [_param(k, t, node) for k, t in wanted.items()] if node.op.calls == label else []
+        inputs = [*(known[v] for v in node.inputs), *(n.output for n in more)]
+        inner = [_passed_on(g, label, wanted) for g in node.graphs]
+        copy = Node(node.op, inputs, inner, node.origin)
+        nodes += [*more, copy]
         known.update(zip(node.outputs, copy.outputs))
     return Graph(graph.inputs, nodes, [known[v] for v in graph.outputs])
 

@@ -36,9 +36,6 @@ for call in range(count):
     np.savez(f"{folder}/result{call}.npz", *found)
 """
 MAKERS = {**models.MAKERS, **language.MAKERS}
-GAPS = {
-    "tree": "recursion on data is not captured",
-}
 SLOW = ("beam", "sample", "translate")
 ROUNDINGS = 2.0**-14  # of the largest value: some hundred operations in sequence, in float32
 
@@ -64,7 +61,7 @@ def _param(name):
     return pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
 
 
-@pytest.fixture(scope="module", params=[_param(name) for name in MAKERS if name not in GAPS])
+@pytest.fixture(scope="module", params=[_param(name) for name in MAKERS])
 def case(request):
     """A static function after its calls, the calls, what eager gives, what the replay gave."""
     fn, calls = MAKERS[request.param]()

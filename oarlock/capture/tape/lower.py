@@ -21,6 +21,7 @@ from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.ports import Inputs, Results
 from oarlock.capture.lowering.recorder import BlockRecorder
+from oarlock.capture.lowering.recursion import Recursions, ends
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.recorder import Narrowed
 from oarlock.capture.tape.higher import seeded
@@ -39,6 +40,7 @@ from oarlock.capture.tape.nodes import (
     map_tree,
 )
 from oarlock.capture.tape.queries import READS, name_of
+from oarlock.capture.tape.runtime import recursive
 from oarlock.capture.torch_private import symbolic_kernels, whole_composites
 from oarlock.errors import OarlockError, UnsupportedError
 from oarlock.ir import Dim, Program, Signature, State, Value, bool_, i64
@@ -57,6 +59,7 @@ class Lowering:
 
     def __init__(self, recorder: BlockRecorder) -> None:
         self.r, self.blocks = recorder, Blocks(recorder)
+        self.recursions = Recursions(self)
         recorder.lowering = self
         self.env: dict[Val, Any] = {}
         self.notes: list[str] = []
@@ -78,8 +81,6 @@ class Lowering:
         return map_tree(tree, self._leaf)
 
     def _leaf(self, x: Any) -> Any:
-        if isinstance(x, SubTape) and x.is_recursive:
-            raise NotImplementedError("a function that calls itself until data stop it, not a loop")
         if isinstance(x, SubTape):
             raise NotImplementedError("a function handed to torch, such as to vmap or checkpoint")
         if not isinstance(x, Val):
@@ -155,6 +156,9 @@ class Lowering:
 
     def _call(self, call: Call) -> None:
         self.r.module = getattr(call, "module", "")
+        if call.func is recursive:
+            self.set(call.outs, self.recursions.call(*call.args))
+            return
         args, kwargs = self.get(call.args), self.get(call.kwargs)
         self.set(call.outs, self.call(call, args, kwargs))
 
@@ -279,6 +283,11 @@ class Lowering:
             return value if known is None else known
 
     def _if(self, node: If) -> None:
+        if self.recursions.is_first:
+            ending = self.recursions.ending(node)
+            if ending is not None:
+                self.inline(ending, node.outs)
+                return
         test = self.test(node.test)
         if isinstance(test, bool):
             self.inline(node.then if test else node.orelse, node.outs)
@@ -336,6 +345,9 @@ class Lowering:
 
     def _while(self, node: While) -> None:
         init = [self.get(x) for x in node.init]
+        if self.recursions.is_first and not ends(node.body):
+            self.env.update(zip(node.params, init))
+            return
 
         def begin(items: list[Any]) -> None:
             for param, item in zip(node.params, items):
