@@ -159,10 +159,7 @@ def _given(node: Any) -> Iterator[Any]:
 
 def _is_outside(tensor: Tensor, part: Part) -> bool:
     """Read from a source, so that another value may be there at the next call."""
-    return any(
-        source.base is not None and eval("base" + source.path, {"base": source.base}) is tensor
-        for _, source in part.inputs
-    )
+    return any(source.base is not None and source.value() is tensor for _, source in part.inputs)
 
 
 def _session(program: Any, threads: int) -> Any:

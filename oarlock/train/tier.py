@@ -187,7 +187,7 @@ def compiled(static: StaticFunction, tape: Tape, args: tuple, kwargs: dict[str, 
 
 def read(source: Source) -> Any:
     """What is at a source outside of the arguments now."""
-    return eval("base" + source.path, {"base": source.base})
+    return source.value()
 
 
 def _signature(fn: Any) -> inspect.Signature | None:

@@ -112,7 +112,7 @@ class Inputs:
     def bind_others(self) -> None:
         """Tensors and numbers that the code found beside its arguments."""
         for val, source in self.others:
-            self.bind(val, eval("base" + source.path, {"base": source.base}))
+            self.bind(val, source.value())
 
 
 class Results:

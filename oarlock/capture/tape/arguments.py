@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.tape.sources import Source
+from oarlock.capture.tape.sources import Source, item_path
 
 Leaf = Callable[[torch.Tensor, Source], Any]
 Note = Callable[[Any, Source], Any]
@@ -57,7 +57,7 @@ class Stand:
 
     def copy(self, x: Any, source: Source) -> Any:
         if isinstance(x, dict):
-            items = {k: self.of(v, source.step(f"[{k!r}]")) for k, v in x.items()}
+            items = {k: self.of(v, source.step(item_path(k))) for k, v in x.items()}
             if type(x) is dict:
                 return items
             new = copy.copy(x)

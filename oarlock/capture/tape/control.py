@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,7 +13,7 @@ from oarlock.capture.tape.ambience import ambient, restore_modes
 from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.journal import MISSING, content, put
-from oarlock.capture.tape.nodes import Block, Fork, If, Val, Where
+from oarlock.capture.tape.nodes import Block, Check, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.rebuilding import rebuilt
@@ -83,7 +83,32 @@ class Control:
         elif self.tracer.block is self.tracer.root:
             self.outermost(test, truth, then, orelse, state)
         else:
+            self.inner(test, truth, then, orelse, state)
+
+    def inner(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
+        """A decision inside another one or a loop; one that an outermost decision has settled
+        already is no decision on the ways of that one."""
+        try:
             self.both(test, truth, then, orelse, state)
+        except TooDeep:
+            raise
+        except UnsupportedError as refusal:
+            origin = self.made.get(truth.id)
+            need = refusal if origin is None else ForkNeeded(origin, refusal)
+            self.assume(test, truth, then, orelse, need)
+
+    def assume(
+        self, test: Any, truth: Val, then: Callable, orelse: Callable, refusal: BaseException
+    ) -> None:
+        """Take the way that both worlds take; calls that would take the other get a tape of their own.
+
+        Raises: refusal, where there is no such way.
+        """
+        if not isinstance(test, Number) or test.is_data or bool(test.hint) != bool(test.other):
+            raise refusal
+        way, where = bool(test.hint), self.tracer.where()
+        self.tracer.block.nodes.append(Check(truth, way, "a decision on sizes", where))
+        (then if way else orelse)()
 
     def outermost(
         self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State
@@ -100,12 +125,16 @@ class Control:
         except TooDeep:
             raise
         except UnsupportedError as refusal:
-            raise ForkNeeded(number, refusal) from refusal
+            need = ForkNeeded(self.made.get(truth.id, number), refusal)
+            if isinstance(refusal, JoinRefused) and need.number == number:
+                raise need from refusal
+            self.assume(test, truth, then, orelse, need)
+            return
         node = self.tracer.block.nodes[-1]
         if isinstance(node, If):
             if any(out.loose for out in node.outs):
                 self.loose = number
-            self.made |= {out.id: number for out in node.outs}
+            self.made |= {out.id: self.made.get(truth.id, number) for out in node.outs}
 
     def both(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
         """Trace both branches, and join what they give."""
@@ -269,11 +298,11 @@ class Control:
             return rebuilt(like, dict(zip(joint.keys, items)))
         return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
-    def derive(self, number: Number, sources: list[Number]) -> None:
-        """``number`` is computed from ``sources``."""
-        ways = [self.made[x.val.id] for x in sources if x.val.id in self.made]
+    def derive(self, results: Iterable[Any], sources: Iterable[Any]) -> None:
+        """The values in ``results`` are computed from those in ``sources``."""
+        ways = [self.made[x.id] for x in sources if isinstance(x, Val) and x.id in self.made]
         if ways:
-            self.made[number.val.id] = max(ways)
+            self.made |= {val.id: max(ways) for val in results if isinstance(val, Val)}
 
     def fork_for(self, number: Number, refusal: UnsupportedError) -> NoReturn:
         """Take the decision behind ``number`` both ways, where there is one.  Raises: refusal."""

@@ -30,6 +30,7 @@ from oarlock.capture.tape.nodes import (
     leaves,
 )
 from oarlock.capture.tape.queries import access_of, infix, method, name_of
+from oarlock.capture.tape.sources import KEYS
 
 _PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis))
 
@@ -342,7 +343,7 @@ class Emitter:
 
     def compile(self, header: str, name: str, file: str) -> Callable[..., Any]:
         """The function of these lines; its first line is ``header``."""
-        scope = {**runtime.NAMES, **self.names}
+        scope = {**runtime.NAMES, **KEYS, **self.names}
         exec(compile(self.source(header), file, "exec"), scope)
         return scope[name]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.tape.emit import Emitter
-from oarlock.capture.tape.sources import Key, Source, key_of
+from oarlock.capture.tape.sources import KEYS, Key, Source, key_of
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Guards:
     def compiled(self, lines: str, file: str) -> Callable[..., Any]:
         from oarlock.capture.tape import runtime
 
-        scope = {**runtime.NAMES, **self.emitter.names}
+        scope = {**runtime.NAMES, **KEYS, **self.emitter.names}
         exec(compile(lines, file, "exec"), scope)
         return scope["guard"]
 
@@ -151,14 +151,14 @@ class Guards:
         """The size or number that a call has for ``guard``."""
         from oarlock.capture.tape import runtime
 
-        scope = {**runtime.NAMES, **self.emitter.names, "args": args, "kwargs": kwargs}
+        scope = {**runtime.NAMES, **KEYS, **self.emitter.names, "args": args, "kwargs": kwargs}
         return eval(guard.at, scope)
 
     def failing(self, args: tuple, kwargs: dict[str, Any]) -> list[Guard]:
         """The conditions that a call does not meet."""
         from oarlock.capture.tape import runtime
 
-        scope = {**runtime.NAMES, **self.emitter.names, "args": args, "kwargs": kwargs}
+        scope = {**runtime.NAMES, **KEYS, **self.emitter.names, "args": args, "kwargs": kwargs}
         return [g for g in self.items if not _holds(g.text, scope)]
 
 

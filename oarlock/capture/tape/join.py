@@ -204,9 +204,9 @@ class Joiner:
         a, b = _hint(x if self.taken[0] else y), _other(x if self.taken[1] else y)
         kind = _wider(type(_hint(x)), type(_hint(y)))
         a, b = kind(a), kind(b)
-        if a == b:
-            b = (not a) if kind is bool else a + 1
         is_data = self.is_data or _is_data(x) or _is_data(y)
+        if a == b and (is_data or kind is not bool):
+            b = (not a) if kind is bool else a + 1
         loose = _loose(x) | _loose(y)
         if type(_hint(x)) is not type(_hint(y)):
             loose |= {"type"}

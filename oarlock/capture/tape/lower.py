@@ -475,7 +475,7 @@ def _names(tape: Any, roots: Sequence[Any]) -> dict[int, str]:
     found: dict[int, str] = {}
     for _, source in tape.inputs:
         if source.base is not None:
-            x = eval("base" + source.path, {"base": source.base})
+            x = source.value()
             if isinstance(x, torch.Tensor):
                 found[id(x)] = str(source)
     return found

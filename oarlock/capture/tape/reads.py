@@ -11,7 +11,7 @@ from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.nodes import Call, Check, Val
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.queries import access_of, name_of
-from oarlock.capture.tape.sources import Source
+from oarlock.capture.tape.sources import Source, item_path
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import UnsupportedError
 
@@ -83,6 +83,7 @@ class Sizes:
         got = Val(tracer.block, n)
         number = number_of(got, n, "data" in val.loose)
         number.other = other if other != n else n + 1
+        tracer.control.derive([got], [val])
         tracer.emit(torch.Tensor.size, (val, axis), {}, got)
         self.known[key] = number
         return number
@@ -288,7 +289,7 @@ def path_of(owner: Any, name: Any) -> str:
     if isinstance(owner, CellType):
         return ".cell_contents"
     if isinstance(owner, (dict, list, tuple)):
-        return f"[{name!r}]"
+        return item_path(name)
     return f".{name}"
 
 

@@ -29,6 +29,24 @@ class Source:
     def step(self, path: str) -> Source:
         return Source(self.base, self.path + path, f"{self}{path}")
 
+    def value(self) -> Any:
+        """What is there now, where it has a base."""
+        return eval("base" + self.path, {**KEYS, "base": self.base})
+
+
+KEYS: dict[str, Any] = {}  # keys of dicts that have no literal, by the name they have in paths
+_LITERALS = (str, int, bool, bytes, type(None))
+
+
+def item_path(key: Any) -> str:
+    """The path from a container to an item."""
+    parts = key if type(key) is tuple else (key,)
+    if all(type(part) in _LITERALS for part in parts):
+        return f"[{key!r}]"
+    name = f"key_{id(key)}"
+    KEYS[name] = key
+    return f"[{name}]"
+
 
 def argument(path: str, shown: str = "") -> Source:
     return Source(None, path, shown)

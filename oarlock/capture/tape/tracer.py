@@ -146,8 +146,9 @@ class Tracer(TorchFunctionMode):
             return self.many(func, args, kwargs, out, other[0], found)
         call = self.record(func, args, kwargs, out)
         if dynamic:
-            loose = inherited(list(leaves((call.args, call.kwargs))))
-            self.worlds.mark(call.outs, out, other, found, loose)
+            givers = list(leaves((call.args, call.kwargs)))
+            self.worlds.mark(call.outs, out, other, found, inherited(givers))
+            self.control.derive(leaves(call.outs), givers)
         return out
 
     def many(
@@ -391,7 +392,7 @@ class Tracer(TorchFunctionMode):
         found = self.number(op, args, hint, is_data)
         found.other = other
         found.loops = frozenset().union(*(x.loops for x in numbers))
-        self.control.derive(found, numbers)
+        self.control.derive([found.val], [x.val for x in numbers])
         return found
 
     def number(self, op: Callable[..., Any], args: tuple, hint: Any, is_data: bool) -> Any:
@@ -517,6 +518,7 @@ class Tracer(TorchFunctionMode):
         if b is None and isinstance(noted, Val) and "none" in noted.loose:
             number = self.number(runtime.is_none, (noted,), False, True)
             number.other = True
+            self.control.derive([number.val], [noted])
             return number
         if a is not b and all(isinstance(x, torch.Tensor) for x in (a, b)):
             vals = (self.val(a), self.val(b))

@@ -81,7 +81,7 @@ class Before:
 def _read(source: Source) -> torch.Tensor | None:
     if source.base is None:
         return None
-    found = eval("base" + source.path, {"base": source.base})
+    found = source.value()
     return found if isinstance(found, torch.Tensor) else None
 
 

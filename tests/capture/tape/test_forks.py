@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 import torch
 
@@ -134,3 +136,52 @@ def test_a_mode_that_one_way_sets_decides_at_run_time():
         want = fn(x)
         torch.manual_seed(0)
         assert torch.equal(static(x), want)
+
+
+def optional_in_a_loop(x):
+    """A decision in a loop on what a decision before it has settled."""
+    mask = None if (x > 0).all() else x > 0
+    for _ in range(int(x.sum().clamp(1, 3))):
+        given = {"x": x}
+        if mask is not None:
+            given["mask"] = mask
+        x = sum(v * 1.0 for v in given.values()) + len(given)
+    return x
+
+
+def test_a_loop_reads_what_a_decision_before_it_settled():
+    static = to_static(optional_in_a_loop, backend="replay")
+    for x in (UP, DOWN, torch.tensor([3.0, -1.0]), torch.tensor([5.0, 6.0])):
+        assert torch.equal(static(x), optional_in_a_loop(x))
+    assert static.captures == 1
+
+
+def one_row_apart(x, w):
+    """A way that no size of two calls takes can't be traced with either."""
+    if x.shape[0] == 1:
+        x = x.reshape(3)
+    return x @ w
+
+
+def test_a_way_that_sizes_seen_do_not_take_is_left_to_a_tape_of_its_own():
+    static, w = to_static(one_row_apart, backend="replay"), torch.randn(3, 2)
+    for n in (4, 5, 6, 1, 7):
+        x = torch.randn(n, 3)
+        assert torch.equal(static(x, w), one_row_apart(x, w))
+    assert static.captures <= 3
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+TABLE = {Colour.RED: 2.0, Colour.BLUE: 3.0}
+
+
+def test_keys_without_a_literal():
+    static = to_static(
+        lambda x, table: x * TABLE[Colour.RED] + table[Colour.BLUE], backend="replay"
+    )
+    for x in (UP, DOWN):
+        assert torch.equal(static(x, {Colour.BLUE: x}), x * 2 + x)

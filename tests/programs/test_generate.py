@@ -1,0 +1,61 @@
+"""``generate()`` of transformers as it comes: greedy and drawn, several lengths, ends at other steps."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from oarlock.capture.to_static import to_static
+
+transformers = pytest.importorskip("transformers")
+
+TOKENS = {"vocab_size": 97, "pad_token_id": 0}
+MODELS = {
+    "T5ForConditionalGeneration": (
+        "T5Config",
+        {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2,
+         "decoder_start_token_id": 0, "initializer_factor": 3.0},
+    ),
+    "GPT2LMHeadModel": (
+        "GPT2Config",
+        {"n_layer": 1, "n_head": 2, "n_embd": 32, "n_positions": 64, "initializer_range": 0.5},
+    ),
+    "LlamaForCausalLM": (
+        "LlamaConfig",
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+         "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.5},
+    ),
+}  # fmt: skip
+CASES = [
+    pytest.param(
+        name,
+        is_drawn,
+        marks=[pytest.mark.slow] * (is_drawn or name != "T5ForConditionalGeneration"),
+    )
+    for name in MODELS
+    for is_drawn in (False, True)
+]
+
+
+def model_of(name: str) -> torch.nn.Module:
+    config, options = MODELS[name]
+    torch.manual_seed(0)
+    return getattr(transformers, name)(getattr(transformers, config)(**TOKENS, **options)).eval()
+
+
+@pytest.mark.parametrize("name, is_drawn", CASES)
+def test_generate(name: str, is_drawn: bool):
+    model = model_of(name)
+    options = {"max_new_tokens": 6, "do_sample": is_drawn, "top_k": 8 if is_drawn else None}
+    given = [torch.randint(2, 90, (2, n)) for n in (3, 3, 5)]
+    end = Counter(int(t) for x in given for t in model.generate(x, **options)[:, -4:].flatten())
+    model.generation_config.eos_token_id = end.most_common(1)[0][0]
+    static = to_static(lambda ids: model.generate(ids, **options), backend="replay")
+    for i, ids in enumerate(given):
+        torch.manual_seed(i)
+        found = static(ids)
+        torch.manual_seed(i)
+        assert torch.equal(found, model.generate(ids, **options))
+    assert static.captures <= 2
