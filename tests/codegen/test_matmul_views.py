@@ -165,3 +165,26 @@ def test_only_many_rows_pack_b(rows, is_packed):
     x, w = b.input(TensorType(f32, (rows, 40)), "x"), b.input(TensorType(f32, (40, 64)), "w")
     b.graph.outputs = [b.matmul(x, w)]
     assert (schedule(Program(b.graph), get("avx512")).scratch_bytes > 0) is is_packed
+
+
+@pytest.mark.parametrize("depth", [40, 530])
+@pytest.mark.parametrize("rest", [1, 7, 8, 9, 16, 17])
+@pytest.mark.parametrize("operand", ["input", "turned", "param"])
+def test_last_panels(operand, rest, depth):
+    """A few columns are half a vector; what is known at build time is packed alike."""
+    b = Builder()
+    rng, columns = np.random.default_rng(0), 64 + rest
+    x = b.input(TensorType(f32, (47, depth)), "x")
+    shape = (columns, depth) if operand == "turned" else (depth, columns)
+    numbers = [rng.integers(-3, 4, s).astype(np.float32) for s in ((47, depth), shape, (columns,))]
+    is_param = operand == "param"
+    w = b.param("w", TensorType(f32, shape)) if is_param else b.input(TensorType(f32, shape), "w")
+    right = b.transpose(w, perm=(1, 0)) if operand == "turned" else w
+    bias = b.input(TensorType(f32, (columns,)), "bias")
+    b.graph.outputs = [b.matmul(x, right), b.maximum(b.add(b.matmul(x, right), bias), 0.0)]
+    program = Program(b.graph, {"w": numbers[1]} if is_param else {})
+    feeds = [numbers[0], numbers[2]] if is_param else numbers
+    plain, more = Predictor(program, threads=2)(*feeds)
+    expected = numbers[0] @ (numbers[1].T if operand == "turned" else numbers[1])
+    np.testing.assert_array_equal(plain, expected)
+    np.testing.assert_array_equal(more, np.maximum(expected + numbers[2], 0))

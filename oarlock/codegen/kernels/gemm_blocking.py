@@ -13,6 +13,7 @@ from oarlock.ir.dim import Size, bounds, dim_min, product
 from oarlock.ir.graph import Value
 
 LEAST_TILES, MOST_TILES = 10, 32  # in a block of rows
+SHARED = 2  # times as many rows where B is packed for them when the program runs
 ALIASING = 4096  # bytes between rows that fall into one set of the first level cache
 FEW_ROWS = 6  # that do not hurt then
 CHUNK = 256  # of K: a panel fills the first level cache
@@ -122,7 +123,16 @@ class Blocking:
     def _tiles_per_block(self) -> int:
         depth = self.chunk if self.is_cut else _likely(self.p.depth)
         tile = depth * self.micro.dtype.bytes * self.micro.rows
+        if self.p.packed is None and not self.is_cut and not self.micro.strided:
+            return self._tiles_that_share(tile)
         return self.target.tiles_per_block(tile, LEAST_TILES, MOST_TILES)
+
+    def _tiles_that_share(self, tile_bytes: int) -> int:
+        """Tiles that pass by a panel packed for them: all where they nearly fit the cache."""
+        tiles = -(-_likely(self.p.height) // self.micro.rows)
+        if tiles * tile_bytes <= self.target.cache_bytes * 3 // 2:
+            return max(tiles, 1)
+        return self.target.tiles_per_block(tile_bytes, LEAST_TILES, SHARED * MOST_TILES)
 
     def _grain(self, items: Size) -> int:
         p = self.p

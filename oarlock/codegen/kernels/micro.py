@@ -26,6 +26,7 @@ from oarlock.ir.dim import Size, bounds
 from oarlock.ir.types import DType
 
 CHAINS = 8  # independent sums that hide the latency of a multiply-add
+LEAST_HALVED = 16  # lanes of a vector that has a register of half its width
 GROUP = 3  # rows addressed from one pointer: base, + lda, + 2 lda
 
 
@@ -62,7 +63,9 @@ class Micro:
         return f"gemm_{self.dtype}{weights}_{shape}{more}"
 
     def narrow(self, columns: int) -> Micro:
-        """As many vectors as ``columns`` of the last panel need."""
+        """As many vectors as ``columns`` of the last panel need, half as wide for a few."""
+        if columns <= self.lanes // 2 and self.lanes >= LEAST_HALVED:
+            return replace(self, vectors=1, lanes=self.lanes // 2)
         return replace(self, vectors=max(1, -(-columns // self.lanes)))
 
 
