@@ -116,6 +116,9 @@ class BothWays(TorchFunctionMode):
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
+    def is_of_two_types(self, x: Any) -> bool:
+        return False
+
     def is_branching(self) -> bool:
         return False
 

@@ -45,7 +45,7 @@ def _truth_of_tensor(value: torch.Tensor) -> torch.Tensor:
     if isinstance(count, int) and count != 1:
         what = "more than one value" if count else "no values"
         raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
-    if not isinstance(count, int):
+    if not isinstance(count, int) or tracer().is_of_two_types(value):
         return tracer().number(bool, (value,), True, True)
     if value.dim():
         value = value.reshape(())

@@ -136,9 +136,8 @@ def _tried(
         tape, fn, [*before.tensors, *tensors_of(copies)]
     )
     slopes = _slopes(before, want[0], copies) if is_differentiable else None
-    left = [*before.now(), ("arguments", _frozen(copies))]
+    wanted = [("result", _frozen(want[0])), *before.now(), ("arguments", _frozen(copies))]
     before.restore()
-    wanted = [("result", _frozen(want[0])), *left]
     is_compiled = tape.executor is not None
     is_inner = is_seen or any(x.requires_grad and not x.is_leaf for x, _ in given)
 

@@ -500,3 +500,21 @@ def deep_nesting(x):
                 if y.sum() > 100:
                     y = y / 0
     return y
+
+
+@case(POS, NEG, t(2.0, -9.0, 0.0), t(0.5, 1.0, 1.0))
+def not_of_tensor_or_bool(x):
+    ok = x.sum() > 0 and x[0].item() > 1
+    if not ok:
+        x = x - 1
+    return x, not (x[0] > 0 or x[1].item() > 2)
+
+
+@case(POS, NEG, ZERO, t(-1.0, 0.0, 2.0))
+def truth_of_none_or_tensor(x):
+    peak = None
+    if x.sum() > 0:
+        peak = x.max() - 2
+    if peak:
+        return x * 2
+    return x + 3 if not peak else x

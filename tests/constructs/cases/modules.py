@@ -573,3 +573,16 @@ class ModuleStateDictRead(nn.Module):
     def forward(self, x):
         bias = self.fc.state_dict()["bias"]
         return x + bias if x.sum() > 0 else x
+
+
+@case(A, B, POS)
+class ReturnsUpdatedBuffer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("peak", torch.tensor(0.25))
+
+    def forward(self, x):
+        self.peak.copy_(x.max().detach())
+        if self.peak > 1:
+            self.peak.mul_(0.5)
+        return x * 2, self.peak
