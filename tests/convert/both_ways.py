@@ -39,6 +39,14 @@ class Journal:
     def create(self, obj: Any) -> None:
         """What is new is undone too, which nobody sees."""
 
+    def used(self, obj: Any) -> None:
+        """What is read is what it is."""
+
+    keyed = used
+
+    def compared(self, a: Any, b: Any) -> None:
+        """Two objects are two here."""
+
     def undo(self) -> None:
         for obj, old in reversed(self.frames.pop()):
             if isinstance(obj, torch.Tensor):

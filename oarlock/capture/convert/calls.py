@@ -134,6 +134,8 @@ def new(made: Any) -> Any:
     active = tracer()
     if active is not None:
         active.journal.create(made)
+        for key in made if isinstance(made, (dict, set)) else ():
+            active.journal.keyed(key)
     return made
 
 
@@ -157,7 +159,10 @@ def builtin(function: Any) -> Any:
     if active is None:
         return function
     owner = getattr(function, "__self__", None)
+    if function is id:
+        return lambda x: (active.journal.keyed(x), id(x))[1]
     if isinstance(owner, _CONTAINERS):
+        active.journal.used(owner)
         if function.__name__ in MUTATORS:
             active.journal.touch(owner)
         elif function.__name__ == "copy":
@@ -199,6 +204,7 @@ def read_attribute(owner: Any, name: str) -> Any:
         value = getattr(owner, name)
         is_data = isinstance(owner, type) and isinstance(value, _DATA) and name in vars(owner)
         return value if active is None or not is_data else active.read(owner, name, value)
+    active.journal.used(owner)
     made = getattr(type(owner), name, None)
     if type(made) is property and type(made.fget) is FunctionType:
         value = converted_function(made.fget)(owner)

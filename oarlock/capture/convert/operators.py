@@ -254,6 +254,8 @@ class Operators:
     def is_(self, left: Any, right: Any) -> Any:
         if is_run_time(left) or is_run_time(right):
             return tracer().is_(left, right)
+        if tracer() is not None and left is not right:
+            tracer().journal.compared(left, right)
         return left is right
 
     def is_not(self, left: Any, right: Any) -> Any:
@@ -330,7 +332,7 @@ class Operators:
         return sequences.item(owner, key)
 
     def setitem(self, value: Any, owner: Any, key: Any) -> None:
-        touch(owner)
+        touch(owner, key if isinstance(owner, dict) else None)
         sequences.set_item(owner, key, value)
 
     def delitem(self, owner: Any, key: Any) -> None:
@@ -350,11 +352,11 @@ class Operators:
         items.append(item)
 
     def add(self, items: set[Any], item: Any) -> None:
-        touch(items)
+        touch(items, item)
         items.add(item)
 
     def put(self, items: dict[Any, Any], key: Any, value: Any) -> None:
-        touch(items)
+        touch(items, key)
         items[key] = value
 
     # texts, lists and functions
@@ -388,10 +390,11 @@ class Operators:
         return made
 
 
-def touch(owner: Any) -> None:
-    """Tells an active tracer that ``owner`` is about to change."""
+def touch(owner: Any, key: Any = None) -> None:
+    """Tells an active tracer that ``owner`` is about to change, at ``key``."""
     active = tracer()
     if active is not None:
+        active.journal.keyed(key)
         calls.report_change(active, owner)
 
 

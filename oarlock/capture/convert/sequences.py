@@ -35,6 +35,8 @@ def own_items(items: Any) -> Any:
     from oarlock.capture.convert.calls import converted_function
 
     active = tracer()
+    if active is not None:
+        active.journal.used(items)
     if active is None or is_proxy(items) or special(items, "__iter__") is None:
         return items
     return converted_function(type(items).__iter__)(items)
@@ -152,6 +154,9 @@ def item(owner: Any, key: Any) -> Any:
     if isinstance(owner, torch.Tensor):
         return owner[_with_numbers(key)]
     kind = type(owner)
+    active.journal.used(owner)
+    if isinstance(owner, dict):
+        active.journal.keyed(key)
     if is_run_time(key) and not is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
             return _pick(owner, key)

@@ -129,6 +129,8 @@ def contains(item: Any, items: Any) -> Any:
     active = tracer()
     if active is None:
         return item in items
+    active.journal.used(items)
+    active.journal.keyed(item)
     if isinstance(items, torch.Tensor):
         return (
             (items == item).any()

@@ -103,13 +103,16 @@ def trace(
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
     known = dict(symbolic or {})
     recursive: frozenset[CodeType] = frozenset()
+    is_exact = False
     while True:
+        make = functools.partial(Tracer, state_sources(roots), known, recursive, is_exact=is_exact)
         try:
-            tree = explore(
-                lambda decisions: _way(fn, args, kwargs, roots, known, decisions, recursive)  # noqa: B023
-            )
+            tree = explore(lambda decisions: _way(fn, args, kwargs, roots, make(), decisions))  # noqa: B023
         except Recursion as found:
             recursive |= found.codes
+            continue
+        if not is_exact and any(_is_one_told(way.tracer) for way in ways(tree)):
+            is_exact = True
             continue
         counters = {k: v for way in ways(tree) for k, v in way.effects.counters().items()}
         if not counters.keys() - known.keys():
@@ -119,11 +122,10 @@ def trace(
 
 def _way(
     fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any],
-    symbolic: Symbolic | None, decisions: dict[int, bool], recursive: frozenset[CodeType],
+    tracer: Tracer, decisions: dict[int, bool],
 ) -> Way:  # fmt: skip
     """One capture: the ways that ``decisions`` force, and both where they can be joined."""
     before = [Attributes.of(root) for root in roots]
-    tracer = Tracer(state_sources(roots), symbolic, recursive)
     tracer.control.decisions = decisions
     _know(tracer, roots)
     stand = Stand(
@@ -166,6 +168,11 @@ def _way(
         forget_stand_ins(of_all=False)
 
 
+def _is_one_told(tracer: Tracer) -> bool:
+    """A tensor is given twice, and the code can tell."""
+    return tracer.is_repeated and tracer.merged.are_tensors_told
+
+
 def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
     """The result; an error of the code is raised at run time."""
     try:
@@ -191,6 +198,7 @@ class Way:
         self.modes, self.after = modes, after
         self.effects = Effects(tracer)
         self.objects = outer_objects(tracer, stand)
+        tracer.merged.returned([result, *(value for _, _, _, value in self.effects.lines)])
         self.root.results = [self.effects.noted(result), *self.effects.values()]
 
     @property
@@ -306,7 +314,10 @@ def identities(guards: Guards, way: Way) -> None:
     tracer, stand = way.tracer, way.stand
     for a, b in [*tracer.aliases, *stand.aliases]:
         guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
-    guards.distinct([s for _, s, x in tracer.inputs if isinstance(x, torch.Tensor)], "tensors")
+    if tracer.merged.are_tensors_told:
+        guards.distinct([s for _, s, x in tracer.inputs if isinstance(x, torch.Tensor)], "tensors")
+    if not tracer.merged.are_objects_told:
+        return
     objects = {id(x): source for x, source in stand.shapes if not isinstance(x, tuple)}
     for root in way.roots:
         owner = getattr(root, "__self__", root)

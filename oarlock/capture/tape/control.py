@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -13,6 +13,7 @@ from oarlock.capture.tape.ambience import ambient, restore_modes
 from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, leaves_of
 from oarlock.capture.tape.journal import MISSING, content, put
+from oarlock.capture.tape.merged import is_changeable
 from oarlock.capture.tape.nodes import Block, Check, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
@@ -55,6 +56,7 @@ class Path:
     values: tuple[Any, ...]
     contents: Contents
     error: Exception | None = None
+    born: dict[int, Any] = field(default_factory=dict)
 
 
 class Control:
@@ -65,6 +67,8 @@ class Control:
         self.loops = 0
         self.decisions: dict[int, bool] = {}
         self.decided = 0
+        self.number: int | None = None  # the outermost decision that is being traced
+        self.born: dict[int, Any] = {}  # objects that the paths have made which are joined now
         self.loose: int | None = None  # the last decision whose ways join loosely
         self.made: dict[int, int] = {}  # the outermost decision behind a joined value
         self.running: set[int] = set()  # loops that are being traced
@@ -120,6 +124,7 @@ class Control:
             self.tracer.block.nodes.append(Fork(truth, self.where(state)))
             (then if way else orelse)()
             return
+        self.number = number
         try:
             self.both(test, truth, then, orelse, state)
         except TooDeep:
@@ -130,6 +135,8 @@ class Control:
                 raise need from refusal
             self.assume(test, truth, then, orelse, need)
             return
+        finally:
+            self.number = None
         node = self.tracer.block.nodes[-1]
         if isinstance(node, If):
             if any(out.loose for out in node.outs):
@@ -173,6 +180,7 @@ class Control:
                 raised_in(tracer, found, self.where(state), block)
             finally:
                 values, contents = state.get(), frame.contents()
+                born = dict(frame.born)
                 frame.restore()
                 tracer.journal.close(frame)
                 state.set(before)
@@ -182,7 +190,7 @@ class Control:
                 f"{Where(*state.where)}: one way of a decision on data leaves other modes set "
                 f"(gradients, autocast); set them around the decision, or inside of both ways"
             )
-        return Path(block, values, contents, error)
+        return Path(block, values, contents, error, born)
 
     def old(self, *paths: Path) -> Contents:
         """What the objects that some path changes hold now."""
@@ -215,10 +223,13 @@ class Control:
         for name, joint in zip(names, [*joints, *(j for _, j in held.values())]):
             for leaf in leaves_of(joint):
                 self.output(node, leaf, name)
+        self.born = {**a.born, **b.born}
+        tracer.merged.event += 1
         state.set(tuple(map(self.value, joints)))
         for obj, joint in held.values():
             tracer.journal.touch(obj)
             put(obj, self.value(joint))
+        self.born = {}
 
     def only(self, x: Any, y: Any) -> Any:
         """The value of the one path that goes on."""
@@ -288,6 +299,14 @@ class Control:
         return self.tracer.stand_for(joint, joint.out)
 
     def container(self, joint: Many) -> Any:
+        made = self.filled(joint)
+        if joint.parts and is_changeable(made):
+            self.tracer.journal.create(made)
+            older = tuple(x for x in joint.parts if id(x) not in self.born)
+            self.tracer.merged.add(made, joint.parts, older)
+        return made
+
+    def filled(self, joint: Many) -> Any:
         items = [self.value(item) for item in joint.items]
         like = joint.like
         if isinstance(like, dict):
@@ -330,12 +349,14 @@ class Control:
                 raise
             self.running.discard(loop.number)
             state.set(before)
+            self.tracer.merged.back(loop.merged)
             self.unroll(test, body, need)
         except JoinRefused:
             if peeled == PEELED:
                 raise
             self.running.discard(loop.number)
             state.set(before)
+            self.tracer.merged.back(loop.merged)
             self.peel(test, body, state, peeled + 1)
         finally:
             self.running.discard(loop.number)

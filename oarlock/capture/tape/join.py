@@ -60,6 +60,7 @@ class Many:
     like: Any
     keys: list[Any]
     items: list[Any] = field(default_factory=list)
+    parts: tuple[Any, ...] = ()
 
 
 def leaves_of(joint: Any) -> Iterator[Leaf]:
@@ -174,7 +175,7 @@ class Joiner:
             ]
             item = item_of(value, key)
             pairs.append(Same(item) if self.is_older(item) else self.joined(sides[0], sides[1]))
-        return Many(value, keys, pairs)
+        return Many(value, keys, pairs, (value,))
 
     def tensors(self, x: torch.Tensor, y: torch.Tensor) -> Leaf:
         with torch._C.DisableTorchFunction():
@@ -217,7 +218,7 @@ class Joiner:
         if keys is None or type(x) is not type(y) or keys != keys_of(y):
             return Leaf("any", (x, y), x)
         pairs = [self.joined(item_of(x, k), item_of(y, k)) for k in keys]
-        return Many(x, keys, pairs)
+        return Many(x, keys, pairs, (x, y))
 
 
 def keys_of(x: Any) -> list[Any] | None:

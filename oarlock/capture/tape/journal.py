@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from types import CellType
 from typing import Any
 
+import torch
+
 from oarlock.capture.convert.modules import own_table
 
 MISSING = object()
@@ -41,14 +43,29 @@ class Journal:
 
     def __init__(self) -> None:
         self.frames = [Frame(self)]
+        self.merged: Any = None  # knows what stands for one of several
 
     def touch(self, obj: Any) -> None:
+        if self.merged is not None:
+            self.merged.changed(obj)
         if any(id(obj) not in frame.before for frame in self.frames):
             now = content(obj)
             if now is not None:
                 for frame in self.frames:
                     if id(obj) not in frame.born:
                         frame.before.setdefault(id(obj), (obj, now))
+
+    def used(self, obj: Any) -> None:
+        """What ``obj`` holds is about to be read."""
+        self.merged.used(obj)
+
+    def compared(self, a: Any, b: Any) -> None:
+        """The code asks whether two things are one."""
+        self.merged.compared(a, b)
+
+    def keyed(self, key: Any) -> None:
+        """``key`` is looked up, or put into a set or dict: a tensor as the object that it is."""
+        self.merged.are_tensors_told |= isinstance(key, torch.Tensor)
 
     def touch_local(self, obj: Any) -> None:
         """``touch`` of what did not exist before the call."""
@@ -65,6 +82,7 @@ class Journal:
         while True:
             held = Counter(key for frame in self.frames for key in frame.before)
             held.update(key for frame in self.frames for key in frame.born)
+            held.update(() if self.merged is None else self.merged.held())
             dead = [
                 key
                 for frame in self.frames

@@ -56,6 +56,7 @@ class RunList(list):
 
     def touched(self, op: Any = None, *args: Any) -> bool:
         """Whether the list is an ordinary one, about to be changed by ``op(self, *args)``."""
+        self.used()
         if self.val is None and self.source is not None:
             self.tracer.lists.materialise(self, [])
         if self.val is None and self.tracer is not None:
@@ -63,8 +64,14 @@ class RunList(list):
             self.tracer.lists.shadow(self, op, args)
         return self.val is None
 
+    def used(self) -> None:
+        """What the list holds is about to be read or changed."""
+        if self.tracer is not None:
+            self.tracer.merged.used(self)
+
     def observe(self) -> None:
-        """The content of a list from outside is about to be used."""
+        """The content of a list is about to be used; that of one from outside is looked at."""
+        self.used()
         if self.val is None and self.observed is not None:
             observed, self.observed = self.observed, None
             observed()
@@ -266,6 +273,7 @@ class Lists:
         where = tracer.where()
         call = Call(op, tracer.noted(args), {}, outs, where)
         call.shadow = obj  # type: ignore[attr-defined]
+        tracer.merged.noted(obj, args)
         tracer.block.nodes.append(call)
 
     def grow(self, a: Any, b: Any, old: Any) -> bool:
@@ -293,9 +301,11 @@ class Lists:
         obj.val = obj.born
         if obj.source is not None:
             tracer.inputs.append((obj.val, obj.source, obj))
+            tracer.merged.are_objects_told = True
         list.clear(obj)
         for x in [*items, *seen]:
             self.learn(obj, x)
+        tracer.merged.grown(obj)
         tracer.objects.places.pop(id(obj), None)
 
     def learn(self, obj: RunList, x: Any) -> None:
@@ -312,6 +322,7 @@ class Lists:
         return dirty
 
     def length(self, obj: RunList) -> Any:
+        obj.used()
         if obj.val is None:
             return list.__len__(obj)
         if obj.lengths is None:
@@ -335,9 +346,12 @@ class Lists:
         for leaf in leaves_of(result):
             leaf.out = Val(tracer.block, None)  # type: ignore[attr-defined]
         outs = outs_of(result)
+        obj.used()
         self.count(obj, op)
         tracer.emit(op, (obj.val, *args), {}, outs)
-        return tracer.control.value(result)
+        made = tracer.control.value(result)
+        tracer.merged.drawn(obj, made, op is list.pop)
+        return made
 
     def content(self, x: Any, like: Any) -> Any:
         """The items of a run-time value that is a container such as ``like``."""
@@ -351,6 +365,7 @@ class Lists:
         self.learn(obj, x)
         self.count(obj, op)
         self.tracer.emit(op, (obj.val, *args, x), {}, None)
+        self.tracer.merged.noted(obj, [x])
 
     def count(self, obj: RunList, op: Any) -> None:
         """Keep account of the lengths through ``op``."""
@@ -363,9 +378,11 @@ class Lists:
     def extend(self, obj: RunList, items: RunList) -> None:
         if obj.val is None:
             self.materialise(obj, [])
+        items.used()
         self.learn_all(obj, items)
         self.count(obj, list.extend)
         self.tracer.emit(list.extend, (obj.val, items), {}, None)
+        self.tracer.merged.derived(obj, items)
 
     def learn_all(self, obj: RunList, items: Any) -> None:
         if _is_run(items):
@@ -396,6 +413,10 @@ class Lists:
         self.tracer.emit(op, args, {}, found.val)
         for source in sources:
             self.learn_all(found, source)
+            if isinstance(source, RunList):
+                self.tracer.merged.derived(found, source)
+            else:
+                self.tracer.merged.noted(found, source)
         self.all.append(found)
         found.home, found.lengths = self.tracer.block, _lengths(op, args, sources)
         return found

@@ -48,6 +48,8 @@ class Loop:
         self.joiner = Joiner(self.tracer.val)
         self.joints: list[Any] = [self.first(x) for x in before]
         self.held: dict[int, tuple[Any, Any, Any]] = {}  # id: object, content before, joint
+        self.merged = self.tracer.merged.now()
+        self.born: dict[int, Any] = {}  # objects that the last attempt has made
 
     def first(self, x: Any) -> Any:
         """Variables that a loop assigns: run-time values from the start."""
@@ -75,6 +77,7 @@ class Loop:
         """Trace test and body once with stand-ins for what the loop carries."""
         tracer, state = self.tracer, self.state
         outer = tracer.block
+        tracer.merged.back(self.merged)
         node = While([], [], Block(outer), Block(outer), [], self.where)
         frame = tracer.journal.open()
         try:
@@ -85,12 +88,14 @@ class Loop:
             for name, joint in zip(names, joints):
                 for leaf in leaves_of(joint):
                     self.parameter(node, leaf, name)
+            tracer.merged.event += 1
             state.set(tuple(map(self.control.value, self.joints)))
             for obj, _, joint in self.held.values():
                 put(obj, self.control.value(joint))
             after = self.once(node)
             return node, after, frame.contents()
         finally:
+            self.born = dict(frame.born)
             frame.restore()
             tracer.journal.close(frame)
             state.set(self.before)
@@ -174,7 +179,7 @@ class Loop:
             return old
         if isinstance(old, Many) and isinstance(new, Many) and old.keys == new.keys:
             items = [self.combine(p, q, attempt) for p, q in zip(old.items, new.items)]
-            return Many(new.like, new.keys, items)
+            return Many(new.like, new.keys, items, new.parts)
         if isinstance(old, Leaf) and isinstance(new, Leaf):
             return wider(old, new, attempt)
         return new
@@ -190,7 +195,10 @@ class Loop:
                     node.body.results += [tracer.noted(v) for v in self.parts(joint, value)]
         tracer.block.nodes.append(node)
         self.counts.settle(node, tracer.block)
+        self.control.born = self.born
+        tracer.merged.event += 1
         self.state.set(tuple(map(self.control.value, self.joints)))
+        self.control.born = {}
         for obj, _, joint in self.held.values():
             tracer.journal.touch(obj)
             put(obj, self.control.value(joint))

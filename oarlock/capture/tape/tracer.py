@@ -23,6 +23,7 @@ from oarlock.capture.tape.join import Leaf, Many, stand_in
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import Lists, RunList
+from oarlock.capture.tape.merged import Merged
 from oarlock.capture.tape.nodes import (
     Assert,
     Block,
@@ -35,7 +36,7 @@ from oarlock.capture.tape.nodes import (
     map_tree,
 )
 from oarlock.capture.tape.numbers import Bool, Number, number_of
-from oarlock.capture.tape.queries import READS, access_of, is_query, name_of
+from oarlock.capture.tape.queries import READS, access_of, is_query, is_update, name_of
 from oarlock.capture.tape.raising import failed, message
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
 from oarlock.capture.tape.recursion import Recursive
@@ -61,15 +62,17 @@ class Tracer(TorchFunctionMode):
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
 
     Args: state: tensors by id with their source; symbolic: the two values of each number, and of
-        each size, that is read at every call.
+        each size, that is read at every call; is_exact: an argument that is given twice, or that
+        the code also finds elsewhere, is one input.
     """
 
     def __init__(
         self, state: dict[int, tuple[torch.Tensor, Source]] | None = None,
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
-        recursive: frozenset[Any] = frozenset(),
+        recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.is_exact, self.is_repeated, self.given = is_exact, False, set[int]()
         self.fake, self.data = fake_mode(), DataHints()
         self.root = self.block = Block()
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
@@ -79,6 +82,8 @@ class Tracer(TorchFunctionMode):
         self.symbolic = symbolic or {}
         self.aliases: list[tuple[Source, Source]] = []
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
+        self.merged = Merged(self)
+        self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
@@ -125,6 +130,7 @@ class Tracer(TorchFunctionMode):
         if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
+        before = _kind(args) if is_update(func) else None
         try:
             out, other, dynamic, found = self.worlds.run(func, args, kwargs)
         except OarlockError:
@@ -137,6 +143,8 @@ class Tracer(TorchFunctionMode):
             args, kwargs = self.noted(args), self.noted(kwargs)
             failed(error, Call(func, args, kwargs, None, user_line(), ambient()))
             raise
+        if name == "grad" or (before is not None and before != _kind(args)):
+            self.merged.are_tensors_told = True
         self.watch_grads(func, name, args, out)
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
@@ -243,6 +251,7 @@ class Tracer(TorchFunctionMode):
         if isinstance(x, Choice):
             return x._oarlock_val
         if isinstance(x, RunList):
+            self.merged.used(x)
             return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
         if isinstance(x, torch.Generator) and id(x) in self.higher.generators:
             return self.higher.generators[id(x)][1]
@@ -343,17 +352,21 @@ class Tracer(TorchFunctionMode):
             first = next(s for _, s, x in self.inputs if x is real)
             self.aliases.append((first, source))
             return found[1]
-        if source.base is None and id(real) in self.state:
+        if self.is_exact and source.base is None and id(real) in self.state:
             self.aliases.append((source, self.state[id(real)][1]))
+        self.is_repeated |= id(real) in self.given
         with torch._C.DisableTorchFunction(), outside_modes():
             sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
-            fake = self.fake.from_tensor(real, static_shapes=True)
+            held = real.detach().requires_grad_(real.requires_grad) if self.is_repeated else real
+            fake = self.fake.from_tensor(held, static_shapes=True)
             others = [n if s is None else _differing(n, s) for n, s in zip(real.shape, sizes)]
             twin = None
             if any(s is not None for s in sizes):
                 meta = torch.empty(others, dtype=real.dtype, requires_grad=real.requires_grad)
                 twin = self.fake.from_tensor(meta, static_shapes=True)
-        self.fakes[id(real)] = (real, fake)
+        if self.is_exact or source.base is not None:
+            self.fakes[id(real)] = (real, fake)
+        self.given.add(id(real))
         val = self.name(fake, Val(self.root, fake, str(source)))
         val.dims = frozenset(i for i, s in enumerate(sizes) if s is not None)
         val.twin = twin
@@ -520,6 +533,8 @@ class Tracer(TorchFunctionMode):
             number.other = True
             self.control.derive([number.val], [noted])
             return number
+        if b is not None:
+            self.journal.compared(a, b)
         if a is not b and all(isinstance(x, torch.Tensor) for x in (a, b)):
             vals = (self.val(a), self.val(b))
             if any(val.id in self.of_many for val in vals):
@@ -567,6 +582,14 @@ def _is_silent(name: str, func: Any) -> bool:
 def _is_many(out: Any) -> bool:
     """Tensors in a list or plain tuple."""
     return type(out) in (list, tuple) and all(isinstance(x, torch.Tensor) for x in out)
+
+
+def _kind(args: tuple) -> Any:
+    """What an update may change of a tensor beside its data."""
+    if not args or not isinstance(args[0], torch.Tensor):
+        return None
+    with torch._C.DisableTorchFunction():
+        return args[0].shape, args[0].stride(), args[0].dtype, args[0].requires_grad
 
 
 def _has_tensor(out: Any) -> bool:
