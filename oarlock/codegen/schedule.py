@@ -11,6 +11,7 @@ from oarlock.codegen import fuse, nests
 from oarlock.codegen.buffers import Buffers, Place
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels import maker_for
+from oarlock.codegen.order import order
 from oarlock.codegen.target import Target
 from oarlock.errors import BuildError
 from oarlock.ir import Builder, Graph, Size, Value, dim_max
@@ -87,6 +88,8 @@ class Scheduler:
     def steps(self, graph: Graph, is_main: bool = False) -> list[Step]:
         """Raises: BuildError naming every node without a kernel."""
         groups = fuse.group(graph, self.target)
+        if is_main:
+            groups = order(groups, graph)
         self._refuse(groups, is_main)
         found: list[Step] = []
         for group in groups:
