@@ -33,6 +33,9 @@ class Journal:
         if self.frames and not hasattr(type(obj), "__slots__"):
             self.frames[-1].append((obj, _content(obj)))
 
+    def settle(self, obj: Any) -> None:
+        """Nothing is read anew."""
+
     def touch_local(self, cell: Any) -> None:
         self.touch(cell)
 
@@ -120,6 +123,26 @@ class BothWays(TorchFunctionMode):
 
     def wrapped(self, code: Any, made: Any) -> Any:
         return made
+
+    def uses(self, x: Any, *key: Any) -> None:
+        """Nothing is guarded."""
+
+    def wrote(self, owner: Any, name: Any, value: Any) -> None:
+        """Nothing is guarded."""
+
+    def is_choice(self, x: Any) -> bool:
+        return False
+
+    def is_missing(self, value: Any) -> bool:
+        return False
+
+    def read_has(self, owner: Any, name: str) -> None:
+        """Nothing is guarded."""
+
+    def of_text(self, op: Any, *args: Any, **options: Any) -> Any:
+        return op(*args, **options)
+
+    made_text = of_text
 
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.attributes import delattr_, getattr_, hasattr_, setattr_, vars_
 from oarlock.capture.convert.handlers import suppressing
 from oarlock.capture.convert.sequences import (
     Mapped,
@@ -76,8 +77,13 @@ def complex_(*args: Any, **options: Any) -> Any:
 
 
 def len_(items: Any) -> Any:
+    active = tracer()
+    if active is not None:
+        active.uses(items)
     if is_run_time_sequence(items):
         return length(items)
+    if isinstance(items, Text):
+        return items.asked(len)
     method = special(items, "__len__")
     return len(items) if method is None else method(items)
 
@@ -410,36 +416,6 @@ def not_(value: Any) -> Any:
     return negated(value) if is_run_time(value) else not value
 
 
-def hasattr_(owner: Any, name: str) -> bool:
-    found = hasattr(owner, name)
-    active = tracer()
-    if active is not None and not isinstance(owner, torch.Tensor) and hasattr(active, "read_has"):
-        active.read_has(owner, name, found)
-    return found
-
-
-def getattr_(owner: Any, name: str, *default: Any) -> Any:
-    from oarlock.capture.convert.calls import read_attribute
-
-    if default and not hasattr_(owner, name):
-        return default[0]
-    return read_attribute(owner, name)
-
-
-def setattr_(owner: Any, name: str, value: Any) -> None:
-    from oarlock.capture.convert.operators import touch
-
-    touch(owner)
-    setattr(owner, name, value)
-
-
-def delattr_(owner: Any, name: str) -> None:
-    from oarlock.capture.convert.operators import touch
-
-    touch(owner)
-    delattr(owner, name)
-
-
 _OF_CONTAINERS = tuple(type(iter(x)) for x in ([], (), {}, {}.values(), {}.items(), set()))
 
 
@@ -538,6 +514,7 @@ _BY_NAME: dict[str, Any] = {
     "isinstance": isinstance_,
     "getattr": getattr_,
     "setattr": setattr_,
+    "vars": vars_,
     "delattr": delattr_,
 }
 FUNCTIONS: dict[Any, Any] = {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import builtin_calls
+from oarlock.capture.convert import attributes, builtin_calls
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
@@ -141,6 +141,8 @@ def new(made: Any) -> Any:
 
 def own(cls: type, args: tuple, kwargs: dict[str, Any]) -> Any:
     """``cls(...)``; lists that the factories of a data class make may grow at run time."""
+    for x in args:
+        tracer().uses(x)
     made = cls(*args, **kwargs)
     if dataclasses.is_dataclass(cls) and hasattr(made, "__dict__"):
         given = {id(x) for x in (*args, *kwargs.values())}
@@ -162,7 +164,9 @@ def builtin(function: Any) -> Any:
     if function is id:
         return lambda x: (active.journal.keyed(x), id(x))[1]
     if isinstance(owner, _CONTAINERS):
-        active.journal.used(owner)
+        if isinstance(owner, dict) and function.__name__ == "get" and type(owner).get is dict.get:
+            return functools.partial(attributes.get_, owner)
+        active.uses(owner)
         if function.__name__ in MUTATORS:
             active.journal.touch(owner)
         elif function.__name__ == "copy":
@@ -172,11 +176,20 @@ def builtin(function: Any) -> Any:
             return functools.partial(builtin_calls.format_text, owner)
         if function.__name__ == "join":
             return functools.partial(builtin_calls.join_text, owner)
+        return functools.partial(of_text, active, function)
     elif getattr(function, "__module__", None) in ("_heapq", "_bisect"):
         return functools.partial(_changing, active, function)
     elif isinstance(owner, torch.Tensor) or _is_torch(function):
         return functools.partial(active.parsed, function)
     return function
+
+
+def of_text(active: Any, method: Any, *args: Any, **options: Any) -> Any:
+    """``text.method(...)``, at run time where one of the texts is of the run."""
+    values = (method.__self__, *args, *options.values())
+    if not any(isinstance(x, Text) or active.is_symbolic(x) for x in values):
+        return method(*args, **options)
+    return active.of_text(getattr(str, method.__name__), method.__self__, *args, **options)
 
 
 def _is_torch(function: Any) -> bool:
@@ -200,6 +213,8 @@ def report_change(active: Any, owner: Any) -> None:
 def read_attribute(owner: Any, name: str) -> Any:
     """``owner.name``; plain values of objects are reported, since later calls may find others."""
     active = tracer()
+    if active is not None and active.is_choice(owner):
+        return active.each(owner, lambda x: read_attribute(x, name))
     if active is None or isinstance(owner, _UNREPORTED):
         value = getattr(owner, name)
         is_data = isinstance(owner, type) and isinstance(value, _DATA) and name in vars(owner)
@@ -209,17 +224,33 @@ def read_attribute(owner: Any, name: str) -> Any:
     if type(made) is property and type(made.fget) is FunctionType:
         value = converted_function(made.fget)(owner)
     else:
-        value = getattr(owner, name)
+        value = _value_of(active, owner, name)
+        if active.is_missing(value) is not False:
+            active.attribute(value, type(owner).__name__, name)
     if isinstance(value, _METHOD_KINDS) or isinstance(owner, torch.Size):
         return value
     return active.read(owner, name, value)
+
+
+def _value_of(active: Any, owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        active.read_has(owner, name)
+        raise
 
 
 def write_attribute(owner: Any, name: str, value: Any) -> None:
     """``owner.name = value``"""
     from oarlock.capture.convert.operators import touch
 
+    active = tracer()
+    if active is not None and active.is_choice(owner):
+        active.each(owner, lambda x: write_attribute(x, name, value))
+        return
     touch(owner)
+    if active is not None:
+        active.wrote(owner, name, value)
     made = getattr(type(owner), name, None) if tracer() is not None else None
     if type(made) is property and type(made.fset) is FunctionType:
         converted_function(made.fset)(owner, value)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
-from oarlock.capture.convert import calls, sequences
+from oarlock.capture.convert import attributes, calls, sequences
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling
 from oarlock.capture.convert.spelling import spelled
@@ -77,6 +77,11 @@ class Operators:
         where = (self.file, sys._getframe(depth).f_lineno)
         if get is None:
             return State((), _nothing, _ignore, where)
+        active = tracer()
+        if active is not None:
+            for name in names:
+                if isinstance(self.cells.get(name), CellType):
+                    active.journal.settle(self.cells[name])
         return State(names, get, put, where)
 
     # statements
@@ -307,7 +312,11 @@ class Operators:
         return {k: v for k, v in found.items() if not isinstance(v, Undefined)}
 
     def touch_cell(self, name: str) -> None:
-        touch(self.cells.get(name))
+        cell = self.cells.get(name)
+        touch(cell)
+        if isinstance(cell, CellType) and tracer() is not None:
+            with contextlib.suppress(ValueError):
+                self.read_cell(name, cell.cell_contents)
 
     def touch_variable(self, read: FunctionType) -> None:
         """``read``: returns a variable of a function around the one that assigns it."""
@@ -317,6 +326,8 @@ class Operators:
 
     def touch_globals(self, name: str) -> None:
         touch(self.module)
+        if name in self.module:
+            self.read_global(name, self.module[name])
 
     def getattr_(self, owner: Any, name: str) -> Any:
         return calls.read_attribute(owner, name)
@@ -325,8 +336,7 @@ class Operators:
         calls.write_attribute(owner, name, value)
 
     def delattr_(self, owner: Any, name: str) -> None:
-        touch(owner)
-        delattr(owner, name)
+        attributes.delattr_(owner, name)
 
     def getitem(self, owner: Any, key: Any) -> Any:
         return sequences.item(owner, key)
@@ -336,8 +346,14 @@ class Operators:
         sequences.set_item(owner, key, value)
 
     def delitem(self, owner: Any, key: Any) -> None:
-        touch(owner)
-        del owner[key]
+        active = tracer()
+        if active is not None and active.is_choice(owner):
+            active.each(owner, lambda x: self.delitem(x, key))
+        elif active is not None and active.is_choice(key):
+            active.each(key, lambda k: self.delitem(owner, k))
+        else:
+            touch(owner)
+            del owner[key]
 
     def update(self, sign: str, value: Any, other: Any) -> Any:
         if isinstance(value, _IN_PLACE):
@@ -357,7 +373,7 @@ class Operators:
 
     def put(self, items: dict[Any, Any], key: Any, value: Any) -> None:
         touch(items, key)
-        items[key] = value
+        sequences.set_item(items, key, value)
 
     # texts, lists and functions
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert.state import State
+from oarlock.capture.convert.state import State, Text
 from oarlock.capture.convert.tracing import is_proxy, tracer
 from oarlock.capture.convert.truth import (
     is_run_time,
@@ -23,8 +23,10 @@ from oarlock.capture.convert.truth import (
 
 def is_run_time_sequence(items: Any) -> bool:
     """Whether a loop over it runs a number of times that only its tape knows."""
-    if tracer() is None or type(items) in (list, tuple, dict, set, str, range):
+    active = tracer()
+    if active is None or type(items) in (list, tuple, str, range):
         return False
+    active.uses(items)
     if isinstance(items, torch.Tensor):
         return items.dim() > 0 and is_run_time(items.shape[0])
     return is_proxy(items)
@@ -36,7 +38,7 @@ def own_items(items: Any) -> Any:
 
     active = tracer()
     if active is not None:
-        active.journal.used(items)
+        active.uses(items)
     if active is None or is_proxy(items) or special(items, "__iter__") is None:
         return items
     return converted_function(type(items).__iter__)(items)
@@ -154,9 +156,18 @@ def item(owner: Any, key: Any) -> Any:
     if isinstance(owner, torch.Tensor):
         return owner[_with_numbers(key)]
     kind = type(owner)
-    active.journal.used(owner)
+    if isinstance(owner, dict) and not active.is_symbolic(key):
+        active.uses(owner, key)
+    else:
+        active.uses(owner)
     if isinstance(owner, dict):
         active.journal.keyed(key)
+    if kind is Text:
+        return owner.changed(operator.getitem, key)
+    if active.is_choice(key):
+        return active.each(key, lambda k: item(owner, k))
+    if isinstance(key, Text) and isinstance(owner, (dict, torch.nn.ModuleDict)):
+        return _look_up(owner, key)
     if is_run_time(key) and not is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
             return _pick(owner, key)
@@ -168,7 +179,7 @@ def item(owner: Any, key: Any) -> Any:
     if hasattr(kind, "__missing__"):
         active.journal.touch(owner)
     value = owner[key]
-    if kind in (list, dict) and hasattr(active, "read_item"):
+    if (kind is list or isinstance(owner, dict)) and hasattr(active, "read_item"):
         return active.read_item(owner, key, value)
     return value
 
@@ -211,7 +222,7 @@ def _look_up(owner: Any, key: Any) -> Any:
         if place == len(keys):
             raise KeyError(key)
         name = keys[place]
-        if isinstance(name, (str, type(None))):
+        if isinstance(name, str) is not isinstance(key, str) or name is None:
             return from_(place + 1)
         return select(truth(key == name), lambda: owner[name], lambda: from_(place + 1), _here())
 
@@ -226,6 +237,19 @@ def _here() -> State:
 
 def set_item(owner: Any, key: Any, value: Any) -> None:
     """``owner[key] = value``"""
+    from oarlock.capture.convert.calls import report_change
+
+    active = tracer()
+    if active is not None and active.is_choice(key):
+        active.each(key, lambda k: set_item(owner, k, value))
+        return
+    if active is not None and active.is_choice(owner):
+        active.each(owner, lambda x: set_item(x, key, value))
+        return
+    if active is not None:
+        report_change(active, owner)
+        if isinstance(owner, dict) and type(key) in (str, int, float):
+            active.wrote(owner, key, value)
     if isinstance(owner, list) and is_run_time(key):
         if isinstance(key, torch.Tensor):
             key = key.reshape(()).item()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from oarlock.capture.convert.tracing import tracer
 
 
 class Undefined:
@@ -80,3 +83,47 @@ class Text(str):
 
     def __radd__(self, other: str) -> Text:
         return Text.of((other, *self.parts))
+
+    def __eq__(self, other: object) -> Any:
+        return self.asked(operator.eq, other) if isinstance(other, str) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return self.asked(operator.ne, other) if isinstance(other, str) else NotImplemented
+
+    def __lt__(self, other: str) -> Any:
+        return self.asked(operator.lt, other)
+
+    def __le__(self, other: str) -> Any:
+        return self.asked(operator.le, other)
+
+    def __gt__(self, other: str) -> Any:
+        return self.asked(operator.gt, other)
+
+    def __ge__(self, other: str) -> Any:
+        return self.asked(operator.ge, other)
+
+    def __mul__(self, n: Any) -> Any:
+        return self.changed(operator.mul, n)
+
+    __rmul__ = __mul__  # pyright: ignore[reportAssignmentType]
+
+    def __hash__(self) -> int:
+        active = tracer()
+        return str.__hash__(self) if active is None else active.no_hash(self)
+
+    def asked(self, op: Callable[..., Any], *args: Any) -> Any:
+        """What ``op`` tells of the text, a number or truth."""
+        active = tracer()
+        found = op(*map(_shown, (self, *args)))
+        return found if active is None else active.number(op, (self, *args), found, True)
+
+    def changed(self, op: Callable[..., Any], *args: Any) -> Any:
+        """The text that ``op`` makes of it."""
+        active = tracer()
+        if active is None:
+            return op(*map(_shown, (self, *args)))
+        return active.made_text(op, self, *args)
+
+
+def _shown(x: Any) -> Any:
+    return str.__str__(x) if isinstance(x, Text) else x

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 
 from oarlock.capture.convert.problems import NotConvertible, Problem
-from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import is_proxy, tracer
 
 Thunk = Callable[[], Any]
@@ -56,6 +56,8 @@ def own_truth(value: Any) -> Any:
     """An object's own ``__bool__``, converted; any other value as it is."""
     if type(value) in _PLAIN or tracer() is None:
         return value
+    if isinstance(value, Text):
+        return value.asked(bool)
     method = special(value, "__bool__")
     if method is None and not hasattr(type(value), "__bool__"):
         method = special(value, "__len__")
@@ -143,16 +145,27 @@ def contains(item: Any, items: Any) -> Any:
         if not isinstance(items, list):
             refuse_here("`in` of a sequence of run-time length", "loop over it and compare")
         return active.number(holds, (items, item), True, True)
+    if isinstance(items, Text) or (isinstance(items, str) and isinstance(item, Text)):
+        return active.number(holds, (items, item), True, True)
     method = special(items, "__contains__")
     if method is not None:
         return method(items, item)
-    by_value = isinstance(items, (list, tuple, set, frozenset, dict)) and is_run_time(item)
+    if isinstance(items, dict) and not _is_known_later(item):
+        active.uses(items, item)
+        missing = item in items and active.is_missing(dict.__getitem__(items, item))
+        return item in items if missing is False else negated(missing)
+    active.uses(items)
+    by_value = isinstance(items, (list, tuple, set, frozenset, dict)) and _is_known_later(item)
     if by_value or (isinstance(items, (list, tuple)) and any(map(is_run_time, items))):
         return any_of(lambda x=x: x is item or x == item for x in items)
     return item in items
 
 
-def holds(items: list[Any], item: Any) -> bool:
+def _is_known_later(x: Any) -> bool:
+    return isinstance(x, Text) or is_run_time(x)
+
+
+def holds(items: Any, item: Any) -> bool:
     return item in items
 
 

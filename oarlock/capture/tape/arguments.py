@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import deque
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -64,6 +65,14 @@ class Stand:
             for k, v in items.items():
                 new[k] = v
             return new
+        if isinstance(x, set):
+            return copy.copy(x)
+        if isinstance(x, deque):
+            items = [self.of(v, source.step(f"[{i}]")) for i, v in enumerate(x)]
+            new = copy.copy(x)
+            new.clear()
+            new.extend(items)
+            return new
         if isinstance(x, (tuple, list)):
             items = [self.of(v, source.step(f"[{i}]")) for i, v in enumerate(x)]
             if type(x) is list and self.listed is not None:
@@ -78,7 +87,7 @@ class Stand:
 
 
 def _is_copied(x: Any) -> bool:
-    if isinstance(x, (tuple, list, dict)):
+    if isinstance(x, (tuple, list, dict, deque, set)):
         return True
     return is_record(x) and (dataclasses.is_dataclass(x) or holds_tensor(x) or is_plain(x))
 

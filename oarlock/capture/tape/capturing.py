@@ -291,6 +291,12 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
         guards.same(source, x)
     for source, x in tracer.objects.guarded:
         guards.same(source, x)
+    for source, key, found in tracer.objects.containers.keys:
+        guards.add(f"({key!r} in {guards.place(source)}) is {found}", f"{source} has {key!r}")
+    for source, x in tracer.objects.containers.wholes.values():
+        guards.content(source, x)
+    for source, name, found in tracer.objects.presences.values():
+        guards.add(f"hasattr({guards.place(source)}, {name!r}) is {found}", f"{source} has {name}")
     for val, source, real in tracer.inputs:
         if not isinstance(real, torch.Tensor):
             guards.number(source, real)

@@ -43,14 +43,24 @@ class Choice:
         return f"<one of {self._oarlock_parts[0]!r} and {self._oarlock_parts[1]!r}>"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__name__":
             raise AttributeError(name)
-        return _each(self, lambda x: getattr(x, name))
+        return each(self, lambda x: getattr(x, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        from oarlock.capture.convert.calls import write_attribute
+
+        each(self, lambda x: write_attribute(x, name, value))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        from oarlock.capture.convert.sequences import set_item
+
+        each(self, lambda x: set_item(x, key, value))
 
     def __getitem__(self, key: Any) -> Any:
         if _container(self) is not None:
             return _content(self)[key]
-        return _each(self, lambda x: x[key])
+        return each(self, lambda x: x[key])
 
     def __len__(self) -> int:
         found = _container(self)
@@ -59,15 +69,15 @@ class Choice:
         return len(found)
 
     def __add__(self, other: Any) -> Any:
-        return _each(self, lambda x: x + other)
+        return each(self, lambda x: x + other)
 
     def __radd__(self, other: Any) -> Any:
-        return _each(self, lambda x: other + x)
+        return each(self, lambda x: other + x)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from oarlock.capture.convert.calls import call
 
-        return _each(self, lambda x: call(x)(*args, **kwargs))
+        return each(self, lambda x: call(x)(*args, **kwargs))
 
 
 def _refusal(x: Choice, what: str) -> UnsupportedError:
@@ -91,9 +101,10 @@ def _content(x: Choice) -> Any:
     return tracer.lists.content(x, part)
 
 
-def _each(x: Choice, do: Any) -> Any:
+def each(x: Choice, do: Any) -> Any:
     """``do`` on the object that it is at run time."""
-    tracer, (first, second), cell = x._oarlock_tracer, x._oarlock_parts, [None]
+    tracer, (first, second) = x._oarlock_tracer, x._oarlock_parts
+    cell: list[Any] = [None]
     is_first = tracer.number(operator.is_, (x, first), True, True)
 
     def put(values: tuple[Any, ...]) -> None:

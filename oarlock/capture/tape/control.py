@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import CellType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.ambience import ambient, restore_modes
 from oarlock.capture.tape.forks import ForkNeeded
-from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, leaves_of
+from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, keys_of, leaves_of
 from oarlock.capture.tape.journal import MISSING, content, put
 from oarlock.capture.tape.merged import is_changeable
 from oarlock.capture.tape.nodes import Block, Check, Fork, If, Val, Where
@@ -261,10 +262,18 @@ class Control:
         for key in keys:
             p, q = x.get(key, MISSING), y.get(key, MISSING)
             p, q = (Undefined(str(key)) if v is MISSING else v for v in (p, q))
+            self.refuse_container(obj, key, p, q, state)
             if p is not q:
                 p, q = (self.tracer.objects.now(obj, key, v) for v in (p, q))
             items.append(join(p, q))
         return Many({}, keys, items)
+
+    def refuse_container(self, obj: Any, key: Any, p: Any, q: Any, state: State) -> None:
+        """A container that an attribute holds on one path only: nothing tells then that it is there."""
+        value = q if isinstance(p, Undefined) else p
+        is_one_sided = isinstance(p, Undefined) != isinstance(q, Undefined)
+        if is_one_sided and keys_of(value) and not isinstance(obj, CellType):
+            self.refuse_object(obj, f"has {key} on one path only", state)
 
     def refuse_object(self, obj: Any, why: str, state: State) -> None:
         file, line = state.where

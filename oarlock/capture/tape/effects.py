@@ -44,6 +44,8 @@ class Effects:
 
     def compare(self, obj: Any, old: Any, now: Any) -> None:
         if isinstance(obj, (list, deque)):
+            stands = self.tracer.objects.stand_ins
+            old = [stands.get((id(obj), i), x) for i, x in enumerate(old)]
             if len(now) >= len(old) and all(a is b for a, b in zip(old, now)):
                 if len(now) > len(old):
                     self.lines.append((obj, "extend", None, now[len(old) :]))
@@ -63,7 +65,7 @@ class Effects:
                 self.table(obj, kind, a, b)
             elif b is MISSING:
                 self.lines.append((obj, f"delete {kind}", key, None))
-            elif a is not b:
+            elif a is not b and self.tracer.objects.stand_ins.get((id(obj), key)) is not b:
                 self.lines.append((obj, kind, key, b))
 
     def counters(self) -> dict[Any, tuple[Any, Any]]:
@@ -85,7 +87,8 @@ class Effects:
 
     def values(self) -> list[Any]:
         """Values that must live until the end."""
-        return [self.noted(value) for _, _, _, value in self.lines]
+        found = [self.tracer.maybe_missing(value) for _, _, _, value in self.lines]
+        return [self.noted(x[3]) if val is None else val for val, x in zip(found, self.lines)]
 
     def noted(self, x: Any, depth: int = 8) -> Any:
         """The run-time values inside a Python object, as a tree."""
@@ -110,11 +113,18 @@ class Effects:
                 if not isinstance(obj, CellType)
                 else emitter.constant(obj)
             )
+            val = self.tracer.maybe_missing(value)
+            if val is not None:
+                self.emit_maybe(rebuild, at, kind, key, val)
+                continue
             text = rebuild.text(value) if not kind.startswith("delete") else ""
             if kind == "extend":
                 emitter.line(f"{at}.extend({text})")
             elif kind == "replace":
-                emitter.line(f"{at}[:] = {text}")
+                is_list = isinstance(obj, list)
+                emitter.line(
+                    f"{at}[:] = {text}" if is_list else f"{at}.clear(); {at}.extend({text})"
+                )
             elif kind == "reset":
                 emitter.line(f"{at}.clear(); {at}.update({text})")
             elif kind == "item":
@@ -124,6 +134,15 @@ class Effects:
             else:
                 where = f"[{emitter.expr(key)}]" if kind.endswith("item") else f".{key}"
                 emitter.line(f"del {at}{where}")
+
+    def emit_maybe(self, rebuild: Rebuild, at: str, kind: str, key: Any, val: Val) -> None:
+        """A change that one path has made and the other has not, or has undone."""
+        emitter = rebuild.emitter
+        text = emitter.expr(val)
+        place = f"{at}[{emitter.expr(key)}]" if kind == "item" else f"{at}.{key}"
+        there = f"{emitter.expr(key)} in {at}" if kind == "item" else f"hasattr({at}, {key!r})"
+        emitter.line(f"if not is_missing({text}): {place} = {text}")
+        emitter.line(f"elif {there}: del {place}")
 
 
 @dataclass(eq=False)

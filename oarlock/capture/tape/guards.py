@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,9 +72,21 @@ class Guards:
         text = f"type({at}) is {name}"
         if isinstance(value, dict):
             text += f" and list({at}) == {self.emitter.expr(list(value))}"
-        elif isinstance(value, (list, tuple)):
+        elif isinstance(value, set):
+            text += f" and {at} == {self.emitter.constant(set(value))}"
+        elif isinstance(value, (list, tuple, deque)):
             text += f" and len({at}) == {len(value)}"
         self.add(text, f"{source} has the same structure")
+
+    def content(self, source: Source, held: Any) -> None:
+        """A container from outside: the keys of a dict, how many items of a deque, a whole set."""
+        at = self.place(source)
+        if isinstance(held, set):
+            self.add(f"{at} == {self.emitter.constant(held)}", f"{source} holds {held}")
+        elif isinstance(held, dict):
+            self.add(f"list({at}) == {self.emitter.constant(list(held))}", f"{source} has its keys")
+        else:
+            self.add(f"len({at}) == {len(held)}", f"{source} has {len(held)} items")
 
     def tensor(self, source: Source, x: torch.Tensor, dims: frozenset[int]) -> None:
         """An argument: class, dtype, device, whether it needs gradients, layout, sizes."""

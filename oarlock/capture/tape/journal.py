@@ -13,7 +13,7 @@ import torch
 from oarlock.capture.convert.modules import own_table
 
 MISSING = object()
-_TABLES = ("_parameters", "_buffers", "_modules")
+TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Frame:
@@ -44,11 +44,13 @@ class Journal:
     def __init__(self) -> None:
         self.frames = [Frame(self)]
         self.merged: Any = None  # knows what stands for one of several
+        self.first: Callable[[Any], None] = lambda obj: None  # before an object's first change
 
     def touch(self, obj: Any) -> None:
         if self.merged is not None:
             self.merged.changed(obj)
         if any(id(obj) not in frame.before for frame in self.frames):
+            self.settle(obj)
             now = content(obj)
             if now is not None:
                 for frame in self.frames:
@@ -66,6 +68,15 @@ class Journal:
     def keyed(self, key: Any) -> None:
         """``key`` is looked up, or put into a set or dict: a tensor as the object that it is."""
         self.merged.are_tensors_told |= isinstance(key, torch.Tensor)
+
+    def settle(self, obj: Any) -> None:
+        """``obj`` is about to be changed for the first time, if it was not yet."""
+        root = self.frames[0]
+        if id(obj) not in root.before and id(obj) not in root.born:
+            now = content(obj)
+            if now is not None:
+                root.before[id(obj)] = (obj, now)
+                self.first(obj)
 
     def touch_local(self, obj: Any) -> None:
         """``touch`` of what did not exist before the call."""
@@ -127,7 +138,7 @@ def content(obj: Any) -> Any:
         return {n: getattr(obj, n) for n in names if hasattr(obj, n)}
     if hasattr(obj, "__dict__"):
         table = own_table(obj)
-        for name in _TABLES:
+        for name in TABLES:
             if isinstance(table.get(name), dict):
                 table[name] = dict(table[name])
         return table
@@ -193,7 +204,7 @@ def _put_table(table: dict[str, Any], old: dict[str, Any]) -> None:
     for name in [n for n in table if n not in old]:
         del table[name]
     for name, value in old.items():
-        if name in _TABLES and isinstance(table.get(name), dict):
+        if name in TABLES and isinstance(table.get(name), dict):
             table[name].clear()
             table[name].update(value)
         else:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.tape.journal import content
+from oarlock.capture.tape.containers import KINDS, Containers
+from oarlock.capture.tape.journal import MISSING, TABLES, content, put
 from oarlock.capture.tape.nodes import Call, Check, Val
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.queries import access_of, name_of
-from oarlock.capture.tape.sources import Source, item_path
+from oarlock.capture.tape.sources import Source, item_path, key_of
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import UnsupportedError
 
@@ -192,6 +194,9 @@ class Objects:
         self.seen: dict[tuple[int, Any], Any] = {}
         self.given: dict[int, tuple[Any, Any, Source]] = {}  # arguments, with their stand-ins
         self.shared: list[Any] = []  # arguments that the code also meets elsewhere
+        self.containers = Containers(tracer)
+        self.stand_ins: dict[tuple[int, Any], Any] = {}  # for items of containers from outside
+        self.presences: dict[tuple[int, str], tuple[Source, str, bool]] = {}
 
     def know(self, obj: Any, source: Source | None = None) -> None:
         """``obj`` exists before the call."""
@@ -221,6 +226,42 @@ class Objects:
             self.seen[key] = self.first(at, value)
         return self.seen[key]
 
+    def substitute(self, obj: Any) -> None:
+        """The numbers in ``obj`` that later calls may find other are symbolic in it from now on, so
+        that one that code puts there is not taken for one that was there."""
+        source = self.source(obj)
+        held = content(obj) if source is not None else None
+        if source is None or not isinstance(held, dict):
+            return
+        for key, value in held.items():
+            if type(value) not in (int, float):
+                continue
+            if key_of(source.step(path_of(obj, key)), -1) not in self.symbolic:
+                continue
+            found = self.read(obj, key, value)
+            if isinstance(found, Number):
+                self.stand_ins[(id(obj), key)] = found
+                put(obj, {**content(obj), key: found})
+
+    def wrote(self, owner: Any, name: Any, value: Any) -> None:
+        """Code writes ``value`` where that is already: another one may be there in later calls."""
+        old = _item(owner, name)
+        if old is not MISSING and type(old) is type(value) and old is value:
+            self.read(owner, name, value)
+
+    def has(self, owner: Any, name: str) -> None:
+        """Code asks whether ``owner`` has an attribute: whether it had one before the call counts."""
+        source = self.source(owner)
+        if source is None or isinstance(owner, torch.Tensor):
+            return
+        entry = self.tracer.journal.frames[0].before.get(id(owner))
+        found = hasattr(owner, name) if entry is None else self.had(owner, name, entry[1])
+        self.presences[(id(owner), name)] = (source, name, found)
+
+    def had(self, owner: Any, name: str, old: dict[str, Any]) -> bool:
+        tables = [old, *(old[t] for t in TABLES if isinstance(old.get(t), dict))]
+        return any(name in table for table in tables) or hasattr(type(owner), name)
+
     def now(self, owner: Any, key: Any, value: Any) -> Any:
         """What ``value``, found in an object that code changes, is at run time."""
         return self.read(owner, key, value)
@@ -246,9 +287,19 @@ class Objects:
         if known is not None and (known[1].base, known[1].path) == (at.base, at.path):
             return value
         self.guarded.append((at, value))
-        if not isinstance(value, (*_SCALARS, tuple)):
-            self.know(value)
+        if type(value) is tuple:
+            self.inside(at, value)
+        elif not isinstance(value, _SCALARS):
+            self.know(value, at if isinstance(value, KINDS) else None)
+            if isinstance(value, (set, deque)):
+                self.containers.observe(value)
         return value
+
+    def inside(self, at: Source, value: tuple) -> None:
+        """Objects in a tuple, which may change though the tuple is the same."""
+        for i, x in enumerate(value):
+            if not isinstance(x, (*_SCALARS, list)):
+                self.first(at.step(f"[{i}]"), x)
 
     def list_read(self, at: Source, value: list[Any]) -> Any:
         """The stand-in of a list from outside; its content is guarded once it is used."""
@@ -275,8 +326,9 @@ class Objects:
             return False
         old = entry[1]
         name = "cell_contents" if isinstance(owner, CellType) else name
+        if (id(owner), name) in self.stand_ins:
+            return True
         if isinstance(old, dict):
-            name = "cell_contents" if isinstance(owner, CellType) else name
             return old.get(name) is not value
         return content(owner) != old if not isinstance(old, list) else True
 
@@ -291,6 +343,13 @@ def path_of(owner: Any, name: Any) -> str:
     if isinstance(owner, (dict, list, tuple)):
         return item_path(name)
     return f".{name}"
+
+
+def _item(owner: Any, name: Any) -> Any:
+    """What ``owner`` holds under ``name``."""
+    if isinstance(owner, dict):
+        return dict.get(owner, name, MISSING)
+    return getattr(owner, "__dict__", {}).get(name, MISSING)
 
 
 def _is_property(owner: Any, name: Any) -> bool:

@@ -81,6 +81,20 @@ def bound(value: Any, name: str) -> None:
         )
 
 
+def is_missing(value: Any) -> bool:
+    """An attribute was not set on the path that ran."""
+    return isinstance(value, Undefined)
+
+
+def attribute(value: Any, kind: str, name: str) -> None:
+    """Raises: AttributeError when the path that ran has not set it."""
+    if isinstance(value, Undefined):
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+
+
+NAMES["is_missing"] = is_missing
+
+
 def same_objects(a: Any, b: Any) -> bool:
     return len(a) == len(b) and all(map(operator.is_, a, b))
 

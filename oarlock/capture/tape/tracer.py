@@ -14,7 +14,8 @@ from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
-from oarlock.capture.tape.choice import Choice, choice
+from oarlock.capture.tape.choice import Choice, choice, each
+from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effects import Left
@@ -53,6 +54,7 @@ from oarlock.capture.torch_private import (
 from oarlock.errors import OarlockError, UnsupportedError
 
 _OF_DTYPE = ("dtype", "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes")
+_SCALARS = (bool, int, float, str, type(None))
 _NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
 
 
@@ -86,6 +88,7 @@ class Tracer(TorchFunctionMode):
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
+        self.journal.first = self.objects.substitute
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.has_backward = False
         self.grads_set: set[int] = set()
@@ -390,6 +393,23 @@ class Tracer(TorchFunctionMode):
     def read(self, owner: Any, name: Any, value: Any) -> Any:
         return self.objects.read(owner, name, value)
 
+    def wrote(self, owner: Any, name: Any, value: Any) -> None:
+        """Code is about to write ``value`` to an attribute, or under a key."""
+        if type(value) in _SCALARS:
+            self.objects.wrote(owner, name, value)
+
+    def uses(self, x: Any, *key: Any) -> None:
+        """Code reads a container, or asks for one key of it."""
+        self.merged.used(x)
+        if isinstance(x, KINDS):
+            if key:
+                self.objects.containers.ask(x, key[0])
+            else:
+                self.objects.containers.observe(x)
+
+    def read_has(self, owner: Any, name: str) -> None:
+        self.objects.has(owner, name)
+
     def read_item(self, owner: Any, key: Any, value: Any) -> Any:
         return self.objects.read(owner, key, value)
 
@@ -456,6 +476,63 @@ class Tracer(TorchFunctionMode):
             isinstance(x, RunList) and x.val is not None
         )
 
+    def is_choice(self, x: Any) -> bool:
+        """``x`` is one of two Python objects at run time."""
+        return isinstance(x, Choice)
+
+    def each(self, x: Choice, do: Callable[[Any], Any]) -> Any:
+        """``do`` on the object that ``x`` is at run time."""
+        return each(x, do)
+
+    def is_missing(self, value: Any) -> Any:
+        """Whether an attribute with this value is there: False, or a number that tells at run time."""
+        val = self.maybe_missing(value)
+        if val is None:
+            return False
+        found = Val(self.block, False)
+        self.pass_on(runtime.is_missing, (val,), found)
+        return number_of(found, False, True)
+
+    def maybe_missing(self, value: Any) -> Val | None:
+        """The value of an attribute that one path has left out."""
+        if not self.is_symbolic(value) or (isinstance(value, torch.Tensor) and not is_fake(value)):
+            return None
+        val = self.noted(value)
+        return val if isinstance(val, Val) and "unbound" in val.loose else None
+
+    def pass_on(self, func: Any, args: tuple, outs: Any) -> None:
+        """Append a call that takes values which may not be bound."""
+        self.block.nodes.append(Call(func, args, {}, outs, user_line(), ambient()))
+
+    def attribute(self, value: Any, kind: str, name: str) -> None:
+        """Raise the error of a missing attribute where ``value`` is none at run time."""
+        val = self.maybe_missing(value)
+        if val is not None and (val.id, id(self.block)) not in self.bound_checks:
+            self.bound_checks.add((val.id, id(self.block)))
+            self.pass_on(runtime.attribute, (val, kind, name), None)
+
+    def of_text(self, op: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """A method of texts, some of them known at run time."""
+        found = op(*map(_sample, args), **{k: _sample(v) for k, v in options.items()})
+        if isinstance(found, str):
+            return self.made_text(op, *args, **options)
+        if isinstance(found, (bool, int)):
+            val = Val(self.block, found)
+            self.emit(op, args, options, val)
+            return number_of(val, found, True)
+        raise UnsupportedError(f"{user_line()}: {op.__name__} of a text that is known at run time")
+
+    def made_text(self, op: Callable[..., Any], *args: Any, **options: Any) -> Text:
+        """The text that ``op`` gives at run time."""
+        val = Val(self.block, "")
+        self.emit(op, args, options, val)
+        return Text.of(((val, "", ""),))
+
+    def no_hash(self, x: Any) -> int:
+        raise UnsupportedError(
+            f"{user_line()}: a text that is known at run time is a key; decide on it with `if`"
+        )
+
     def truth(self, test: Any) -> Any:
         """The value of a test, or a bool that is known now."""
         if isinstance(test, RunList) and test.val is not None:
@@ -506,6 +583,8 @@ class Tracer(TorchFunctionMode):
             return torch.nn.Parameter
         if is_fake(x):
             return torch.Tensor
+        if isinstance(x, Choice):
+            return each(x, type)
         for stand, real in ((Number, type(getattr(x, "hint", None))), (RunList, list), (Text, str)):
             if isinstance(x, stand):
                 return real
@@ -539,10 +618,24 @@ class Tracer(TorchFunctionMode):
             vals = (self.val(a), self.val(b))
             if any(val.id in self.of_many for val in vals):
                 return self.number(operator.is_, vals, True, True)
+        if isinstance(a, Choice) or isinstance(b, Choice):
+            return self.number(operator.is_, (a, b), True, True)
+        if isinstance(a, Bool) or isinstance(b, Bool):
+            others = {type(x) for x in (a, b)} - {Bool}
+            return self.compute(operator.is_, a, b) if others <= {bool} else False
         return a is b
 
     def list_(self, items: Any = ()) -> Any:
         return self.lists.new(items)
+
+
+def _sample(x: Any) -> Any:
+    """What stands for an argument of a method of texts."""
+    if isinstance(x, Text):
+        return str.__str__(x)
+    if isinstance(x, Choice):
+        return next((p for p in x._oarlock_parts if isinstance(p, str)), "")
+    return x.hint if isinstance(x, Number) else x
 
 
 def _differing(value: Any, seen: tuple[Any, Any]) -> Any:

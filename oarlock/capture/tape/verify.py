@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -268,7 +269,9 @@ def _frozen(x: Any, depth: int = _DEPTH) -> Any:
         return x
     if isinstance(x, dict):
         return {k: _frozen(v, depth - 1) for k, v in x.items()} if len(x) < 10_000 else None
-    if isinstance(x, (list, tuple)):
+    if isinstance(x, set):
+        return sorted(map(repr, x))
+    if isinstance(x, (list, tuple, deque)):
         return [_frozen(v, depth - 1) for v in x]
     return _frozen(dict(vars(x)), depth - 1) if is_record(x) else None
 

@@ -1,0 +1,160 @@
+"""One of two objects, texts or attributes at run time: what is done to it, and to the other one."""
+
+import enum
+
+from torch import nn
+
+from tests.constructs.case import case, t
+
+UP, DOWN = t(1.0, 2.0), t(-1.0, -2.0)
+
+
+class Account:
+    def __init__(self, total=0):
+        self.total, self.n = total, 0
+
+    def add(self, value):
+        self.total = self.total + value
+        self.n += 1
+
+
+@case(UP, DOWN)
+def writes_to_one_of_two_objects(x):
+    a, b = Account(), Account()
+    p = a if x.sum() > 0 else b
+    p.n = 5
+    p.n += 1
+    return x, a.n, b.n, p.n
+
+
+@case(UP, DOWN)
+def changes_one_of_two_objects_with_tensors(x):
+    a, b = Account(x), Account(x * 2)
+    if x.sum() > 0:
+        p = a
+    else:
+        p = b
+    p.add(x)
+    return a.total, b.total, a.n, b.n
+
+
+@case(UP, DOWN)
+def changes_one_of_two_lists(x):
+    first, second = [x], [x + 1]
+    one = first if x.sum() > 0 else second
+    one[0] = x * 10
+    return first[0], second[0], one is first
+
+
+@case(UP, DOWN)
+def changes_one_of_two_dicts(x):
+    first, second = {"v": x}, {"v": x + 1}
+    one = first if x.sum() > 0 else second
+    one["v"] = x * 10
+    return first["v"], second["v"]
+
+
+@case(UP, DOWN)
+def changes_a_list_under_a_key(x):
+    lists = {"a": [x], "b": [x]}
+    key = "a" if x.sum() > 0 else "b"
+    lists[key].append(x * 2)
+    lists[key][0] = x * 3
+    return len(lists["a"]), len(lists["b"]), lists["a"][0], lists["b"][0]
+
+
+@case(UP, DOWN)
+def changes_one_of_two_tensors(x):
+    a, b = x.clone(), x.clone()
+    p = a if x.sum() > 0 else b
+    p.add_(1)
+    return a, b, p is a
+
+
+@case(UP, DOWN)
+def methods_of_a_text_of_the_run(x):
+    text = f"{x.sum().item():.1f}"
+    changed = text.replace(".", ",").strip("-")
+    if text.startswith("-"):
+        return x, changed, len(text), text == "-3.0", text.upper()
+    return x * len(text), changed, text[0], "." in text, text + "!" == "3.0!"
+
+
+@case(UP, DOWN)
+def one_of_two_texts(x):
+    name = "alpha" if x.sum() > 0 else "be"
+    y = x * len(name)
+    if name.startswith("al"):
+        y = y + 1
+    if "p" in name:
+        y = y * 2
+    if name in ("be", "c"):
+        y = y - 7
+    return y, name.upper(), name + "!", f"<{name}>", name[0], name == "be"
+
+
+@case(UP, DOWN)
+def one_of_two_keys(x):
+    name = "a" if x.sum() > 0 else "b"
+    table = {"a": x, "b": x + 1, "n": 0}
+    table[name] = table[name] * 2
+    table.setdefault(name, 3)
+    return table, {"a": 1, "b": 2}.get(name, 0), name in table
+
+
+class Mode(enum.Enum):
+    A = 1
+    B = 2
+    C = 3
+
+
+@case(UP, DOWN, t(0.0, 0.0))
+def one_of_three_members(x):
+    mode = Mode.A if x.sum() > 0 else Mode.B if x.sum() < 0 else Mode.C
+    y = x
+    if mode is Mode.A:
+        y = y + 1
+    if mode == Mode.B:
+        y = y * 2
+    if mode in (Mode.B, Mode.C):
+        y = y - 3
+    match mode:
+        case Mode.A:
+            y = y + 0.25
+        case Mode.B | Mode.C:
+            y = y + 0.125
+    return y, mode.name, {Mode.A: 1, Mode.B: 2, Mode.C: 3}[mode]
+
+
+@case(UP, DOWN)
+def attribute_of_one_path(x):
+    o = Account()
+    if x.sum() > 0:
+        o.extra = x
+    return getattr(o, "extra", x * 0), hasattr(o, "extra"), "extra" in vars(o)
+
+
+@case(UP, DOWN)
+def missing_attribute_of_one_path(x):
+    o = Account()
+    if x.sum() > 0:
+        o.extra = x
+    return o.extra
+
+
+@case(UP, DOWN)
+def truths_are_numbers(x):
+    flag = bool(x.sum() > 0)
+    other = not flag
+    y = x * (flag + 1) if flag is True else x - 1
+    return y, other, flag and 3, flag or "no", int(flag), flag ^ True, isinstance(other, int)
+
+
+@case(UP, DOWN, UP, captures=6)
+class AttributeOfSomeCalls(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            self.mode = "up"
+        elif hasattr(self, "mode"):
+            self.mode = self.mode + "d"
+        return x * len(getattr(self, "mode", ""))
