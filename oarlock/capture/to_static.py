@@ -14,7 +14,7 @@ import torch
 from oarlock import knobs
 from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
-from oarlock.capture.tape.active import active
+from oarlock.capture.tape.active import Captured, active, is_plain
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
@@ -49,7 +49,7 @@ class NotThisCall(Exception):
     """Why a compiled executor does not serve one call, which is replayed; nothing was done."""
 
 
-class StaticFunction:
+class StaticFunction(Captured):
     """A function that is captured at its first call and replayed from then on.
 
     ``tiers``: makers of compiled executors, ``(static, tape, args, kwargs) -> executor``, that raise
@@ -90,19 +90,18 @@ class StaticFunction:
             raise shown(error, origins)  # noqa: B904
 
     def called(self, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if not _ENABLED[0]:
+        if not _ENABLED[0] or is_plain():
             return self.fn(*args, **kwargs)
-        if active() is None:
-            args, kwargs = self.normal(*args, **kwargs)
-        if self.specs is not None and active() is None:
+        if active() is not None:  # part of another, or of itself
+            return self.converted(*args, **kwargs)
+        args, kwargs = self.normal(*args, **kwargs)
+        if self.specs is not None:
             self.specs.sizes(args, kwargs)
         for tape in self.tapes:
             if tape.guard(args, kwargs):
                 if _ALWAYS[0] or not tape.is_verified:
                     return self.checked(tape, args, kwargs)
                 return self.run(tape, args, kwargs)
-        if active() is not None:
-            return self.converted(*args, **kwargs)
         if len(self.tapes) >= LIMIT:
             return self.fn(*args, **kwargs)
         if not self.is_warm:

@@ -6,8 +6,6 @@ KNOWN: dict[str, str] = {
     "containers.tuple_grows": "a tuple of run-time length: refused",
     "dtypes.grows_from_int_to_float": "the dtype attribute of a tensor that a loop promotes: refused",
     "functions.mutable_default": "the default list of a function is not carried between calls",
-    "programs.TreeNet": "the check compares objects by fake tensors",
     "programs.simulate_cart": f"{NEAR} eight rounds with exits take 0.5 s to capture with gradients",
-    "randomness.own_generator": "refused by the check: draws from a generator of the function's own",
     "statements.calls_not_to_static": "a function left out reads data at capture: refused",
 }

@@ -14,7 +14,7 @@ import torch
 
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.tape import runtime
-from oarlock.capture.tape.active import activated
+from oarlock.capture.tape.active import Captured, activated
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.effects import Effects
@@ -224,7 +224,7 @@ def outer_objects(tracer: Tracer, stand: Stand) -> list[Any]:
         if tracer.objects.source(obj) is not None and key not in stand.places:
             found[key] = obj
     lists = [x for x, _, _ in tracer.objects.lists]
-    objects = [x for x in found.values() if not isinstance(x, RunList)]
+    objects = [x for x in found.values() if not isinstance(x, (RunList, Captured))]
     return [*objects, *lists, *tracer.objects.shared]
 
 

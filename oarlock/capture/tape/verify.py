@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.tape import gradients
+from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.copies import copied, kept_by, tensors_of
@@ -132,7 +133,8 @@ def _tried(
     before = Before(tape, fn, args, kwargs)
     given = [(x, x.detach().clone()) for x in tensors_of((args, kwargs))]
     copies = copied((args, kwargs), before.kept)
-    want = _outcome(lambda: fn(*copies[0], **copies[1]))
+    with plainly():
+        want = _outcome(lambda: fn(*copies[0], **copies[1]))
     is_differentiable = gradients.is_differentiable(
         tape, fn, [*before.tensors, *tensors_of(copies)]
     )
@@ -243,7 +245,7 @@ def _slack(
         with torch.no_grad():
             for x in {id(x): x for x in (*before.tensors, *tensors_of(given))}.values():
                 otherwise.move(x.detach())
-        with otherwise:
+        with otherwise, plainly():
             result, error = _outcome(partial(fn, *given[0], **given[1]))
             moved = [] if slopes is None else _slopes(before, result, given)[1]
         if error is None:
