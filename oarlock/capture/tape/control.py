@@ -56,6 +56,7 @@ class Path:
     block: Block
     values: tuple[Any, ...]
     contents: Contents
+    grads: Any
     error: Exception | None = None
     born: dict[int, Any] = field(default_factory=dict)
 
@@ -167,7 +168,7 @@ class Control:
     def path(self, fn: Callable[[], Any], state: State, before: tuple) -> Path:
         """Trace ``fn`` into a block, and undo what it did to variables and objects."""
         tracer = self.tracer
-        frame, modes = tracer.journal.open(), ambient()
+        frame, modes, way = tracer.journal.open(), ambient(), tracer.graded.open()
         error = None
         with tracer.into(Block(tracer.block)) as block:
             try:
@@ -184,6 +185,7 @@ class Control:
                 born = dict(frame.born)
                 frame.restore()
                 tracer.journal.close(frame)
+                tracer.graded.close(way)
                 state.set(before)
                 left = restore_modes(modes)
         if left and error is None:
@@ -191,7 +193,7 @@ class Control:
                 f"{Where(*state.where)}: one way of a decision on data leaves other modes set "
                 f"(gradients, autocast); set them around the decision, or inside of both ways"
             )
-        return Path(block, values, contents, error, born)
+        return Path(block, values, contents, way, error, born)
 
     def old(self, *paths: Path) -> Contents:
         """What the objects that some path changes hold now."""
@@ -204,6 +206,7 @@ class Control:
         taken = (True, False) if is_data else (bool(test.hint), bool(test.other))
         joiner = Joiner(tracer.val, is_data, tracer.block, taken)
         old = self.old(a, b)
+        tracer.graded.join(*(path.grads for path in (a, b) if path.error is None))
         if a.error is not None:
             a.values, a.contents = b.values, b.contents
         if b.error is not None:
@@ -351,8 +354,13 @@ class Control:
         self.loops += 1
         loop = Loop(self, test, body, state, before, self.loops, trips, peeled < PEELED)
         self.running.add(loop.number)
+        grads = self.tracer.graded.open()
         try:
-            loop.trace()
+            try:
+                loop.trace()
+            finally:
+                self.tracer.graded.close(grads)
+            self.tracer.graded.join(grads)
         except NeedsConstant as need:
             if self.loops not in need.loops and loop.number not in need.loops:
                 raise

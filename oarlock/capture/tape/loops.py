@@ -49,6 +49,8 @@ class Loop:
         self.joints: list[Any] = [self.first(x) for x in before]
         self.held: dict[int, tuple[Any, Any, Any]] = {}  # id: object, content before, joint
         self.merged = self.tracer.merged.now()
+        self.unsure: dict[int, Any] = {}  # gradients that are there from some trip on
+        self.grads: Any = None
         self.born: dict[int, Any] = {}  # objects that the last attempt has made
 
     def first(self, x: Any) -> Any:
@@ -79,7 +81,8 @@ class Loop:
         outer = tracer.block
         tracer.merged.back(self.merged)
         node = While([], [], Block(outer), Block(outer), [], self.where)
-        frame = tracer.journal.open()
+        frame, way = tracer.journal.open(), tracer.graded.open()
+        tracer.graded.unsure |= self.unsure
         try:
             for obj, _, _ in self.held.values():
                 tracer.journal.touch(obj)
@@ -98,6 +101,8 @@ class Loop:
             self.born = dict(frame.born)
             frame.restore()
             tracer.journal.close(frame)
+            tracer.graded.close(way)
+            self.grads = way
             state.set(self.before)
 
     def once(self, node: While) -> tuple | None:
@@ -131,6 +136,7 @@ class Loop:
         grown = tracer.lists.grow(contents, None, {k: (o, b) for k, (o, b) in self.olds(contents)})
         stays = not grown and not tracer.lists.changed()
         stays &= not self.counts.forget(node)
+        stays &= not self.tell_grads()
         joints, held = list(self.joints), dict(self.held)
         if after is not None:
             for i, (x, y) in enumerate(zip(self.before, after)):
@@ -150,6 +156,14 @@ class Loop:
         else:
             self.joints, self.held = joints, held
         return stays
+
+    def tell_grads(self) -> bool:
+        """Whether another trip may find gradients there, or gone, that the first one did not."""
+        graded = self.tracer.graded
+        before, known = dict(graded.unsure), set(self.unsure)
+        graded.join(self.grads, type(self.grads)(before))
+        self.unsure |= {k: (x, None) for k, (x, _) in graded.unsure.items() if k not in before}
+        return bool(self.unsure.keys() - known)
 
     def tie(self, joints: list[Any], held: dict[int, Any]) -> None:
         """Let what the loop leaves need the gradients of its last iteration."""

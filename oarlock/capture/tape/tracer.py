@@ -19,6 +19,7 @@ from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effects import Left
+from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.join import Leaf, Many, stand_in
 from oarlock.capture.tape.journal import Journal
@@ -84,7 +85,7 @@ class Tracer(TorchFunctionMode):
         self.symbolic = symbolic or {}
         self.aliases: list[tuple[Source, Source]] = []
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
-        self.merged = Merged(self)
+        self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.symbolic)
@@ -134,6 +135,7 @@ class Tracer(TorchFunctionMode):
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
         before = _kind(args) if is_update(func) else None
+        grads = self.graded.starts(name, access_of(func), args)
         try:
             out, other, dynamic, found = self.worlds.run(func, args, kwargs)
         except OarlockError:
@@ -149,6 +151,7 @@ class Tracer(TorchFunctionMode):
         if name == "grad" or (before is not None and before != _kind(args)):
             self.merged.are_tensors_told = True
         self.watch_grads(func, name, args, out)
+        self.graded.ends(grads)
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
         if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:

@@ -1,0 +1,103 @@
+"""Gradients of leaves that the ways of a decision leave different: there on one, none on the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.tape.forks import ForkNeeded
+from oarlock.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
+
+Table = dict[int, tuple[torch.Tensor, Any]]
+
+
+class Way:
+    """The gradients of leaves before a path, kept once it changes some, and what it leaves."""
+
+    def __init__(self, unsure: dict[int, Any]) -> None:
+        self.before: Table | None = None
+        self.unsure = dict(unsure)
+        self.after: Table = {}
+        self.left: dict[int, Any] = {}
+
+
+class Graded:
+    """Which leaves may have a gradient, or none, at run time."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.ways: list[Way] = []
+        self.unsure: dict[int, tuple[torch.Tensor, int | None]] = {}
+
+    def starts(self, name: str, access: str | None, args: tuple) -> list[tuple[Any, Any, int]]:
+        """A call is about to read or set gradients; those that are not certain, as they are."""
+        if name == "grad" and access == "__get__":
+            self.read(args[0])
+        if name != "backward" and (name != "grad" or access != "__set__"):
+            return []
+        with torch._C.DisableTorchFunction():
+            if any(way.before is None for way in self.ways):
+                now = self.now()
+                for way in self.ways:
+                    way.before = now if way.before is None else way.before
+            return [(x, x.grad, _version(x.grad)) for x, _ in self.unsure.values()]
+
+    def ends(self, before: list[tuple[Any, Any, int]]) -> None:
+        """The call is over: the gradients that it has set are certain."""
+        with torch._C.DisableTorchFunction():
+            for x, grad, version in before:
+                if x.grad is not grad or _version(grad) != version:
+                    self.unsure.pop(id(x), None)
+
+    def now(self) -> Table:
+        leaves = (x for x, _ in list(self.tracer.vals.values()) if x.requires_grad and x.is_leaf)
+        return {id(x): (x, x.grad) for x in leaves}
+
+    def open(self) -> Way:
+        self.ways.append(Way(self.unsure))
+        return self.ways[-1]
+
+    def close(self, way: Way) -> None:
+        """Put the gradients back that a path has set."""
+        self.ways.remove(way)
+        way.left, self.unsure = self.unsure, way.unsure
+        if way.before is None:
+            return
+        with torch._C.DisableTorchFunction():
+            for key, (x, grad) in way.before.items():
+                if x.grad is not grad:
+                    way.after[key] = (x, x.grad)
+                    x.grad = grad
+
+    def join(self, *ways: Way) -> bool:
+        """Go on with what the ways leave; whether more is uncertain now."""
+        number, count = self.tracer.control.number, len(self.unsure)
+        self.unsure = {key: x for way in ways for key, x in way.left.items()}
+        with torch._C.DisableTorchFunction():
+            for key, (x, _) in {k: v for way in ways for k, v in way.after.items()}.items():
+                grads = [way.after.get(key, (x, x.grad))[1] for way in ways]
+                if len({g is None for g in grads}) > 1:
+                    self.unsure[key] = (x, number)
+                x.grad = next((g for g in grads if g is not None), None)
+        return len(self.unsure) > count
+
+    def read(self, x: Any) -> None:
+        """Raises: ForkNeeded, or UnsupportedError, where decisions on data tell whether there is one."""
+        found = self.unsure.get(id(x))
+        if found is None or found[0] is not x:
+            return
+        refusal = UnsupportedError(
+            f"{self.tracer.where()}: the gradient of a tensor is read, which is there or None as data "
+            f"decide; set it on each way of the decision, or read it inside"
+        )
+        if found[1] is None:
+            raise refusal
+        raise ForkNeeded(found[1], refusal)
+
+
+def _version(grad: Any) -> int:
+    return -1 if grad is None else grad._version
