@@ -32,6 +32,25 @@ class Call(ctypes.Structure):
     ]
 
 
+class Team(ctypes.Structure):
+    """``ol_team``: addresses of an OpenMP runtime that is loaded in this process."""
+
+    _fields_ = [
+        ("fork", ctypes.c_void_p),
+        ("member", ctypes.c_void_p),
+        ("members", ctypes.c_void_p),
+    ]
+
+    @staticmethod
+    def of(runtime: ctypes.CDLL) -> Team | None:
+        """None where it has not what GCC's has."""
+        names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+        found = [getattr(runtime, name, None) for name in names]
+        if None in found:
+            return None
+        return Team(*(ctypes.cast(f, ctypes.c_void_p).value for f in found))  # type: ignore[arg-type]
+
+
 @lru_cache
 def library(path: Path) -> ctypes.CDLL:
     """The compiled pool with the types of its functions declared.  Raises: ToolError."""
@@ -41,6 +60,8 @@ def library(path: Path) -> ctypes.CDLL:
         raise ToolError(f"cannot load the thread pool: {error}") from None
     loaded.ol_pool_create.argtypes = [ctypes.c_int32, ctypes.c_int64]
     loaded.ol_pool_create.restype = ctypes.c_void_p
+    loaded.ol_pool_borrow.argtypes = [ctypes.c_int32, ctypes.POINTER(Team)]
+    loaded.ol_pool_borrow.restype = ctypes.c_void_p
     loaded.ol_pool_destroy.argtypes = [ctypes.c_void_p]
     loaded.ol_pool_destroy.restype = None
     loaded.ol_invoke.argtypes = [ctypes.c_void_p]
@@ -75,16 +96,36 @@ class Pool:
         with self._lock:
             if self._owner == os.getpid():
                 return
-            spin_ns = SPIN_NS if self.threads <= affinity_cores() else 0
-            handle = self._library.ol_pool_create(self.threads, spin_ns)
+            handle = self._create()
             if not handle:
                 raise ToolError(f"cannot start {self.threads} threads; ask for fewer")
             self._handle, self._owner = handle, os.getpid()
             self._finalizer = weakref.finalize(self, self._library.ol_pool_destroy, handle)
             self._finalizer.atexit = False
 
+    def _create(self) -> int | None:
+        spin_ns = SPIN_NS if self.threads <= affinity_cores() else 0
+        return self._library.ol_pool_create(self.threads, spin_ns)
+
     def close(self) -> None:
         """Stop the workers; nothing may be running."""
         if self._finalizer is not None:
             self._finalizer()
         self._handle, self._finalizer, self._owner = None, None, 0
+
+
+class BorrowedPool(Pool):
+    """The threads of an OpenMP team, for code between loops of that team.
+
+    Runs share out their items as in a pool of as many threads, and give the same results.
+    A forked child has no team, and starts threads of its own.
+    """
+
+    def __init__(self, path: Path, threads: int, team: Team) -> None:
+        super().__init__(path, threads)
+        self._team, self._home = team, os.getpid()
+
+    def _create(self) -> int | None:
+        if os.getpid() != self._home:
+            return super()._create()
+        return self._library.ol_pool_borrow(self.threads, ctypes.byref(self._team))

@@ -43,6 +43,7 @@ from oarlock.runtime.binding import bind
 from oarlock.runtime.interpreter import Compiled, Interpreter
 from oarlock.runtime.session import Session
 from oarlock.runtime.state import lift_params
+from oarlock.train import team
 
 _LOWERED = (Assert, Call, Check, If, Raise, While)
 _KINDS = {"none", "number", "unbound", "dtype", "rank"}
@@ -164,7 +165,8 @@ def _is_outside(tensor: Tensor, part: Part) -> bool:
 
 def _session(program: Any, threads: int) -> Any:
     try:
-        return Session(engine.build(program), threads)
+        built = engine.build(program)
+        return Session(built, threads, team.pool(built.pool, threads))
     except engine.HasSteps as found:
         compiled = Compiled(found.program, lambda p: engine.build(p), found.target)
         return Interpreter(compiled, threads)

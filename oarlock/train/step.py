@@ -15,6 +15,7 @@ from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.joint.recording import Port, StepRecording, through_torch
 from oarlock.runtime import engine
 from oarlock.runtime.session import Plan, Session
+from oarlock.train import team
 
 
 @dataclass
@@ -35,7 +36,8 @@ class StepRunner:
 
     def __init__(self, recording: StepRecording, threads: int) -> None:
         self.recording = recording
-        self.session = Session(engine.build(recording.program), threads)
+        built = engine.build(recording.program)
+        self.session = Session(built, threads, team.pool(built.pool, threads))
         layout = self.session.layout
         self.plan = Plan(layout, self.session.engine, {}, threads)
         self._inputs = [p.buffer for p in layout.inputs]

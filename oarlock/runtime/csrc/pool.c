@@ -5,6 +5,8 @@
  * part: the caller, done with its own, takes those that no worker has begun, so that a worker
  * without a core delays nothing.
  * A pool serves one run at a time; a second caller, and a forked child, run serially.
+ * A pool may borrow the threads of an OpenMP runtime instead, where other code in the process uses
+ * that: its threads spin for milliseconds after each loop, on the cores that ours would need.
  *
  * Linux.  The few functions of libc are declared here and sleeping is a raw futex, because a
  * compiler that links no libc (ziglang with -nostdlib: 0.1 s instead of 5) brings no headers. */
@@ -54,6 +56,18 @@ typedef struct {
   _Atomic int32_t status; /* of the first part that failed */
 } ol_job;
 
+/* Of an OpenMP runtime: GOMP_parallel, omp_get_thread_num, omp_get_num_threads. */
+typedef struct {
+  void (*fork)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
+  int (*member)(void);
+  int (*members)(void);
+} ol_team;
+
+typedef struct {
+  ol_job *job;
+  const ol_team *team;
+} ol_loan;
+
 typedef struct {
   _Alignas(LINE) _Atomic(ol_job *) job; /* NULL: nothing to begin */
   _Atomic int32_t parked;
@@ -69,7 +83,8 @@ struct ol_pool {
   _Atomic int32_t busy;
   _Atomic int32_t core; /* that the caller last ran on */
   _Alignas(LINE) _Atomic int32_t waiting; /* the caller is parked */
-  ol_worker *workers;
+  ol_worker *workers; /* NULL when the threads are borrowed */
+  ol_team team;
 };
 
 static ol_job stop_job;
@@ -197,6 +212,14 @@ static int32_t parts_for(const ol_pool *pool, int64_t extent, int64_t grain) {
   return most < pool->threads ? (int32_t)most : pool->threads;
 }
 
+/* What each thread of a team runs: its part, and those of threads that the team lacks. */
+static void run_parts(void *data) {
+  const ol_loan *loan = data;
+  int32_t parts = loan->job->parts, step = loan->team->members();
+  for (int32_t part = loan->team->member(); part < parts; part += step)
+    run_part(loan->job, part, part);
+}
+
 int32_t ol_pool_run(ol_pool *pool, ol_item_fn fn, const ol_ctx *ctx, int64_t extent, int64_t grain) {
   int32_t parts = pool ? parts_for(pool, extent, grain) : 1;
   if (extent <= 0) return OL_OK;
@@ -204,6 +227,12 @@ int32_t ol_pool_run(ol_pool *pool, ol_item_fn fn, const ol_ctx *ctx, int64_t ext
     return fn(ctx, 0, extent, 0);
   atomic_store_explicit(&pool->core, sched_getcpu(), memory_order_relaxed);
   ol_job job = {fn, ctx, extent, parts, parts, OL_OK};
+  if (!pool->workers) { /* teams of another size would be started anew */
+    ol_loan loan = {&job, &pool->team};
+    pool->team.fork(run_parts, &loan, (unsigned)pool->threads, 0);
+    atomic_store(&pool->busy, 0);
+    return atomic_load(&job.status);
+  }
   for (int32_t i = 0; i + 1 < parts; i++) post(&pool->workers[i], &job);
   run_part(&job, 0, 0);
   for (int32_t i = 0; i + 1 < parts; i++)
@@ -216,8 +245,9 @@ int32_t ol_pool_run(ol_pool *pool, ol_item_fn fn, const ol_ctx *ctx, int64_t ext
 /* Stops and joins the workers.  In a forked child it only forgets them: they do not exist there. */
 void ol_pool_destroy(ol_pool *pool) {
   if (!pool || pool->owner != getpid()) return;
-  for (int32_t i = 0; i + 1 < pool->threads; i++) post(&pool->workers[i], &stop_job);
-  for (int32_t i = 0; i + 1 < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
+  int32_t count = pool->workers ? pool->threads - 1 : 0;
+  for (int32_t i = 0; i < count; i++) post(&pool->workers[i], &stop_job);
+  for (int32_t i = 0; i < count; i++) pthread_join(pool->workers[i].thread, NULL);
   free(pool->workers);
   free(pool);
 }
@@ -231,19 +261,35 @@ static int start_worker(ol_pool *pool, int32_t i) {
   return pthread_create(&w->thread, NULL, worker_main, w);
 }
 
-/* A pool of `threads`, the caller included; NULL when memory or threads are short. */
-ol_pool *ol_pool_create(int32_t threads, int64_t spin_ns) {
+static ol_pool *new_pool(int32_t threads, int64_t spin_ns) {
   void *memory;
   if (threads < 1 || posix_memalign(&memory, LINE, sizeof(ol_pool))) return NULL;
   ol_pool *pool = memory;
-  if (posix_memalign(&memory, LINE, sizeof(ol_worker) * (size_t)threads)) return free(pool), NULL;
-  pool->workers = memory;
-  pool->threads = 1;
+  pool->workers = NULL;
+  pool->threads = threads;
   pool->owner = getpid();
   pool->spin_ns = spin_ns;
   atomic_init(&pool->busy, 0);
   atomic_init(&pool->core, -1);
   atomic_init(&pool->waiting, 0);
+  return pool;
+}
+
+/* A pool of up to `threads` of a team, the caller included; NULL when memory is short. */
+ol_pool *ol_pool_borrow(int32_t threads, const ol_team *team) {
+  ol_pool *pool = new_pool(threads, 0);
+  if (pool) pool->team = *team;
+  return pool;
+}
+
+/* A pool of `threads`, the caller included; NULL when memory or threads are short. */
+ol_pool *ol_pool_create(int32_t threads, int64_t spin_ns) {
+  void *memory;
+  ol_pool *pool = new_pool(threads, spin_ns);
+  if (!pool) return NULL;
+  if (posix_memalign(&memory, LINE, sizeof(ol_worker) * (size_t)threads)) return free(pool), NULL;
+  pool->workers = memory;
+  pool->threads = 1;
   for (int32_t i = 0; i + 1 < threads; i++, pool->threads++) {
     if (start_worker(pool, i)) return ol_pool_destroy(pool), NULL;
   }
