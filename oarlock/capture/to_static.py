@@ -255,7 +255,7 @@ class StaticFunction(Captured):
                 if any(type(a) is not type(b) for a, b in seen.values()):
                     continue
                 try:
-                    made = self.trace(args, kwargs, {**tape.symbolic, **seen})
+                    made = self.trace(args, kwargs, {**tape.symbolic, **seen}, False)
                 except UnsupportedError as reason:
                     _LOG.info("%s: %s", self.fn.__qualname__, reason)
                     break
@@ -279,12 +279,15 @@ class StaticFunction(Captured):
         if not self.tapes and self.specs is not None:
             self.specialise(*self.specs.examples())
 
-    def trace(self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any]) -> Tape:
+    def trace(
+        self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any], lists_all: bool = True
+    ) -> Tape:
         name = self.fn.__qualname__
         with without_saved_hooks():
             tape = trace(
-                self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic
-            )
+                self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic,
+                lists_all=lists_all,
+            )  # fmt: skip
         tape.call = detached((args, kwargs))
         self.captures += 1
         if self.specs is not None:

@@ -88,6 +88,7 @@ class BothWays(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.journal = Journal()
+        self.unconverted: dict[str, None] = {}
         self.decisions = 0
         self.asserted = 0
 

@@ -30,6 +30,7 @@ from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
+    compare_items,
     contains,
     here,
     is_run_time,
@@ -72,7 +73,7 @@ def bool_(*args: Any) -> Any:
 
 def complex_(*args: Any, **options: Any) -> Any:
     if any(map(is_run_time, (*args, *options.values()))):
-        refuse_here("complex() of a run-time value", "use torch.complex and keep the tensor")
+        refuse_here("complex() of a run-time value", "use torch.complex of two tensors")
     return complex(*args, **options)
 
 
@@ -132,8 +133,6 @@ def filter_(function: Any, items: Any) -> Any:
 
     if tracer() is None:
         return filter(function if function is None else call(function), items)
-    if is_run_time_sequence(items):
-        refuse_here("filter() of a sequence of run-time length", "loop and append to a list")
     made = (lambda x: x) if function is None else call(function)
     return _kept(made, items)
 
@@ -141,18 +140,26 @@ def filter_(function: Any, items: Any) -> Any:
 def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Any:
     """The items for which ``made`` holds; a list that grows at run time where it decides then."""
     cell = [tracer().list_([])]
+    if is_run_time_sequence(items):
+        _each(items, lambda item: _keep(made, item, cell), cell)
+        return cell[0]
     for item in items:
-
-        def keep(item: Any = item) -> None:
-            tracer().journal.touch(cell[0])
-            cell[0].append(item)
-
-        test = made(item)
-        if is_run_time(test):
-            tracer().if_(truth(test), keep, lambda: None, here().with_cell("kept", cell))
-        elif test:
-            keep()
+        _keep(made, item, cell)
     return iter(cell[0]) if type(cell[0]) is list else cell[0]
+
+
+def _keep(made: Callable[[Any], Any], item: Any, cell: list[Any]) -> None:
+    """Append ``item`` to the list in ``cell`` where ``made`` holds for it."""
+
+    def keep() -> None:
+        tracer().journal.touch(cell[0])
+        cell[0].append(item)
+
+    test = made(item)
+    if is_run_time(test):
+        tracer().if_(truth(test), keep, lambda: None, here().with_cell("kept", cell))
+    elif test:
+        keep()
 
 
 def reduce_(function: Any, items: Any, *initial: Any) -> Any:
@@ -180,17 +187,27 @@ def _each(items: Any, body: Callable[[Any], None], cell: list[Any]) -> None:
 
 
 def any_(items: Any) -> Any:
-    return _some(iter(_listed(items)), True)
+    return _one_of(items, True) if is_run_time_sequence(items) else _some(iter(items), True)
 
 
 def all_(items: Any) -> Any:
-    return _some(iter(_listed(items)), False)
+    return _one_of(items, False) if is_run_time_sequence(items) else _some(iter(items), False)
 
 
-def _listed(items: Any) -> Any:
-    if is_run_time_sequence(items):
-        refuse_here("any() or all() of a sequence of run-time length", "stack it: xs.any()")
-    return items
+def _one_of(items: Any, found: bool) -> Any:
+    """``_some`` of a sequence of run-time length: a loop that ends at the first that decides."""
+    from oarlock.capture.convert.sequences import loop
+
+    cell: list[Any] = [not found]
+
+    def look(item: Any) -> None:
+        cell[0] = bool_(item)
+
+    def stop() -> Any:
+        return cell[0] if found or not is_run_time(cell[0]) else negated(cell[0])
+
+    loop(items, look, stop, here().with_cell("found", cell))
+    return cell[0]
 
 
 def _some(items: Any, found: bool) -> bool | Any:
@@ -211,7 +228,7 @@ def _extreme(name: str) -> Callable[..., Any]:
         if tracer() is None:
             return plain(*args, **({"key": key} if key is not None else {}), **options)
         if len(args) == 1 and is_run_time_sequence(args[0]):
-            refuse_here(f"{name}() of a sequence of run-time length", f"stack it: xs.{name}()")
+            return _extreme_of_run(name, better, args[0], key, options)
         items = list(args[0]) if len(args) == 1 else list(args)
         from oarlock.capture.convert.calls import call
 
@@ -225,6 +242,36 @@ def _extreme(name: str) -> Callable[..., Any]:
         return _fold(better, items, keys)
 
     return extreme
+
+
+def _extreme_of_run(
+    name: str, better: Callable[..., Any], items: Any, key: Any, options: dict[str, Any]
+) -> Any:
+    """The best item of a sequence of run-time length, by a loop over it."""
+    from oarlock.capture.convert.calls import call
+    from oarlock.capture.convert.sequences import at_index, loop
+
+    def without_items() -> Any:
+        if "default" in options:
+            return options["default"]
+        return getattr(builtins, name)([])
+
+    def found() -> Any:
+        rank = (lambda x: x) if key is None else call(key)
+        best = [at_index(items, 0)]
+        at_best = [rank(best[0])]
+
+        def look(item: Any) -> None:
+            rank_of_item = rank(item)
+            wins = truth(better(rank_of_item, at_best[0]))
+            best[0] = select(wins, lambda: item, lambda: best[0], here())
+            at_best[0] = select(wins, lambda: rank_of_item, lambda: at_best[0], here())
+
+        state = here().with_cell("best", best).with_cell("rank", at_best)
+        loop(items, look, None, state, 1)
+        return best[0]
+
+    return select(length(items) > 0, found, without_items, here())
 
 
 def _fold(better: Callable[..., Any], items: list[Any], keys: list[Any]) -> Any:
@@ -248,7 +295,12 @@ def sorted_(items: Any, *, key: Any = None, reverse: Any = False) -> Any:
     from oarlock.capture.convert.calls import call
 
     if is_run_time_sequence(items):
-        refuse_here("sorted() of a sequence of run-time length", "stack it: torch.sort(xs)")
+        if key is not None:
+            refuse_here(
+                "sorted() of a sequence of run-time length by a key",
+                "sort the keys: stack them, and index by torch.argsort",
+            )
+        return tracer().ordered(list_(items), bool(reverse))
     items = list(items)
     keys = items if key is None else [call(key)(x) for x in items]
     if any(map(_holds_run_time, keys)):
@@ -263,8 +315,6 @@ def _holds_run_time(key: Any) -> bool:
 
 def _insertion_sort(items: list[Any], keys: list[Any], reverse: bool) -> Any:
     """A stable sorting network of exchanges of neighbours: the places stay, values choose."""
-    if any(isinstance(k, (tuple, list)) for k in keys):
-        refuse_here("sorting by tuples of run-time values", "sort by one number")
     pairs = list(zip(keys, items))
     for end in range(len(pairs) - 1, 0, -1):
         for i in range(end):
@@ -274,7 +324,11 @@ def _insertion_sort(items: list[Any], keys: list[Any], reverse: bool) -> Any:
 
 def _ordered(ka: Any, a: Any, kb: Any, b: Any, reverse: bool) -> list[tuple[Any, Any]]:
     """Two neighbours and their keys in order."""
-    swap = ka < kb if reverse else kb < ka
+    first, second = (ka, kb) if reverse else (kb, ka)
+    if isinstance(ka, (tuple, list)):
+        swap = compare_items(operator.lt, list(first), list(second))
+    else:
+        swap = first < second
     if not is_run_time(swap):
         return [(kb, b), (ka, a)] if swap else [(ka, a), (kb, b)]
     low = select(swap, lambda: kb, lambda: ka, here())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType
@@ -25,6 +26,7 @@ from oarlock.capture.convert.problems import NotConvertible, Problem
 from oarlock.capture.convert.scope import Unit
 from oarlock.capture.convert.source import Found, copy_tree, definition_of
 from oarlock.capture.convert.traces import strip_frames
+from oarlock.capture.convert.tracing import tracer
 
 _FUTURE = 0x1FF0000  # flags of `from __future__` imports
 _GENERATOR = 0x20
@@ -121,6 +123,9 @@ def converted_or_same(function: FunctionType) -> FunctionType:
         return function
     template = template_of(function)
     if isinstance(template, NotConvertible):
+        active = tracer()
+        if active is not None:
+            active.unconverted.update(dict.fromkeys(map(str, template.found)))
         return function
     made = _functions[function] = template.bind(function)
     return made
@@ -292,8 +297,23 @@ def _own(function: FunctionType) -> FunctionType:
         return function
     template = template_of(function)
     if isinstance(template, NotConvertible):
-        raise template
+        raise NotConvertible(*dict.fromkeys([*template.found, *_below(function, set())]))
     return template.bind(function)
+
+
+def _below(function: FunctionType, seen: set[CodeType]) -> Iterator[Problem]:
+    """The problems of the functions that it names, and of those that they name."""
+    seen.add(function.__code__)
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):
+            named.append(cell.cell_contents)
+    for callee in named:
+        if type(callee) is not FunctionType or callee.__code__ in seen or is_excluded(callee):
+            continue
+        template = template_of(callee)
+        yield from template.found if isinstance(template, NotConvertible) else ()
+        yield from _below(callee, seen)
 
 
 def source_of(fn: Any) -> str:

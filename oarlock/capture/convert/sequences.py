@@ -55,6 +55,10 @@ def at_index(items: Any, index: Any) -> Any:
     return items.run_time_item(index) if is_proxy(items) else item(items, index)
 
 
+def range_length(start: int, stop: int, step: int) -> int:
+    return len(range(start, stop, step))
+
+
 @dataclass
 class Range:
     """``range`` of symbolic numbers."""
@@ -65,7 +69,7 @@ class Range:
 
     def run_time_length(self) -> Any:
         if is_run_time(self.step):
-            refuse_here("range() with a run-time step", "use a while loop")
+            return tracer().compute(range_length, self.start, self.stop, self.step)
         step = self.step
         if step == 0:
             raise ValueError("range() arg 3 must not be zero")

@@ -27,6 +27,7 @@ from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.recursion import Recursion
+from oarlock.capture.tape.refusals import every
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
 from oarlock.capture.tape.tracer import Tracer, ambient
@@ -92,22 +93,43 @@ def trace(
     roots: list[Any] | None = None,
     name: str = "",
     symbolic: Symbolic | None = None,
+    lists_all: bool = True,
 ) -> Tape:
     """Run ``fn`` on fakes of the arguments and record it.
 
     Args:
         roots: callables whose modules hold state that the code may read; default: ``fn``.
         symbolic: sizes and numbers that are read at each call, each with another value of it.
-    Raises: UnsupportedError with every reason why it can't be captured.
+        lists_all: look for all reasons why it can't be captured.
+    Raises: UnsupportedError with every reason.
     """
+    name = name or _name(fn)
+    unconverted: dict[str, None] = {}
+    capture = functools.partial(captured, fn, args, kwargs, roots, symbolic, unconverted)
+    try:
+        tree = capture(frozenset())
+    except UnsupportedError as refusal:
+        raise every(name, refusal, capture, unconverted) if lists_all else refusal  # noqa: B904
+    return finish(tree, (args, kwargs), name)
+
+
+def captured(
+    fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any] | None,
+    symbolic: Symbolic | None, unconverted: dict[str, None], reported: frozenset[str],
+) -> Any:  # fmt: skip
+    """The tree of ways through ``fn``; ``unconverted`` gets what of its callees is left as it is."""
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
     known = dict(symbolic or {})
     recursive: frozenset[CodeType] = frozenset()
     is_exact = False
+
+    def way(decisions: dict[int, bool]) -> Way:
+        tracer = Tracer(state_sources(roots), known, recursive, is_exact, reported)
+        return _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
+
     while True:
-        make = functools.partial(Tracer, state_sources(roots), known, recursive, is_exact=is_exact)
         try:
-            tree = explore(lambda decisions: _way(fn, args, kwargs, roots, make(), decisions))  # noqa: B023
+            tree = explore(way)
         except Recursion as found:
             recursive |= found.codes
             continue
@@ -116,13 +138,13 @@ def trace(
             continue
         counters = {k: v for way in ways(tree) for k, v in way.effects.counters().items()}
         if not counters.keys() - known.keys():
-            return finish(tree, (args, kwargs), name or _name(fn))
+            return tree
         known |= counters
 
 
 def _way(
     fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any],
-    tracer: Tracer, decisions: dict[int, bool],
+    tracer: Tracer, decisions: dict[int, bool], unconverted: dict[str, None],
 ) -> Way:  # fmt: skip
     """One capture: the ways that ``decisions`` force, and both where they can be joined."""
     before = [Attributes.of(root) for root in roots]
@@ -159,6 +181,7 @@ def _way(
             raise
         raise ForkNeeded(tracer.control.loose, refusal) from refusal
     finally:
+        unconverted.update(tracer.unconverted)
         torch._C._set_grad_enabled(modes.grad)
         tracer.journal.frames[0].restore(lambda obj: tracer.objects.source(obj) is not None)
         for one in held:

@@ -20,6 +20,7 @@ from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.capture.tape.recursion import look_for
+from oarlock.capture.tape.refusals import is_known
 from oarlock.errors import OarlockError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -96,12 +97,27 @@ class Control:
         already is no decision on the ways of that one."""
         try:
             self.both(test, truth, then, orelse, state)
-        except TooDeep:
-            raise
         except UnsupportedError as refusal:
+            if self.passed(refusal, then, orelse):
+                return
             origin = self.made.get(truth.id)
             need = refusal if origin is None else ForkNeeded(origin, refusal)
             self.assume(test, truth, then, orelse, need)
+
+    def passed(self, refusal: UnsupportedError, *ways: Callable[[], Any]) -> bool:
+        """Go on after a construct whose refusal is reported, by a way that runs.  Raises: TooDeep."""
+        if isinstance(refusal, TooDeep) and not is_known(refusal, self.tracer.reported):
+            raise refusal
+        if not is_known(refusal, self.tracer.reported):
+            return False
+        for way in ways:
+            try:
+                way()
+                break
+            except UnsupportedError as again:
+                if not is_known(again, self.tracer.reported):
+                    raise
+        return True
 
     def assume(
         self, test: Any, truth: Val, then: Callable, orelse: Callable, refusal: BaseException
@@ -129,9 +145,9 @@ class Control:
         self.number = number
         try:
             self.both(test, truth, then, orelse, state)
-        except TooDeep:
-            raise
         except UnsupportedError as refusal:
+            if self.passed(refusal, then, orelse):
+                return
             need = ForkNeeded(self.made.get(truth.id, number), refusal)
             if isinstance(refusal, JoinRefused) and need.number == number:
                 raise need from refusal
@@ -368,12 +384,14 @@ class Control:
             state.set(before)
             self.tracer.merged.back(loop.merged)
             self.unroll(test, body, need)
-        except JoinRefused:
-            if peeled == PEELED:
-                raise
+        except UnsupportedError as refusal:
             self.running.discard(loop.number)
             state.set(before)
             self.tracer.merged.back(loop.merged)
+            if self.passed(refusal, body):
+                return
+            if not isinstance(refusal, JoinRefused) or peeled == PEELED:
+                raise
             self.peel(test, body, state, peeled + 1)
         finally:
             self.running.discard(loop.number)

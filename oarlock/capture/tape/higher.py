@@ -18,6 +18,7 @@ from torch.utils import checkpoint as checkpoints
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.custom import Application, has_setup
 from oarlock.capture.tape.journal import content
+from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
 from oarlock.capture.torch_private import is_dispatching, is_fake
@@ -193,7 +194,9 @@ class Higher:
         """``fn`` as a block; ``args`` are like those that it will get."""
         tracer = self.tracer
         if kwargs:
-            raise UnsupportedError(f"{tracer.where()}: keyword arguments through a transform")
+            raise UnsupportedError(
+                f"{tracer.where()}: keyword arguments through a transform; pass them by position"
+            )
         from oarlock.capture.convert.calls import call
 
         frame = tracer.journal.open()
@@ -256,7 +259,10 @@ class Handle:
     """Of a hook that is registered at each replay."""
 
     def remove(self) -> None:
-        raise UnsupportedError("a hook of a static function can't be removed inside of it")
+        raise UnsupportedError(
+            f"{user_line()}: a hook is removed inside the function that registers it; multiply the "
+            f"gradient with a custom autograd.Function, or register and remove the hook outside"
+        )
 
 
 def checkpointed(settings: dict[str, Any], fn: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -148,7 +148,8 @@ class RunList(list):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if self.val is not None:
-            raise UnsupportedError(f"{self.tracer.where()}: deepcopy of a list of run-time length")
+            memo[id(self)] = found = self.tracer.lists.derived(runtime.deep_copies, (self,), [self])
+            return found
         self.observe()
         items = [deepcopy(x, memo) for x in list.__iter__(self)]
         memo[id(self)] = found = self.tracer.lists.new(items)
@@ -168,8 +169,9 @@ class RunList(list):
     def __imul__(self, n: Any) -> Any:  # type: ignore[override]
         if self.touched(list.__imul__, n):
             list.__imul__(self, n)
-            return self
-        raise UnsupportedError(f"{self.tracer.where()}: a list of run-time length times a number")
+        else:
+            self.tracer.lists.call(self, list.__imul__, (n,), Same(None))
+        return self
 
     def __mul__(self, n: Any) -> Any:  # type: ignore[override]
         if self.val is None and isinstance(n, int):
@@ -188,7 +190,14 @@ class RunList(list):
         from oarlock.capture.convert.builtin_calls import sorted_
 
         if self.val is not None:
-            raise UnsupportedError(f"{self.tracer.where()}: sorting a list of run-time length")
+            if options.get("key") is not None:
+                raise UnsupportedError(
+                    f"{self.tracer.where()}: a list of run-time length is sorted by a key; stack "
+                    f"the keys, and index by torch.argsort"
+                )
+            reverse = bool(options.get("reverse", False))
+            self.tracer.lists.call(self, runtime.sort, (reverse,), Same(None))
+            return
         self.observe()
         self[:] = sorted_(list.copy(self), **options)
 

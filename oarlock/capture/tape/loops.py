@@ -72,7 +72,8 @@ class Loop:
                 return
         names = [n for n, j in zip(self.state.names, self.joints) if isinstance(j, Leaf)]
         raise JoinRefused(
-            f"{self.where}: the types of loop variables do not settle: {', '.join(names)}"
+            f"{self.where}: the types of loop variables do not settle: {', '.join(names)}; give each "
+            f"the same dtype and number of axes before the loop and after each trip"
         )
 
     def attempt(self) -> tuple[While, tuple | None, Contents]:
@@ -123,7 +124,9 @@ class Loop:
 
     def parameter(self, node: While, leaf: Leaf, name: str) -> None:
         if self.may_peel and leaf.kind == "any" and any(map(holds_run_time, leaf.parts)):
-            raise JoinRefused(f"{self.where}: {name} is a container from some trip on")
+            raise JoinRefused(
+                f"{self.where}: {name} is a container from some trip on; make it before the loop"
+            )
         val = Val(self.tracer.block, None, name)
         node.params.append(val)
         node.init.append(self.tracer.noted(leaf.parts[0]))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _UNGUARDED = (type, FunctionType, ModuleType)
+_SOME = {"__bool__": True, "__int__": 1, "__float__": 0.5, "__index__": 1}  # values to go on with
 SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
 
 
@@ -117,10 +118,13 @@ class Data:
             return self.truth(func, args, kwargs)
         what = {"__bool__": "a decision", "__int__": "a plain int", "__float__": "a plain float",
                 "__index__": "a plain int", "numpy": "a numpy array"}  # fmt: skip
-        raise UnsupportedError(
+        refusal = (
             f"{self.tracer.where()}: {what.get(name, name)} from the data of a tensor, in code that "
             f"is not converted; use torch functions, or t.item() in converted code"
         )
+        if refusal in self.tracer.reported and name in _SOME:
+            return _SOME[name]
+        raise UnsupportedError(refusal)
 
     def scalar(self, val: Val, dtype: torch.dtype) -> Any:
         if dtype == torch.bool:
@@ -137,7 +141,8 @@ class Data:
         sample = self.tracer.val(x).sample
         if sample.dtype.is_complex:
             raise UnsupportedError(
-                f"{self.tracer.where()}: a complex number from data; keep a tensor"
+                f"{self.tracer.where()}: a complex number from data; leave out item() and keep "
+                f"the tensor"
             )
         self.tracer.emit(torch.Tensor.item, (x,), {}, val)
         return self.scalar(val, sample.dtype)
@@ -149,7 +154,10 @@ class Data:
         if 0 in val.dims or "rank" in val.loose:
             return self.run_list(func, x, sample)
         if val.dims:
-            raise UnsupportedError(f"{tracer.where()}: tolist of an axis known at run time")
+            raise UnsupportedError(
+                f"{tracer.where()}: tolist of axes known at run time; loop over the rows, "
+                f"`for row in x`, and take the items of each"
+            )
         made: list[Any] = []
 
         def build(shape: Any) -> tuple[Any, Any]:
@@ -167,7 +175,10 @@ class Data:
     def run_list(self, func: Any, x: torch.Tensor, sample: torch.Tensor) -> Any:
         tracer = self.tracer
         if sample.dim() != 1:
-            raise UnsupportedError(f"{tracer.where()}: tolist of axes known at run time")
+            raise UnsupportedError(
+                f"{tracer.where()}: tolist of axes known at run time; loop over the rows, "
+                f"`for row in x`, and take the items of each"
+            )
         found = tracer.lists.new()
         found.val = Val(tracer.block, found)
         tracer.emit(func, (x,), {}, found.val)

@@ -114,6 +114,18 @@ def deep_copy(x: torch.Tensor) -> torch.Tensor:
     return x.detach().clone().requires_grad_(x.requires_grad)
 
 
+def deep_copies(items: list[Any]) -> list[Any]:
+    return [deep_copy(x) if isinstance(x, torch.Tensor) else copy.deepcopy(x) for x in items]
+
+
+def ordered(items: list[Any], reverse: bool) -> list[Any]:
+    return sorted(items, reverse=reverse)
+
+
+def sort(items: list[Any], reverse: bool) -> None:
+    items.sort(reverse=reverse)
+
+
 def recursive(function: Any, *args: Any) -> Any:
     """A function of the tape that calls itself."""
     return function(*args)

@@ -66,13 +66,14 @@ class Tracer(TorchFunctionMode):
 
     Args: state: tensors by id with their source; symbolic: the two values of each number, and of
         each size, that is read at every call; is_exact: an argument that is given twice, or that
-        the code also finds elsewhere, is one input.
+        the code also finds elsewhere, is one input; reported: refusals to pass over.
     """
 
     def __init__(
         self, state: dict[int, tuple[torch.Tensor, Source]] | None = None,
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
         recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
+        reported: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.is_exact, self.is_repeated, self.given = is_exact, False, set[int]()
@@ -91,6 +92,8 @@ class Tracer(TorchFunctionMode):
         self.objects = Objects(self, self.symbolic)
         self.journal.first = self.objects.substitute
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
+        self.reported = reported
+        self.unconverted: dict[str, None] = {}
         self.has_backward = False
         self.grads_set: set[int] = set()
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
@@ -142,7 +145,8 @@ class Tracer(TorchFunctionMode):
             raise
         except FAKE_ERRORS as error:
             raise UnsupportedError(
-                f"{self.where()}: {name}: torch can't tell what it gives before it runs: {error}"
+                f"{self.where()}: {name}: torch can't tell what it gives before it runs ({error}); "
+                f"call it before the function, and pass what it gives as an argument"
             ) from error
         except Exception as error:
             args, kwargs = self.noted(args), self.noted(kwargs)
@@ -434,7 +438,10 @@ class Tracer(TorchFunctionMode):
     def number(self, op: Callable[..., Any], args: tuple, hint: Any, is_data: bool) -> Any:
         """A symbolic number that ``op(*args)`` gives at run time."""
         if isinstance(hint, (tuple, complex)):
-            raise UnsupportedError(f"{user_line()}: {op.__name__} of numbers known at run time")
+            raise UnsupportedError(
+                f"{user_line()}: {op.__name__} of numbers known at run time gives "
+                f"no plain number; compute its parts with torch functions"
+            )
         val = Val(self.block, hint)
         found = number_of(val, hint, is_data)
         self.emit(op, args, {}, val)
@@ -448,6 +455,8 @@ class Tracer(TorchFunctionMode):
             f"{user_line(3)}: {what} from a number that depends on data; keep it a tensor, or decide "
             f"on it with `if` in converted code"
         )
+        if refusal in self.reported:
+            return x.hint
         if x.loops & self.control.running:
             raise NeedsConstant(x.loops, refusal)
         if x.is_data or x.loops:
@@ -630,6 +639,10 @@ class Tracer(TorchFunctionMode):
 
     def list_(self, items: Any = ()) -> Any:
         return self.lists.new(items)
+
+    def ordered(self, items: RunList, reverse: bool) -> RunList:
+        """``sorted(items)`` of a list of run-time length."""
+        return self.lists.derived(runtime.ordered, (items, reverse), [items])
 
 
 def _sample(x: Any) -> Any:

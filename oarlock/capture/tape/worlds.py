@@ -112,7 +112,8 @@ class Worlds:
                 return found[0], False
             raise UnsupportedError(
                 f"{self.tracer.where()}: {getattr(func, '__name__', func)} with a size or number "
-                f"that is known at run time only: {error}"
+                f"that is known at run time only ({error}); decide with `if` on it before, or "
+                f"pass what depends on it as an argument"
             ) from error
 
     def second(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
