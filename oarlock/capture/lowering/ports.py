@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.arrays import dtype_of
+from oarlock.capture.lowering.attributes import Attributes
 from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.recorder import BlockRecorder
@@ -109,10 +110,10 @@ class Inputs:
             self.r.shapes.given.add(dim.name)
         return self.dims[key if isinstance(key, int) else name]
 
-    def bind_others(self) -> None:
+    def bind_others(self, attributes: Attributes) -> None:
         """Tensors and numbers that the code found beside its arguments."""
         for val, source in self.others:
-            self.bind(val, source.value())
+            self.bind(val, attributes.before(source))
 
 
 class Results:

@@ -17,7 +17,7 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import Captured, activated
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
-from oarlock.capture.tape.effects import Effects
+from oarlock.capture.tape.effects import Change, Effects
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
@@ -56,6 +56,9 @@ class Tape:
     ambient: Ambient = PLAIN
     symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     has_effects: bool = False
+    changes: list[Change] | None = (
+        None  # of objects; None where decisions outside of the tape differ
+    )
     objects: list[Any] = field(default_factory=list)  # exist before the call, and may change
     executor: Any = None  # (args, kwargs) -> result, compiled; may raise Declined
     reason: str = "no compiled executor was asked for"  # why it has none
@@ -287,6 +290,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
         first.tracer.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
     tape.objects = [obj for way in ends for obj in way.objects]
+    tape.changes = first.effects.changes(1) if len(ends) == 1 else None
     tape.makes_state = any(one.grows for way in ends for one in way.held)
     forget(root)
     return tape

@@ -19,13 +19,28 @@ from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
-from oarlock.capture.tape.sources import key_of
+from oarlock.capture.tape.sources import Source, key_of
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.emit import Emitter
     from oarlock.capture.tape.tracer import Tracer
 
 _TABLES = ("_parameters", "_buffers", "_modules")
+
+
+_PLACES = ("item", "attribute", "delete item", "delete attribute")
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a call leaves at a place: ``value``, whose run-time values are result ``result`` of the
+    tape; ``constants``: keys of the places whose content the tape takes for granted."""
+
+    source: Source | None
+    kind: str
+    value: Any
+    result: int
+    constants: set[Any]
 
 
 class Effects:
@@ -65,8 +80,37 @@ class Effects:
                 self.table(obj, kind, a, b)
             elif b is MISSING:
                 self.lines.append((obj, f"delete {kind}", key, None))
-            elif a is not b and self.tracer.objects.stand_ins.get((id(obj), key)) is not b:
+            elif (
+                a is not b
+                and self.tracer.objects.stand_ins.get((id(obj), key)) is not b
+                and not self.is_itself(a, b)
+            ):
                 self.lines.append((obj, kind, key, b))
+
+    def is_itself(self, old: Any, new: Any) -> bool:
+        """``new`` is the stand-in of ``old``: the code has set a tensor that it updates in place."""
+        if not (isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor)):
+            return False
+        val = self.tracer.note(new)
+        return any(real is old for known, _, real in self.tracer.inputs if known is val)
+
+    def changes(self, first: int) -> list[Change]:
+        """What a program may keep; ``first``: place of the first value in the results."""
+        constants, found = self.constants(), []
+        for i, (obj, kind, key, value) in enumerate(self.lines):
+            source = self.tracer.objects.source(obj)
+            source = Source(obj, "") if source is None and isinstance(obj, CellType) else source
+            at = source.step(path_of(obj, key)) if kind in _PLACES and source else source
+            if at is not None and isinstance(obj, CellType):
+                at = Source(at.base, at.path, "a variable")
+            found.append(Change(at, kind, value, first + i, constants))
+        return found
+
+    def constants(self) -> set[Any]:
+        """Places whose content the tape takes for granted, as guards check."""
+        objects = self.tracer.objects
+        given = {key_of(s, -1) for _, s, _ in self.tracer.inputs}
+        return {key_of(s, -1) for s, _ in (*objects.guarded, *objects.structures)} - given
 
     def counters(self) -> dict[Any, tuple[Any, Any]]:
         """Numbers that the code reads and changes: read at each call."""

@@ -16,6 +16,7 @@ from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import NARROWINGS, refuse
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
 from oarlock.capture.lowering import lists
+from oarlock.capture.lowering.attributes import Attributes, Names
 from oarlock.capture.lowering.blocks import Blocks
 from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
@@ -420,6 +421,14 @@ def lower_with_weights(
     tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] = ()
 ) -> tuple[Program, dict[str, torch.Tensor]]:
     """The program, and the tensors that its params were read from, by key."""
+    program, recorder, _ = lower_with_places(tape, args, kwargs, names)
+    return program, recorder.weights
+
+
+def lower_with_places(
+    tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] = ()
+) -> tuple[Program, BlockRecorder, Attributes]:
+    """The program, what has recorded it, and the attributes that are its state."""
     ranges: dict[str, Dim] = {}
     for _ in range(NARROWINGS):
         try:
@@ -431,34 +440,41 @@ def lower_with_weights(
 
 def _lower(
     tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str], ranges: Mapping[str, Dim]
-) -> tuple[Program, dict[str, torch.Tensor]]:
-    roots = [source.base for _, source in tape.inputs if source.base is not None]
-    recorder = BlockRecorder(_names(tape, roots))
+) -> tuple[Program, BlockRecorder, Attributes]:
+    places = Names(getattr(tape, "objects", ()))
+    recorder = BlockRecorder(_names(tape, places))
     low = Lowering(recorder)
     inputs = Inputs(recorder, tape, low.env.__setitem__, ranges)
     shown = [names[i] if i < len(names) else f"args.{i}" for i in range(len(args))]
     arg_trees = [inputs.tree(x, f"args[{i}]", n) for i, (x, n) in enumerate(zip(args, shown))]
     kwarg_trees = [(k, inputs.tree(x, f"kwargs[{k!r}]", k)) for k, x in kwargs.items()]
-    inputs.bind_others()
+    changes = getattr(tape, "changes", None) or []
+    attributes = Attributes(recorder, changes, places)
+    inputs.bind_others(attributes)
     results = Results(recorder, low.env)
     with contextlib.suppress(Refused), low.recording():
         low.run(tape.root)
     refuse(list(dict.fromkeys(recorder.problems)))
     tree = results.tree(tape.result, tape.root.results[0], "result")
     refuse(list(dict.fromkeys([*recorder.problems, *recorder.shapes.refused()[0]])))
-    states = recorder.states()
+    try:
+        states = recorder.states() | attributes.after(low.env, tape.root.results)
+    except NotImplementedError as error:
+        raise UnsupportedError("what calls leave in objects is no state:", [str(error)]) from None
     state = tuple(State(name, len(results.outputs) + i) for i, name in enumerate(states))
     graph = recorder.graph
     graph.outputs = [*results.outputs, *states.values()]
     signature = Signature(tuple(arg_trees), tuple(kwarg_trees), tree, tuple(inputs.names))
     params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
+    params |= attributes.params
+    low.notes += attributes.notes
     program = Program(graph, params, dict(recorder.shapes.dims), state, signature)
     for shown_, fake in inputs.fakes:
         if recorder.view(fake).memory.version:
             low.notes.append(f"input {shown_} is updated in place: the caller's stays as it is")
     if low.notes:
         program.meta["notes"] = list(dict.fromkeys(low.notes))
-    return verify(_pruned(program)), recorder.weights
+    return verify(_pruned(program)), recorder, attributes
 
 
 def _pruned(program: Program) -> Program:
@@ -470,14 +486,14 @@ def _pruned(program: Program) -> Program:
     return program.replace(dims={k: d for k, d in program.dims.items() if k in used})
 
 
-def _names(tape: Any, roots: Sequence[Any]) -> dict[int, str]:
+def _names(tape: Any, names: Names) -> dict[int, str]:
     """Names of the tensors that are read beside the arguments."""
     found: dict[int, str] = {}
     for _, source in tape.inputs:
         if source.base is not None:
             x = source.value()
             if isinstance(x, torch.Tensor):
-                found[id(x)] = str(source)
+                found[id(x)] = names.of(source)
     return found
 
 

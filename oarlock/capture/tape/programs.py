@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,16 @@ import torch
 
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.check import bound
+from oarlock.capture.lowering.attributes import Place
 from oarlock.capture.lowering.draws import eager_draws
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.structure import fields_of, map_tensors
-from oarlock.capture.tape.lower import lower
+from oarlock.capture.tape.journal import content, put
+from oarlock.capture.tape.lower import lower_with_places
 from oarlock.capture.tape.nodes import Call, Val
 from oarlock.capture.tape.queries import name_of
 from oarlock.errors import DivergenceError, UnsupportedError
-from oarlock.evaluate import evaluate
+from oarlock.evaluate import evaluate, evaluate_graph, match_inputs, solve_dims
 from oarlock.ir import DType, Program, decode
 from oarlock.ops.random import GENERATOR
 
@@ -47,18 +50,45 @@ class Programs(Sequence[Program]):
 
 def program_of(static: Any, tape: Any) -> Program:
     """The program of one tape.  Raises: UnsupportedError; DivergenceError."""
-    if tape.has_effects or changes_lists(tape):
+    if (tape.has_effects and tape.changes is None) or changes_lists(tape):
         raise UnsupportedError(
             f"{_name(static)} has no program:",
             [
-                "each call changes Python objects or attributes, which a program does not keep; keep "
-                "what the next call needs in a buffer that is updated in place"
+                "each call changes Python objects, which a program does not keep; keep what the next "
+                "call needs in an attribute or a buffer"
             ],
         )
     args, kwargs = tape.call
-    program = lower(tape, args, kwargs, _names(static))
-    check(program, static.fn, args, kwargs)
+    program, recorder, attributes = lower_with_places(tape, args, kwargs, _names(static))
+    check(program, static.fn, args, kwargs, State(tape, recorder.weights, attributes.places))
     return program
+
+
+@dataclass
+class State:
+    """The state of a program as eager code has it, in weights and attributes."""
+
+    tape: Any
+    weights: Mapping[str, torch.Tensor]
+    places: Mapping[str, Place]
+
+    def now(self, program: Program) -> list[Any]:
+        """Copies, in the order of the program's state; None where a program keeps more."""
+        return [self.value(s.name) for s in program.state]
+
+    def value(self, name: str) -> Any:
+        found = self.places[name].now() if name in self.places else self.weights[name]
+        return found.detach().clone() if isinstance(found, torch.Tensor) else found
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put back what objects hold."""
+        before = [(x, content(x)) for x in self.tape.objects]
+        try:
+            yield
+        finally:
+            for obj, old in before:
+                put(obj, old)
 
 
 _CHANGES = {"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "setitem"}
@@ -93,6 +123,7 @@ def _name(static: Any) -> str:
 def save(static: Any, path: Any) -> None:
     """Write the program of a function that has one.  Raises: UnsupportedError."""
     name, every = _name(static), Programs(static)
+    every.tapes = [t for t in every.tapes if t.guard(*t.call)] or every.tapes
     if not every:
         raise UnsupportedError(
             f"{name} cannot be saved:", ["call it once first, or give input_spec"]
@@ -104,31 +135,48 @@ def save(static: Any, path: Any) -> None:
     programs[0].save(path)
 
 
-def check(program: Program, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
+def check(
+    program: Program, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], state: State
+) -> None:
     """Compare the program with eager on a call, which draws the same numbers.
 
     Raises: DivergenceError.
     """
-    with eager_draws() if GENERATOR in program.params else contextlib.nullcontext():
-        expected, values = _eager(fn, args, kwargs)
-    got = evaluate(program, *values)
+    draws = GENERATOR in program.params
+    with eager_draws() if draws else contextlib.nullcontext():
+        expected, values, left = _eager(program, fn, args, kwargs, state)
+    got, after = _evaluated(program, values)
     wants, haves = list(_leaves(expected)), list(_leaves(got))
     if len(wants) != len(haves):
         raise DivergenceError(f"eager gives {len(wants)} values, the program {len(haves)}")
     for i, (want, have) in enumerate(zip(wants, haves)):
         _compare(f"result {i}", want, have)
+    for entry, want, have in zip(program.state, left, after):
+        if entry.name != GENERATOR:
+            _compare(entry.name, want, have)
 
 
-def _eager(fn: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, list[np.ndarray]]:
-    """What eager gives, and the arrays it was given; the function's modules stay as they were."""
+def _evaluated(program: Program, values: Sequence[np.ndarray]) -> tuple[Any, list[np.ndarray]]:
+    """The structure that the program gives, and its state after the run."""
+    arrays = match_inputs(program, values, {})
+    env = solve_dims(program, arrays)
+    outputs = evaluate_graph(program.graph, program.params, env, arrays)
+    return evaluate(program, *values), [outputs[s.output] for s in program.state]
+
+
+def _eager(
+    program: Program, fn: Any, args: tuple, kwargs: dict[str, Any], state: State
+) -> tuple[Any, list[np.ndarray], list[Any]]:
+    """What eager gives, the arrays it was given, the state it leaves; all else stays as it was."""
     values = [_array(x) for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     before = Attributes.of(fn)
     copies = map_tensors((args, kwargs), torch.Tensor.clone)
     tensors = {id(t): t for m, _ in before.held for t in [*m.parameters(), *m.buffers()]}
+    tensors |= {id(t): t for t in state.weights.values()}
     kept = [(t, t.detach().clone()) for t in tensors.values()]
     try:
-        with torch.no_grad():
-            return fn(*copies[0], **copies[1]), values
+        with torch.no_grad(), state.kept():
+            return fn(*copies[0], **copies[1]), values, state.now(program)
     finally:
         before.restore()
         forget_stand_ins(of_all=False)

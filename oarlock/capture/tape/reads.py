@@ -10,7 +10,7 @@ import torch
 
 from oarlock.capture.tape.containers import KINDS, Containers
 from oarlock.capture.tape.journal import MISSING, TABLES, content, put
-from oarlock.capture.tape.nodes import Call, Check, Val
+from oarlock.capture.tape.nodes import Call, Check, Val, leaves
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.queries import access_of, name_of
 from oarlock.capture.tape.sources import Source, item_path, key_of
@@ -294,6 +294,8 @@ class Objects:
             return self.given[id(value)][1]
         if type(value) is list:
             return self.list_read(at, value)
+        if isinstance(value, tuple) and any(isinstance(x, torch.Tensor) for x in leaves(value)):
+            return self.tuple_read(at, value)
         known = self.places.get(id(value))
         if known is not None and (known[1].base, known[1].path) == (at.base, at.path):
             return value
@@ -311,6 +313,14 @@ class Objects:
         for i, x in enumerate(value):
             if not isinstance(x, (*_SCALARS, list)):
                 self.first(at.step(f"[{i}]"), x)
+
+    def tuple_read(self, at: Source, value: tuple) -> tuple:
+        """A tuple that holds tensors: another of this structure may be there at the next call."""
+        self.structures.append((at, value))
+        items = [self.first(at.step(f"[{i}]"), x) for i, x in enumerate(value)]
+        if all(a is b for a, b in zip(items, value)):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
 
     def list_read(self, at: Source, value: list[Any]) -> Any:
         """The stand-in of a list from outside; its content is guarded once it is used."""

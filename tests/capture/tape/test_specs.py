@@ -111,5 +111,5 @@ def test_a_function_that_keeps_something_in_python_has_no_program():
     static = to_static(fn)
     static(torch.ones(2))
     assert len(static.programs) == 1
-    with pytest.raises(UnsupportedError, match="in a buffer"):
+    with pytest.raises(UnsupportedError, match="an attribute or a buffer"):
         _ = static.programs[0]
