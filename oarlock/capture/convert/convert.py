@@ -40,6 +40,7 @@ _CONVERTED_LIBRARIES = (
     "torch.nn.modules.rnn",
     "torch.nn.utils.rnn",
     "torch.optim.lr_scheduler",
+    "torch.optim.swa_utils",
 )
 _OURS = str(Path(__file__).parents[2])
 

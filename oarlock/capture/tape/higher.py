@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd import functional
 from torch.utils import checkpoint as checkpoints
 
 from oarlock.capture.tape.ambience import ambient
@@ -21,6 +22,7 @@ from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
+from oarlock.capture.tape.numbers import Number, number_of, sampled
 from oarlock.capture.torch_private import is_dispatching, is_fake
 from oarlock.errors import UnsupportedError
 
@@ -33,6 +35,10 @@ _LIKE = {
 }  # fmt: skip
 _ZERO_GRAD = (torch.optim.Optimizer.zero_grad, torch.nn.Module.zero_grad)
 _VMAP = {torch.func.vmap, torch.vmap}
+_AT_POINTS = {
+    torch.func.jvp, functional.jacobian, functional.hessian, functional.vjp, functional.jvp,
+    functional.hvp, functional.vhp,
+}  # fmt: skip
 
 
 def transformed(
@@ -40,6 +46,19 @@ def transformed(
 ) -> Any:
     """``transform(fn, **options)(*args, **kwargs)``."""
     return transform(fn, **options)(*args, **kwargs)
+
+
+def at_points(
+    api: Any, options: dict[str, Any], fn: Any, points: Any, rest: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """``api(fn, points, *rest, **options)``."""
+    return api(fn, points, *rest, **options)
+
+
+def in_world(world: int, how: Any, *args: Any) -> Any:
+    """``how(*args)``; numbers that it finds are what they are there."""
+    with sampled(world):
+        return how(*args)
 
 
 def seeded(seed: int) -> None:
@@ -55,12 +74,15 @@ class Higher:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.transforms = 0  # around what is traced
+        self.is_sampling = False  # transforms run, to see what they give
         self.generators: dict[int, tuple[torch.Generator, Val]] = {}  # made by the code
 
     def override(self, function: Any) -> Callable[..., Any] | None:
         """In place of ``function``, or None."""
         try:
             known = function in _LIKE or function in _VMAP
+            if function in _AT_POINTS:
+                return functools.partial(self.at_points, function)
         except TypeError:
             return None
         if known:
@@ -152,25 +174,51 @@ class Higher:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             inner = args
+            if self.is_sampling:
+                return api(fn, **options)(*args, **kwargs)
             if api in _VMAP:
                 dims = options.get("in_dims", 0)
                 spread = dims if isinstance(dims, tuple) else (dims,) * len(args)
                 inner = tuple(_slice(x, d) for x, d in zip(args, spread))
-            tracer = self.tracer
-            self.transforms += 1
-            try:
-                tape = self.subtape(fn, inner, kwargs)
-            finally:
-                self.transforms -= 1
-            with torch._C.DisableTorchFunction():
-                given = (api, options, fn, args, kwargs)
-                out, other, dynamic, found = tracer.worlds.run(transformed, given, {})
-            call = tracer.record(transformed, (api, options, tape, args, kwargs), {}, out)
-            if dynamic:
-                tracer.worlds.mark(call.outs, out, other, found, frozenset())
-            return out
+            return self.applied(transformed, api, options, fn, inner, (args, kwargs))
 
         return call
+
+    def at_points(self, api: Any, fn: Any, points: Any, *rest: Any, **options: Any) -> Any:
+        """``api(fn, points, ...)`` of a function that applies the transform itself."""
+        if self.is_sampling:
+            return api(fn, points, *rest, **options)
+        inner = points if isinstance(points, tuple) else (points,)
+        return self.applied(at_points, api, options, fn, inner, (points, rest, {}))
+
+    def world(self) -> Number:
+        """0 or 1, as the world is in which it is asked for."""
+        found = number_of(Val(self.tracer.block, 0), 0, False)
+        found.other = 1
+        return found
+
+    def applied(
+        self, how: Any, api: Any, options: dict[str, Any], fn: Any, inner: tuple, given: tuple
+    ) -> Any:
+        """``how(api, options, fn, *given)``, with ``fn`` traced on ``inner``."""
+        tracer = self.tracer
+        self.transforms += 1
+        try:
+            tape = self.subtape(fn, inner, given[-1])
+        finally:
+            self.transforms -= 1
+        self.is_sampling = True
+        try:
+            with torch._C.DisableTorchFunction():
+                world = self.world() if tracer.symbolic else 0
+                run = tracer.worlds.run(in_world, (world, how, api, options, fn, *given), {})
+        finally:
+            self.is_sampling = False
+        out, other, dynamic, found = run
+        call = tracer.record(how, (api, options, tape, *given), {}, out)
+        if dynamic:
+            tracer.worlds.mark(call.outs, out, other, found, frozenset())
+        return out
 
     def checkpoint(self, fn: Any, *args: Any, **options: Any) -> Any:
         """Recomputed in the backward pass at replay."""
@@ -270,4 +318,10 @@ def checkpointed(settings: dict[str, Any], fn: Any, args: tuple, kwargs: dict[st
 
 
 def _slice(x: Any, dim: Any) -> Any:
-    return x.select(dim, 0) if isinstance(x, torch.Tensor) and dim is not None else x
+    if dim is None:
+        return x
+    if isinstance(dim, dict):
+        return {k: _slice(v, dim[k]) for k, v in x.items()}
+    if isinstance(dim, (list, tuple)):
+        return type(x)(_slice(v, d) for v, d in zip(x, dim))
+    return map_tree(x, lambda t: t.select(dim, 0) if isinstance(t, torch.Tensor) else t)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import local
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
-from oarlock.capture.tape.active import active
-from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.active import activated, active
+from oarlock.capture.tape.nodes import Val, map_tree
 from oarlock.errors import CompilerBug
+
+_STATE = local()
 
 
 class _Node:
@@ -76,8 +81,39 @@ class Number:
         raise TypeError("a number that is known at run time can't be pickled")
 
 
+class Samples(TorchFunctionMode):
+    """In place of a tracer: numbers are what they are in one of the worlds."""
+
+    def __init__(self, world: int) -> None:
+        super().__init__()
+        self.world = world
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = map_tree((args, kwargs or {}), self.concrete)
+        with torch._C.DisableTorchFunction():
+            return func(*given[0], **given[1])
+
+    def concrete(self, x: Any, what: str = "") -> Any:
+        return (x.other if self.world else x.hint) if isinstance(x, Number) else x
+
+    def compute(self, op: Callable[..., Any], *args: Any) -> Any:
+        return op(*map(self.concrete, args))
+
+
+@contextmanager
+def sampled(world: int) -> Iterator[None]:
+    """No tracer, and numbers are plain."""
+    before = getattr(_STATE, "samples", None)
+    _STATE.samples = Samples(world)
+    try:
+        with activated(None), torch._C._EnableTorchFunction(), _STATE.samples:
+            yield
+    finally:
+        _STATE.samples = before
+
+
 def _tracer() -> Any:
-    tracer = active()
+    tracer = active() or getattr(_STATE, "samples", None)
     if tracer is None:
         raise CompilerBug("a symbolic number left its capture")
     return tracer
