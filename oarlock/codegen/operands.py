@@ -52,6 +52,9 @@ def operands_of(node: Node) -> Sequence[Value]:
     """What the kernel of ``node`` reads from memory."""
     from oarlock.codegen.kernels import makers
 
-    if getattr(makers().get(node.name), "reads_views", False):
+    maker = makers().get(node.name)
+    if hasattr(maker, "operands"):
+        return maker.operands(node)  # type: ignore[union-attr]
+    if getattr(maker, "reads_views", False):
         return [memory_of(v) for v in node.inputs]
     return node.inputs

@@ -88,7 +88,23 @@ def normalised(b, x):
     return own(b, b.sub(both, b.mean(both, axes=(1,), keepdims=True)))
 
 
+def rows(b):
+    return b.const((3, 0, 3), i64)
+
+
+def put_over(b, x):
+    return own(b, b.put(own(b, x), rows(b), b.take(x, rows(b), axis=0), reduce="add"))
+
+
+def scattered_over(b, x):
+    places = b.const(((0, 1), (2, 2)), i64)
+    new = b.slice(x, starts=(0, 0), stops=(2, 2), steps=(1, 1))
+    return own(b, b.scatter(own(b, x), places, new, axis=1, reduce="add"))
+
+
 SAFE = {
+    put_over: 1,
+    scattered_over: 1,
     over_one: 1,
     over_one_of_two: 1,
     two_results: 2,
@@ -168,7 +184,13 @@ def output_of_the_caller(b, x):
     return b.exp(own(b, x))
 
 
+def put_of_its_own_rows(b, x):
+    a = own(b, x)
+    return own(b, b.put(a, b.const((3, 0, 1, 1), i64), a, reduce="add"))
+
+
 UNSAFE = [
+    put_of_its_own_rows,
     read_by_every_row, kept_as_a_row, read_later, read_transposed, read_twice, read_flipped, read_by_the_product,
     read_by_the_kernel_through_a_view, residual_flipped, padded, other_type,
     input_of_the_caller, output_of_the_caller,
@@ -196,6 +218,24 @@ def test_a_row_is_kept_until_its_last_phase():
     rows = next(s.kernel for s in found.steps if len(s.kernel.writes) == 2)
     (written, _), *more = rows.in_place
     assert not more and written.producer is not None and written.producer.name == "add"
+    assert_same(program)
+
+
+@pytest.mark.parametrize("op", ["put", "scatter"])
+def test_what_starts_as_one_number_is_filled(op):
+    """No value in memory but the result."""
+
+    def make(b, x):
+        places = rows(b) if op == "put" else b.const(((1, 3, 3, 0),) * 3, i64)
+        new = b.slice(x, starts=(0, 0), stops=(3, 4), steps=(1, 1))
+        start = b.broadcast_to(b.const(-2.5, f32), shape=(4, 4))
+        return own(b, getattr(b, op)(start, places, new, axis=0, reduce="add"))
+
+    program = build(make)
+    steps = schedule(program, get("cpu")).steps
+    assert (
+        sum(bool(k.writes) and k.writes[0].shape == (4, 4) for k in (s.kernel for s in steps)) == 2
+    )
     assert_same(program)
 
 

@@ -1,4 +1,7 @@
-"""put and scatter: a copy of x, then updates at computed places, in order."""
+"""put and scatter: a copy of x, then updates at computed places, in order.
+
+An x that is one number everywhere (the start of a gradient) is no operand: its result is filled.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from oarlock.codegen.kernels.rows import AxisKernel
 from oarlock.codegen.scalars import RULES
 from oarlock.codegen.target import Target
 from oarlock.ir.dim import Size, product
-from oarlock.ir.graph import Node
+from oarlock.ir.graph import Node, Value
 
 if TYPE_CHECKING:
     from oarlock.codegen.fuse import Group
@@ -20,10 +23,32 @@ if TYPE_CHECKING:
 _JOIN = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
 
 
+def _operands(node: Node) -> tuple[Value, ...]:
+    """What the kernel reads."""
+    return node.inputs if _number(node.inputs[0]) is None else node.inputs[1:]
+
+
+def _number(value: Value) -> int | float | None:
+    """What each element is, where that is known."""
+    node = value.producer
+    while node is not None and node.name in ("broadcast_to", "reshape"):
+        node = node.inputs[0].producer
+    if node is None or node.name != "const" or isinstance(node.op.value, tuple):  # type: ignore
+        return None
+    return node.op.value  # type: ignore[attr-defined]
+
+
+def _in_place(node: Node) -> tuple[tuple[Value, Value], ...]:
+    """The copy of an element is all that reads x there."""
+    x, *others = node.inputs
+    return () if x in others or _number(x) is not None else ((node.output, x),)
+
+
 class Put:
     """Slices of x replaced or joined; one item per outer index."""
 
     takes_epilogue = False
+    operands = staticmethod(_operands)
 
     def accepts(self, node: Node, target: Target) -> bool:
         return True
@@ -44,13 +69,14 @@ class Put:
                     _store(k, to + j, b.load(k.pointers[updates], start + j, lanes), lanes)
 
                 _vector_loop(k, k.inner, lanes, update)
-        return k.kernel(k.outer)
+        return k.kernel(k.outer, in_place=_in_place(node))
 
 
 class Scatter:
     """One element after the other; items are slabs of the first axis unless that is scattered."""
 
     takes_epilogue = False
+    operands = staticmethod(_operands)
 
     def accepts(self, node: Node, target: Target) -> bool:
         return True
@@ -69,7 +95,7 @@ class Scatter:
                     self._each(k, [item])
             else:
                 self._each(k, [])
-        return k.kernel(slabs)
+        return k.kernel(slabs, in_place=_in_place(node))
 
     def _each(self, k: AxisKernel, at: list[L.Expr]) -> None:
         """Loops over the axes of the index that ``at`` has no place for."""
@@ -103,13 +129,19 @@ def _place(k: AxisKernel, raw: L.Expr, n: Size) -> L.Expr:
 
 
 def _copy(k: AxisKernel, item: L.Expr, size: Size, lanes: int) -> None:
-    """Copy slab ``item`` of x."""
-    x, y = k.pointers[k.node.inputs[0]], k.pointers[k.node.output]
+    """Copy slab ``item`` of x, or fill it."""
+    x, y = k.node.inputs[0], k.pointers[k.node.output]
+    number = _number(x)
     start = k.body.let("first", item * L.index(size))
-    _vector_loop(
-        k, size, lanes,
-        lambda j, lanes: k.body.store(y, start + j, k.body.load(x, start + j, lanes)),
-    )  # fmt: skip
+
+    def leaf(j: L.Expr, lanes: int) -> None:
+        known = number is not None
+        value = L.const(number, x.dtype, lanes) if known else (
+            k.body.load(k.pointers[x], start + j, lanes)
+        )  # fmt: skip
+        k.body.store(y, start + j, value)
+
+    _vector_loop(k, size, lanes, leaf)
 
 
 def _vector_loop(k: AxisKernel, size: Size, lanes: int, leaf: Any) -> None:

@@ -10,6 +10,7 @@ from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
+from oarlock.codegen.operands import operands_of
 from oarlock.ir.dim import Size, product
 from oarlock.ir.graph import Node, Value
 
@@ -25,7 +26,7 @@ class AxisKernel:
 
     def __post_init__(self) -> None:
         self.axis %= self.node.inputs[0].rank
-        self.reads = tuple(dict.fromkeys(self.node.inputs))
+        self.reads = tuple(dict.fromkeys(operands_of(self.node)))
         self.pointers = pointers_of(self.reads, self.node.outputs)
         self.body.reserve(*(p.name for p in self.pointers.values()))
 
@@ -61,6 +62,7 @@ class AxisKernel:
         grain: int = 1,
         scratch: Sequence[L.Pointer] = (),
         scratch_bytes: Size = 0,
+        in_place: tuple[tuple[Value, Value], ...] = (),
     ) -> Kernel:
         """The finished kernel."""
         function = L.Function(
@@ -78,4 +80,5 @@ class AxisKernel:
             extent=extent,
             grain=grain,
             scratch_bytes=scratch_bytes,
+            in_place=in_place,
         )
