@@ -188,3 +188,17 @@ def test_last_panels(operand, rest, depth):
     expected = numbers[0] @ (numbers[1].T if operand == "turned" else numbers[1])
     np.testing.assert_array_equal(plain, expected)
     np.testing.assert_array_equal(more, np.maximum(expected + numbers[2], 0))
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_joined_items(threads, is_turned):
+    """A large A passes by all panels of a thread at once, wherever its items begin and end."""
+    b = Builder()
+    rng = np.random.default_rng(0)
+    shape = (3001, 700) if is_turned else (700, 3001)
+    numbers = [rng.integers(-3, 4, s).astype(np.float32) for s in (shape, (3001, 328))]
+    x, w = (b.input(TensorType(f32, n.shape), name) for n, name in zip(numbers, "xw"))
+    b.graph.outputs = [b.matmul(b.transpose(x, perm=(1, 0)) if is_turned else x, w)]
+    found = Predictor(Program(b.graph), threads=threads)(*numbers)
+    np.testing.assert_array_equal(found, (numbers[0].T if is_turned else numbers[0]) @ numbers[1])

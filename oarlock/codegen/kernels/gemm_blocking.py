@@ -19,6 +19,7 @@ FEW_ROWS = 6  # that do not hurt then
 CHUNK = 256  # of K: a panel fills the first level cache
 DEEP = 2 * CHUNK  # K that is cut
 SPAN = 4  # panels of an item when K is cut
+JOINED, FAR_BYTES = 8, 1 << 23  # panels of items that one thread has, for an A that large
 SHARES = 4  # items that threads should find then
 WIDE = 6, 4  # rows and vectors of a tile whose rows of A evict each other
 THREAD_WORK = 1 << 19  # multiply-adds worth a thread
@@ -67,6 +68,7 @@ class Blocking:
     micro: M.Micro
     panels: Size
     blocks: Size
+    span: int
 
     def _choose_micro(self, weights: L.DType) -> M.Micro:
         micro = M.tile(self.target, self.p.a.dtype, weights)
@@ -119,6 +121,14 @@ class Blocking:
             return 1
         shares = -(-SHARES // max(1, bounds(self.blocks * product(self.p.batch))[0]))
         return max(1, min(SPAN, self.panels // shares))
+
+    def _joined(self) -> int:
+        """Panels that one thread computes at once, its items joined, where A does not stay in the
+        caches between them."""
+        p = self.p
+        size = _likely(p.height) * _likely(p.depth) * p.a.dtype.bytes
+        is_large = self.is_cut and size >= FAR_BYTES
+        return -(-JOINED // self.span) * self.span if is_large else self.span
 
     def _tiles_per_block(self) -> int:
         depth = self.chunk if self.is_cut else _likely(self.p.depth)

@@ -58,6 +58,7 @@ class GemmNest(Tiles):
         self.heights = M.heights(p.height, self.micro.rows)
         self.span = self._span()
         self.stage = "all"
+        self.count: L.Expr = L.icon(1)
 
     def build(self) -> Kernel:
         """The kernel."""
@@ -65,8 +66,7 @@ class GemmNest(Tiles):
         self._prepare()
         items = product((*self.p.batch, self.blocks, -(-self.panels // self.span)))
         self.seen = self.body.variable("seen", L.icon(-1)) if self._copies_a() else None
-        with self.body.loop("item", L.BEGIN, L.END) as item:
-            self._item(item)
+        self._items()
         nodes, name = self.group.nodes, kernel_name(self.group.nodes)
         function = L.Function(
             name,
@@ -108,7 +108,7 @@ class GemmNest(Tiles):
         elif not self.micro.strided:
             self._scratch("panel", self.micro.columns * (self.chunk if self.is_cut else p.depth))
         if self.is_cut:
-            self._scratch("sums", self._block_rows() * self.micro.columns * self.span)
+            self._scratch("sums", self._block_rows() * self.micro.columns * self._joined())
         if p.bias_numbers is not None:
             width = evaluate_size(self.panels, {}) * self.micro.columns
             row = np.zeros((*p.bias_numbers.shape[:-1], width), self.micro.dtype.numpy)
@@ -137,6 +137,24 @@ class GemmNest(Tiles):
 
     # Items
 
+    def _items(self) -> None:
+        """Those that follow one another in a block are joined where that saves reading A."""
+        if self._joined() == self.span:
+            with self.body.loop("item", L.BEGIN, L.END) as item:
+                self._item(item)
+            return
+        todo = self.body.variable("todo", L.BEGIN)
+        spans = L.index(-(-self.panels // self.span))
+        with (
+            self.body.loop("item", L.BEGIN, L.END) as item,
+            self.body.if_(L.compare("eq", item, todo)),
+        ):
+            stop = L.minimum(item - L.binary("mod", item, spans) + spans, L.END)
+            stop = L.minimum(stop, item + self._joined() // self.span)
+            self.count = self.body.let("count", stop - item)
+            self.body.assign(todo, item + self.count)
+            self._item(item)
+
     def _item(self, item: L.Expr) -> None:
         body = self.body
         panels, blocks = L.index(-(-self.panels // self.span)), L.index(self.blocks)
@@ -158,7 +176,8 @@ class GemmNest(Tiles):
         """A few panels: their first values, the chunks of K, the epilogue."""
         body = self.body
         begin = body.let("first_panel", state.panel * self.span)
-        end = body.let("last_panel", L.minimum(begin + self.span, L.index(self.panels)))
+        here = self.count * self.span
+        end = body.let("last_panel", L.minimum(begin + here, L.index(self.panels)))
 
         def every(stage: str) -> None:
             self.stage = stage
