@@ -369,6 +369,8 @@ def list_(*args: Any) -> list[Any]:
     if active is None:
         return list(*args)
     args = tuple(map(own_items, args))
+    if args and isinstance(args[0], list) and is_run_time_sequence(args[0]):
+        return active.lists.spread(list, [args[0]])
     if args and is_run_time_sequence(args[0]):
         found = active.list_([])
 
@@ -382,8 +384,11 @@ def list_(*args: Any) -> list[Any]:
 
 
 def tuple_(*args: Any) -> Any:
-    if args and is_run_time_sequence(args[0]) and not isinstance(args[0], list):
-        return list_(*args)
+    if args and is_run_time_sequence(args[0]):
+        found = args[0] if isinstance(args[0], list) else list_(*args)
+        if is_run_time_sequence(found):
+            return tracer().lists.spread(tuple, [found])
+        return tuple(found)
     return tuple(*args)
 
 
@@ -513,6 +518,8 @@ def isinstance_(x: Any, kinds: Any) -> Any:
         return found
     if active.is_of_two_types(x):
         return active.number(isinstance, (x, kinds), True, True)
+    if hasattr(x, "run_time_tuple"):
+        return issubclass(tuple, kinds)
     return found or (isinstance(x, _NUMBERS) and issubclass(active.type_of(x), kinds))
 
 

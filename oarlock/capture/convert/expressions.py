@@ -254,7 +254,23 @@ class Expressions(ast.NodeTransformer):
             return node
         return at(apply("text", *parts), node)
 
+    def spread(self, node: ast.List | ast.Tuple) -> ast.expr:
+        """A display that unpacks: what is unpacked may have a length that is known at run time."""
+        parts = []
+        for x in node.elts:
+            is_many = isinstance(x, ast.Starred)
+            value = self.visit(x.value if isinstance(x, ast.Starred) else x)
+            parts.append(tuple_of([constant(is_many), value]))
+        return at(apply("spread", constant(isinstance(node, ast.Tuple)), *parts), node)
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.expr:
+        if isinstance(node.ctx, ast.Load) and any(isinstance(x, ast.Starred) for x in node.elts):
+            return self.spread(node)
+        return at(ast.Tuple(self.all(node.elts), node.ctx), node)
+
     def visit_List(self, node: ast.List) -> ast.expr:
+        if isinstance(node.ctx, ast.Load) and any(isinstance(x, ast.Starred) for x in node.elts):
+            return self.spread(node)
         made = at(ast.List(self.all(node.elts), node.ctx), node)
         return at(apply("list_", made), node) if isinstance(node.ctx, ast.Load) else made
 

@@ -356,7 +356,7 @@ class Operators:
             del owner[key]
 
     def update(self, sign: str, value: Any, other: Any) -> Any:
-        if isinstance(value, _IN_PLACE):
+        if isinstance(value, _IN_PLACE) and not hasattr(value, "run_time_tuple"):
             touch(value)
         active = tracer()
         if active is not None:
@@ -381,6 +381,10 @@ class Operators:
         """A list that a run-time loop may fill."""
         active = tracer()
         return items if active is None else active.list_(items)
+
+    def spread(self, is_tuple: bool, *parts: tuple[bool, Any]) -> Any:
+        """``[*a, b]`` or ``(*a, b)``; each part tells whether it is unpacked."""
+        return sequences.spread(is_tuple, parts)
 
     def text(self, *parts: Any) -> str:
         """An f-string; each part is a text or ``(value, conversion, spec)``."""

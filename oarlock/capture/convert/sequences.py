@@ -44,6 +44,29 @@ def own_items(items: Any) -> Any:
     return converted_function(type(items).__iter__)(items)
 
 
+def spread(is_tuple: bool, parts: tuple[tuple[bool, Any], ...]) -> Any:
+    """The list or tuple of items and of unpacked sequences."""
+    active = tracer()
+    pieces: list[Any] = []
+    for is_many, value in parts:
+        if is_many and is_run_time_sequence(own_items(value)):
+            pieces.append(_listed(value))
+        elif pieces and type(pieces[-1]) is list:
+            pieces[-1] += value if is_many else (value,)
+        else:
+            pieces.append([*value] if is_many else [value])
+    if all(type(x) is list for x in pieces):
+        items = [x for piece in pieces for x in piece]
+        return tuple(items) if is_tuple else (items if active is None else active.list_(items))
+    return active.lists.spread(tuple if is_tuple else list, pieces)
+
+
+def _listed(value: Any) -> Any:
+    from oarlock.capture.convert.builtin_calls import TYPES
+
+    return value if isinstance(value, list) else TYPES[list](value)
+
+
 def length(items: Any) -> Any:
     """``len(items)``, symbolic where it must be."""
     if isinstance(items, torch.Tensor) and items.dim():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
+from oarlock.capture.tape import runtime
 from oarlock.ir import Value, i64
 
 
@@ -163,6 +164,13 @@ def _add(r: Any, a: Any, b: Any) -> ListValue:
     return found
 
 
+def _spread(r: Any, kind: type, *parts: Any) -> ListValue:
+    found = list_of(r, [])
+    for x in parts:
+        found = _add(r, found, x)
+    return found
+
+
 def _extend(r: Any, a: ListValue, b: Any) -> None:
     other = _items(r, b)
     if other.stacks is not None:
@@ -217,5 +225,5 @@ RULES: dict[Any, Callable[..., Any]] = {
     operator.setitem: lambda r, a, i, x: a.put(i, x), list.pop: lambda r, a, *i: a.pop(*i),
     list.insert: _insert, list.extend: _extend, operator.add: _add, list.clear: _clear,
     list.reverse: _reverse, list.copy: lambda r, a: a.derived(lambda s: s), torch.stack: _stack,
-    torch.cat: _cat, torch.concat: _cat, torch.tensor: _tensor, torch.as_tensor: _tensor,
+    runtime.spread: _spread, torch.cat: _cat, torch.concat: _cat, torch.tensor: _tensor, torch.as_tensor: _tensor,
 }  # fmt: skip

@@ -220,7 +220,7 @@ class Control:
         tracer = self.tracer
         is_data = not isinstance(test, Number) or test.is_data
         taken = (True, False) if is_data else (bool(test.hint), bool(test.other))
-        joiner = Joiner(tracer.val, is_data, tracer.block, taken)
+        joiner = Joiner(tracer.val, is_data, tracer.block, taken, may_grow=bool(self.running))
         old = self.old(a, b)
         tracer.graded.join(*(path.grads for path in (a, b) if path.error is None))
         if a.error is not None:
@@ -324,7 +324,10 @@ class Control:
             return joint.value
         if isinstance(joint, Many):
             return self.container(joint)
-        return self.tracer.stand_for(joint, joint.out)
+        made = self.tracer.stand_for(joint, joint.out)
+        if joint.kind == "list" and joint.a is list:
+            self.merge_lists(made, joint)
+        return made
 
     def container(self, joint: Many) -> Any:
         made = self.filled(joint)
@@ -333,6 +336,10 @@ class Control:
             older = tuple(x for x in joint.parts if id(x) not in self.born)
             self.tracer.merged.add(made, joint.parts, older)
         return made
+
+    def merge_lists(self, made: Any, joint: Leaf) -> None:
+        older = tuple(x for x in joint.parts if id(x) not in self.born)
+        self.tracer.merged.add(made, joint.parts, older)
 
     def filled(self, joint: Many) -> Any:
         items = [self.value(item) for item in joint.items]

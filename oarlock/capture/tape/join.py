@@ -32,8 +32,9 @@ class Same:
 class Leaf:
     """A run-time value of two origins.
 
-    ``kind``: "tensor", "number" or "any"; ``a`` and ``b``: its samples in the two worlds (shapes
-    and hints).  ``parts``: the two values themselves.
+    ``kind``: "tensor", "number", "list" or "any"; ``a`` and ``b``: its samples in the two worlds
+    (shapes and hints), or the class of a list.  ``parts``: the two values themselves; ``item``: the
+    joint of the items of lists.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Leaf:
     dtype: torch.dtype | None = None
     grad: bool = False
     is_data: bool = True
+    item: Any = None
 
     def type_key(self) -> tuple:
         """What a fixpoint compares."""
@@ -76,14 +78,16 @@ class Joiner:
     """Joins the values that two paths leave in one variable.
 
     Args: val: the ``Val`` of a fake tensor; is_data: the choice between the paths depends on data;
+        may_grow: lists and tuples of two lengths are one of a length that is known at run time;
         block: where the paths meet; a list that is older than they are stays itself; taken: whether
         the first path is the one of each world, so that sizes fit those of values around.
     """
 
     def __init__(
         self, val: Any, is_data: bool = True, block: Block | None = None,
-        taken: tuple[bool, bool] = (True, False),
+        taken: tuple[bool, bool] = (True, False), may_grow: bool = False,
     ) -> None:  # fmt: skip
+        self.may_grow = may_grow
         self.val, self.is_data, self.block, self.taken = val, is_data, block, taken
 
     def join(self, x: Any, y: Any) -> Any:
@@ -214,11 +218,30 @@ class Joiner:
         return Leaf("number", (x, y), a, b, loose=loose, is_data=is_data)
 
     def containers(self, x: Any, y: Any) -> Any:
+        if self.may_grow and _are_rows(x, y):
+            from oarlock.capture.tape.lists import item_of_all
+
+            kind = tuple if type(x) is tuple or hasattr(x, "run_time_tuple") else list
+            return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))
         keys = keys_of(x)
         if keys is None or type(x) is not type(y) or keys != keys_of(y):
             return Leaf("any", (x, y), x)
         pairs = [self.joined(item_of(x, k), item_of(y, k)) for k in keys]
         return Many(x, keys, pairs, (x, y))
+
+
+def _are_rows(x: Any, y: Any) -> bool:
+    """Two lists of the code, or two tuples, that may have different lengths."""
+    lists, tuples = ([_is_row(v, kind) for v in (x, y)] for kind in (list, tuple))
+    if not (all(lists) or all(tuples)):
+        return False
+    return any(getattr(v, "val", None) is not None for v in (x, y)) or len(x) != len(y)
+
+
+def _is_row(x: Any, kind: type) -> bool:
+    if isinstance(x, list) and hasattr(x, "run_time_length"):
+        return hasattr(x, "run_time_tuple") is (kind is tuple)
+    return type(x) is tuple and kind is tuple
 
 
 def keys_of(x: Any) -> list[Any] | None:

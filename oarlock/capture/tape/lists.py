@@ -228,6 +228,26 @@ class RunList(list):
             self.tracer.lists.call(self, list.reverse, (), Same(None))
 
 
+class RunTuple(RunList):
+    """A tuple whose length is known at run time."""
+
+    run_time_tuple = True
+
+    def __iadd__(self, items: Any) -> Any:
+        return self + items
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _OF_LISTS:
+            raise AttributeError(f"'tuple' object has no attribute {name!r}")
+        return super().__getattribute__(name)
+
+    def __setitem__(self, index: Any, x: Any) -> None:
+        raise TypeError("'tuple' object does not support item assignment")
+
+
+_OF_LISTS = frozenset(vars(list)) - frozenset(vars(tuple)) - {"__setitem__", "__iadd__"}
+
+
 def _is_run(x: Any) -> bool:
     return isinstance(x, RunList) and x.val is not None
 
@@ -322,7 +342,7 @@ class Lists:
         joiner, where = Joiner(self.tracer.val), self.tracer.where()
         new = _loose(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
         if obj.item is None or not same_type(obj.item, new):
-            self.dirty = True
+            self.dirty |= not self.tracer.journal.is_of_trip(obj)
         obj.item = new
 
     def changed(self) -> bool:
@@ -404,6 +424,24 @@ class Lists:
     def joined(self, a: Any, b: Any) -> RunList:
         return self.derived(operator.add, (a, b), [a, b])
 
+    def spread(self, kind: type, parts: list[Any]) -> RunList:
+        """A list or tuple of the items of several."""
+        return self.derived(runtime.spread, (kind, *parts), parts)
+
+    def one_of(self, leaf: Leaf, val: Val) -> RunList:
+        """What the code holds for one of two lists, or tuples, of different lengths."""
+        found = RunTuple() if leaf.a is tuple else RunList()
+        found.tracer, found.val, found.born = self.tracer, val, val
+        found.item = leaf.item
+        self.all.append(found)
+        self.tracer.journal.create(found)
+        for part in leaf.parts:
+            if isinstance(part, RunList):
+                self.tracer.merged.derived(found, part)
+            elif isinstance(part, (list, tuple)):
+                self.tracer.merged.noted(found, list(part))
+        return found
+
     def prune(self, block: Any) -> None:
         """Drop what was recorded of lists that stayed ordinary."""
         block.nodes[:] = [n for n in block.nodes if not _is_idle(n)]
@@ -416,10 +454,14 @@ class Lists:
         """A new run-time list with the items of others."""
         if op is operator.mul:
             sources = [list.copy(sources[0]) if sources[0].val is None else sources[0]]
-        found = RunList()
+        is_tuple = tuple in args or (
+            list not in args and any(isinstance(x, (tuple, RunTuple)) for x in sources)
+        )
+        found = RunTuple() if is_tuple else RunList()
         found.tracer = self.tracer
         found.val = found.born = Val(self.tracer.block, found)
         self.tracer.emit(op, args, {}, found.val)
+        self.tracer.journal.create(found)
         for source in sources:
             self.learn_all(found, source)
             if isinstance(source, RunList):
@@ -438,11 +480,24 @@ def _is_idle(node: Any) -> bool:
 
 def _lengths(op: Any, args: tuple, sources: list[Any]) -> tuple[int, int] | None:
     """How long a list is that is made of others."""
-    known = [x.lengths if _is_run(x) else (list.__len__(x),) * 2 for x in sources]
+    known = [x.lengths if _is_run(x) else (len(x),) * 2 for x in sources]
     is_whole = op is operator.getitem and args[1] in (slice(None), slice(None, None, -1))
-    if None in known or not (op is operator.add or is_whole):
+    if None in known or not (op in (operator.add, runtime.spread) or is_whole):
         return None
     return sum(a for a, _ in known), sum(b for _, b in known)
+
+
+def item_of_all(joiner: Joiner, parts: tuple[Any, ...]) -> Any:
+    """The joint of the items of several lists."""
+    found = None
+    for part in parts:
+        if _is_run(part):
+            items = [] if part.item is None else [part.tracer.sample_of(part.item)]
+        else:
+            items = list.__iter__(part) if isinstance(part, list) else part
+        for x in items:
+            found = _loose(joiner, x, "") if found is None else merged(joiner, found, x, "")
+    return found
 
 
 def outs_of(joint: Any) -> Any:

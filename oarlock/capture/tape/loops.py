@@ -45,7 +45,7 @@ class Loop:
         self.number, self.may_peel = number, may_peel
         self.counts = Counts(self.tracer.lists, trips)
         self.where = control.where(state)
-        self.joiner = Joiner(self.tracer.val)
+        self.joiner = Joiner(self.tracer.val, may_grow=True)
         self.joints: list[Any] = [self.first(x) for x in before]
         self.held: dict[int, tuple[Any, Any, Any]] = {}  # id: object, content before, joint
         self.merged = self.tracer.merged.now()
@@ -84,6 +84,7 @@ class Loop:
         node = While([], [], Block(outer), Block(outer), [], self.where)
         frame, way = tracer.journal.open(), tracer.graded.open()
         tracer.graded.unsure |= self.unsure
+        frame.is_trip = True
         try:
             for obj, _, _ in self.held.values():
                 tracer.journal.touch(obj)
@@ -249,6 +250,8 @@ def wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
         return keep
     new.loose |= old.loose
     new.grad |= old.grad
+    if old.kind == "list":
+        new.item = _wider_item(old.item, new.item, attempt)
     if old.kind == "tensor":
         new.dims |= old.dims
         if old.dtype != new.dtype and old.dtype and new.dtype:
@@ -260,11 +263,20 @@ def wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
     return new
 
 
+def _wider_item(old: Any, new: Any, attempt: int) -> Any:
+    if isinstance(old, Leaf) and isinstance(new, Leaf):
+        return wider(old, new, attempt)
+    if isinstance(old, Many) and isinstance(new, Many) and old.keys == new.keys:
+        items = [_wider_item(p, q, attempt) for p, q in zip(old.items, new.items)]
+        return Many(new.like, new.keys, items)
+    return old if new is None else new
+
+
 def same_type(old: Any, new: Any) -> bool:
     if type(old) is not type(new):
         return False
     if isinstance(new, Leaf):
-        return old.type_key() == new.type_key()
+        return old.type_key() == new.type_key() and same_type(old.item, new.item)
     if isinstance(new, Many):
         same = old.keys == new.keys and len(old.items) == len(new.items)
         return same and all(same_type(p, q) for p, q in zip(old.items, new.items))

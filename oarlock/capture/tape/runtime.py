@@ -103,6 +103,11 @@ def same(value: Any) -> Any:
     return value
 
 
+def spread(kind: type, *parts: Any) -> Any:
+    """One list or tuple of the items of several."""
+    return kind([x for part in parts for x in part])
+
+
 def is_none(value: Any) -> bool:
     return value is None
 

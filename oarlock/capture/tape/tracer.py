@@ -314,6 +314,9 @@ class Tracer(TorchFunctionMode):
             number.other = leaf.b
             number.loops = frozenset([leaf.loop]) if hasattr(leaf, "loop") else frozenset()  # type: ignore[attr-defined]
             return number
+        if leaf.kind == "list":
+            val.sample = self.lists.one_of(leaf, val)
+            return val.sample
         if leaf.kind == "any":
             return choice(self, leaf, val)
         if leaf.dims and leaf.is_data:
@@ -597,6 +600,8 @@ class Tracer(TorchFunctionMode):
             return torch.Tensor
         if isinstance(x, Choice):
             return each(x, type)
+        if hasattr(x, "run_time_tuple"):
+            return tuple
         for stand, real in ((Number, type(getattr(x, "hint", None))), (RunList, list), (Text, str)):
             if isinstance(x, stand):
                 return real
