@@ -116,6 +116,8 @@ def zip_(*items: Any, **options: Any) -> Any:
 def reversed_(items: Any) -> Any:
     if is_run_time_sequence(items):
         return Mapped(lambda _, x: x, (items,), backwards=True)
+    if tracer() is not None:
+        tracer().uses(items)
     return reversed(items)
 
 

@@ -37,6 +37,8 @@ def call(function: Any) -> Any:
     if kind is FunctionType:
         return converted_function(function)
     if kind is MethodType:
+        if active is not None and isinstance(function.__self__, _CONTAINERS):
+            active.uses(function.__self__)
         if active is not None and function.__name__ in ("train", "eval"):
             touch_modules(active, function.__self__)
         return converted_method(function)

@@ -359,7 +359,15 @@ class Expressions(ast.NodeTransformer):
 
     def visit_Dict(self, node: ast.Dict) -> ast.expr:
         keys = [k if k is None else self.visit(k) for k in node.keys]
-        return at(apply("new", at(ast.Dict(keys, self.all(node.values)), node)), node)
+        pairs = zip(node.keys, self.all(node.values))
+        values = [v if k is not None else at(apply("whole", v), node) for k, v in pairs]
+        return at(apply("new", at(ast.Dict(keys, values), node)), node)
+
+    def visit_Starred(self, node: ast.Starred) -> ast.expr:
+        value = self.visit(node.value)
+        if isinstance(node.ctx, ast.Load):
+            value = at(apply("whole", value), node)
+        return at(ast.Starred(value, node.ctx), node)
 
     def visit_Set(self, node: ast.Set) -> ast.expr:
         return at(apply("new", at(ast.Set(self.all(node.elts)), node)), node)

@@ -299,6 +299,13 @@ class Operators:
             return value
         return active.read(self.module, name, value)
 
+    def whole(self, items: Any) -> Any:
+        """A container that is unpacked."""
+        active = tracer()
+        if active is not None:
+            active.uses(items)
+        return items
+
     def new(self, made: Any) -> Any:
         """A container that the code has just made: no path that is open had it before."""
         return calls.new(made)

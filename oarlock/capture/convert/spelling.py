@@ -39,8 +39,11 @@ def _parts(value: Any, conversion: str, depth: int) -> list[Any]:
         return [value if conversion != "r" else repr(value)]
     if is_run_time(value):
         return [(value, conversion, "")]
+    if isinstance(value, dict):
+        tracer().uses(value)
     if _kind(value) in _BRACKETS and _holds(value, depth):
         return _of_container(value, depth)
+    tracer().uses(value)
     name = "__repr__" if conversion == "r" or type(value).__str__ is object.__str__ else "__str__"
     method = special(value, name)
     return [method(value) if method is not None else _plain(value, conversion)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from oarlock.capture.tape.sources import Source, item_path
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
-KINDS = (dict, set, deque)
+KINDS = (dict, set, deque, bytearray, array)
+WHOLE = (set, bytearray, array)  # compared as a whole
 _KEYS = (str, int, float, bytes, bool, type(None))
 
 
@@ -51,7 +53,7 @@ class Containers:
             return
         tracer, before = self.tracer, self.before(x)
         self.wholes[id(x)] = (source, before)
-        if isinstance(x, set):
+        if isinstance(x, WHOLE):
             return
         pairs = before.items() if isinstance(x, dict) else enumerate(before)
         now = dict(x) if isinstance(x, dict) else dict(enumerate(x))
@@ -65,5 +67,7 @@ class Containers:
 
     def before(self, x: Any) -> Any:
         """What ``x`` held before the call."""
+        if isinstance(x, (bytearray, array)):
+            return x[:]
         entry = self.tracer.journal.frames[0].before.get(id(x))
         return content(x) if entry is None else entry[1]

@@ -81,7 +81,7 @@ class Guards:
     def content(self, source: Source, held: Any) -> None:
         """A container from outside: the keys of a dict, how many items of a deque, a whole set."""
         at = self.place(source)
-        if isinstance(held, set):
+        if not isinstance(held, (dict, list)):
             self.add(f"{at} == {self.emitter.constant(held)}", f"{source} holds {held}")
         elif isinstance(held, dict):
             self.add(f"list({at}) == {self.emitter.constant(list(held))}", f"{source} has its keys")

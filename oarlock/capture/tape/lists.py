@@ -142,6 +142,7 @@ class RunList(list):
         return self.tracer.lists.joined(items, self)
 
     def copy(self) -> Any:
+        self.observe()
         return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
 
     __copy__ = copy

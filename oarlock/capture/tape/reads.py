@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -269,7 +270,9 @@ class Objects:
         found = hasattr(owner, name) if entry is None else self.had(owner, name, entry[1])
         self.presences[(id(owner), name)] = (source, name, found)
 
-    def had(self, owner: Any, name: str, old: dict[str, Any]) -> bool:
+    def had(self, owner: Any, name: str, old: Any) -> bool:
+        if isinstance(owner, (list, *KINDS)):
+            return hasattr(owner, name)
         tables = [old, *(old[t] for t in TABLES if isinstance(old.get(t), dict))]
         return any(name in table for table in tables) or hasattr(type(owner), name)
 
@@ -304,7 +307,7 @@ class Objects:
             self.inside(at, value)
         elif not isinstance(value, _SCALARS):
             self.know(value, at if isinstance(value, KINDS) else None)
-            if isinstance(value, (set, deque)):
+            if isinstance(value, (set, deque, bytearray, array)):
                 self.containers.observe(value)
         return value
 

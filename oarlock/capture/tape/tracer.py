@@ -416,6 +416,8 @@ class Tracer(TorchFunctionMode):
                 self.objects.containers.ask(x, key[0])
             else:
                 self.objects.containers.observe(x)
+        elif isinstance(x, RunList):
+            x.observe()
 
     def read_has(self, owner: Any, name: str) -> None:
         self.objects.has(owner, name)
