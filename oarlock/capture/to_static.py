@@ -64,6 +64,7 @@ class StaticFunction(Captured):
         self.is_warm = False
         self.starts = 0  # calls after the first one in which an optimizer made its state
         self.captures = 0
+        self.fixed: set[Any] = set()  # sizes and numbers that the code needs as plain ones
         self.normal = normaliser(fn)
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
@@ -254,14 +255,20 @@ class StaticFunction(Captured):
                 seen = {g.key: (g.value, tape.guards.now(g, args, kwargs)) for g in failing}
                 if any(type(a) is not type(b) for a, b in seen.values()):
                     continue
+                if self.fixed >= seen.keys():
+                    break
                 try:
                     made = self.trace(args, kwargs, {**tape.symbolic, **seen}, False)
                 except UnsupportedError as reason:
                     _LOG.info("%s: %s", self.fn.__qualname__, reason)
+                    self.fixed |= seen.keys()
                     break
                 if made.root.raises:  # for these sizes; others may be right
                     return self.add(self.trace(args, kwargs, {}))
-                self.tapes[i] = made
+                if made.has_checks:  # it serves some sizes only: the other tape stays, and is asked first
+                    self.tapes.append(made)
+                else:
+                    self.tapes[i] = made
                 return made
         known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
         if self.specs is not None:
