@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dataclasses
 import functools
 import itertools
 import math
@@ -30,6 +31,7 @@ from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
+    as_number,
     compare_items,
     contains,
     here,
@@ -189,11 +191,13 @@ def _each(items: Any, body: Callable[[Any], None], cell: list[Any]) -> None:
 
 
 def any_(items: Any) -> Any:
-    return _one_of(items, True) if is_run_time_sequence(items) else _some(iter(items), True)
+    is_run = is_run_time_sequence(items)
+    return _one_of(items, True) if is_run else as_number(_some(iter(items), True))
 
 
 def all_(items: Any) -> Any:
-    return _one_of(items, False) if is_run_time_sequence(items) else _some(iter(items), False)
+    is_run = is_run_time_sequence(items)
+    return _one_of(items, False) if is_run else as_number(_some(iter(items), False))
 
 
 def _one_of(items: Any, found: bool) -> Any:
@@ -474,7 +478,7 @@ def join_text(separator: str, items: Iterable[Any]) -> str:
 
 
 def not_(value: Any) -> Any:
-    return negated(value) if is_run_time(value) else not value
+    return as_number(negated(value)) if is_run_time(value) else not value
 
 
 _OF_CONTAINERS = tuple(type(iter(x)) for x in ([], (), {}, {}.values(), {}.items(), set()))
@@ -580,7 +584,16 @@ _BY_NAME: dict[str, Any] = {
     "vars": vars_,
     "delattr": delattr_,
 }
-FUNCTIONS: dict[Any, Any] = {}
+
+
+def replace_(owner: Any, **changes: Any) -> Any:
+    active = tracer()
+    if active is not None and active.is_choice(owner):
+        return active.each(owner, lambda x: replace_(x, **changes))
+    return dataclasses.replace(owner, **changes)
+
+
+FUNCTIONS: dict[Any, Any] = {dataclasses.replace: replace_}
 _BUILTINS: dict[int, Any] = {
     **{id(getattr(builtins, name)): f for name, f in _BY_NAME.items()},
     **{id(getattr(math, name)): f for name, f in _math.items()},

@@ -97,7 +97,7 @@ class Expressions(ast.NodeTransformer):
         if isinstance(node, ast.BoolOp):
             return self.junction(node, truth=True)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return self.visit(node)
+            return at(apply("not_test", self.test(node.operand)), node)
         return self.visit(node)
 
     def deferred(self, node: ast.expr, truth: bool = False) -> ast.Lambda:

@@ -17,6 +17,7 @@ from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
+    as_number,
     compare_items,
     contains,
     is_run_time,
@@ -180,6 +181,9 @@ class Operators:
     # truth and conditions
 
     def not_(self, value: Any) -> Any:
+        return as_number(self.not_test(value))
+
+    def not_test(self, value: Any) -> Any:
         value = own_truth(value)
         return negated(value) if is_run_time(value) else not value
 
@@ -251,7 +255,7 @@ class Operators:
         return _COMPARISONS[sign](left, right)
 
     def contains(self, item: Any, items: Any) -> Any:
-        return contains(item, items)
+        return as_number(contains(item, items))
 
     def lacks(self, item: Any, items: Any) -> Any:
         return self.not_(contains(item, items))

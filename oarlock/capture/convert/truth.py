@@ -85,6 +85,11 @@ def negated(value: Any) -> Any:
     return tracer().compute(operator.not_, found) if is_run_time(found) else not found
 
 
+def as_number(value: Any) -> Any:
+    """A truth as Python has it, which is no tensor."""
+    return value.item() if isinstance(value, torch.Tensor) and is_run_time(value) else value
+
+
 def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
     """``then() if test else orelse()``"""
     if not is_run_time(test):

@@ -238,7 +238,9 @@ class Way:
     def emit(self, emitter: Emitter) -> None:
         """The end of the replay: modes, effects, result."""
         emitter.switch(self.after)
-        rebuild = Rebuild(emitter, self.tracer.noted, self.tracer.objects.places)
+        tracer = self.tracer
+        born = tracer.journal.frames[0].born
+        rebuild = Rebuild(emitter, tracer.noted, tracer.objects.places, born)
         self.effects.emit(rebuild)
         emitter.line(f"return {rebuild.text(self.result)}")
 

@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.join import JoinRefused, holds_run_time
 from oarlock.capture.tape.nodes import Val
 from oarlock.errors import UnsupportedError
@@ -25,9 +26,13 @@ class Choice:
             object.__setattr__(self, name, value)
 
     def __eq__(self, other: Any) -> Any:
+        if any(map(is_record, options(self))):
+            return each(self, lambda x: x == other)
         return self._oarlock_tracer.number(operator.eq, (self, other), True, True)
 
     def __ne__(self, other: Any) -> Any:
+        if any(map(is_record, options(self))):
+            return each(self, lambda x: x != other)
         return self._oarlock_tracer.number(operator.ne, (self, other), True, True)
 
     def __hash__(self) -> int:
@@ -101,24 +106,41 @@ def _content(x: Choice) -> Any:
     return tracer.lists.content(x, part)
 
 
+def options(x: Choice) -> list[Any]:
+    """The objects that it may be, each once."""
+    found: list[Any] = []
+    for part in x._oarlock_parts:
+        for one in options(part) if isinstance(part, Choice) else [part]:
+            if not any(one is other for other in found):
+                found.append(one)
+    return found
+
+
 def each(x: Choice, do: Any) -> Any:
     """``do`` on the object that it is at run time."""
-    tracer, (first, second) = x._oarlock_tracer, x._oarlock_parts
+    return _among(x, options(x), do)
+
+
+def _among(x: Choice, parts: list[Any], do: Any) -> Any:
+    tracer, (first, *rest) = x._oarlock_tracer, parts
+    if not rest:
+        return do(first)
     cell: list[Any] = [None]
-    is_first = tracer.number(operator.is_, (x, first), True, True)
+    is_text = type(first) is str
+    is_first = tracer.number(operator.eq if is_text else operator.is_, (x, first), True, True)
 
     def put(values: tuple[Any, ...]) -> None:
         cell[0] = values[0]
 
-    def take(part: Any) -> Any:
-        def run() -> None:
-            cell[0] = do(part)
+    def then() -> None:
+        cell[0] = do(first)
 
-        return run
+    def orelse() -> None:
+        cell[0] = _among(x, rest, do)
 
     where = tracer.where()
     state = State(("value",), lambda: (cell[0],), put, (where.file, where.line))
-    tracer.if_(is_first, take(first), take(second), state)
+    tracer.if_(is_first, then, orelse, state)
     return cell[0]
 
 

@@ -12,7 +12,7 @@ import torch
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import is_record
-from oarlock.capture.tape.choice import Choice
+from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.journal import MISSING, content
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Block, Val
@@ -20,6 +20,7 @@ from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, key_of
+from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.emit import Emitter
@@ -138,6 +139,8 @@ class Effects:
         """The run-time values inside a Python object, as a tree."""
         if isinstance(x, (torch.Tensor, Number, Val)):
             return self.tracer.note(x)
+        if isinstance(x, Choice):
+            self.refuse_made(x)
         if isinstance(x, (Choice, Text)) or (isinstance(x, RunList) and x.val is not None):
             return self.tracer.leaf(x)
         if not depth or isinstance(x, (str, bytes, torch.nn.Module, type)):
@@ -147,6 +150,19 @@ class Effects:
         if isinstance(x, (list, tuple)):
             return [self.noted(v, depth - 1) for v in x]
         return [self.noted(v, depth - 1) for v in vars(x).values()] if is_record(x) else None
+
+    def refuse_made(self, x: Choice) -> None:
+        """One of two objects that the code has made is no constant: each call makes others.
+
+        Raises: UnsupportedError.
+        """
+        born = self.tracer.journal.frames[0].born
+        for one in options(x):
+            if id(one) in born and is_record(one):
+                raise UnsupportedError(
+                    f"{self.tracer.where()}: one of two objects of class {type(one).__name__} is left "
+                    f"behind, and data decide which; give both paths the same attributes"
+                )
 
     def emit(self, rebuild: Rebuild) -> None:
         """Python statements that make the changes."""
@@ -206,4 +222,5 @@ class Left:
     def emit(self, emitter: Emitter) -> None:
         tracer = self.effects.tracer
         with activated(tracer), tracer.into(self.block):
-            self.effects.emit(Rebuild(emitter, tracer.noted, tracer.objects.places))
+            born = tracer.journal.frames[0].born
+            self.effects.emit(Rebuild(emitter, tracer.noted, tracer.objects.places, born))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -249,7 +250,14 @@ def keys_of(x: Any) -> list[Any] | None:
         return list(x)
     if isinstance(x, (tuple, list)):
         return list(range(len(x)))
-    return list(vars(x)) if is_record(x) and holds_run_time(x) else None
+    if not is_record(x):
+        return None
+    return list(vars(x)) if holds_run_time(x) or _is_frozen(x) else None
+
+
+def _is_frozen(x: Any) -> bool:
+    """An object that nobody can change: a copy is as good."""
+    return dataclasses.is_dataclass(x) and x.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
 def item_of(x: Any, key: Any) -> Any:

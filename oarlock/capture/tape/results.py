@@ -29,11 +29,14 @@ def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
 class Rebuild:
     """Emits code for Python objects that hold run-time values.
 
-    Args: places: objects that exist before the call, by id, with their source.
+    Args: places: objects that exist before the call, by id, with their source; born: those that
+        the code has made.
     """
 
-    def __init__(self, emitter: Emitter, note: Any, places: dict[int, tuple[Any, Source]]) -> None:
-        self.emitter, self.note, self.places = emitter, note, places
+    def __init__(
+        self, emitter: Emitter, note: Any, places: dict[int, tuple[Any, Source]], born: Any = ()
+    ) -> None:
+        self.emitter, self.note, self.places, self.born = emitter, note, places, born
         self.done: dict[int, str] = {}
 
     def text(self, x: Any) -> str:
@@ -46,7 +49,9 @@ class Rebuild:
             return self.emitter.expr(self.note(x))
         if id(x) in self.places:
             return self.place(self.places[id(x)][1])
-        if isinstance(x, (list, dict, tuple)) or (is_record(x) and holds_tensor(x)):
+        if isinstance(x, (list, dict, tuple)) or (
+            is_record(x) and (id(x) in self.born or holds_tensor(x))
+        ):
             if id(x) not in self.done:
                 text = self.container(x)
                 self.done[id(x)] = self.emitter.fresh("r")

@@ -615,7 +615,8 @@ class Tracer(TorchFunctionMode):
             return op(value, other)
         name = op.__name__[1:]
         plain = getattr(operator, f"{name}_" if name in ("and", "or") else name)
-        out, twin, dynamic, found = self.worlds.run(plain, (value, other), {})
+        with torch._C.DisableTorchFunction():
+            out, twin, dynamic, found = self.worlds.run(plain, (value, other), {})
         call = self.record(op, (value, other), {}, out)
         if dynamic:
             loose = inherited(list(leaves((call.args, call.kwargs))))

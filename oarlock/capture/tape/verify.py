@@ -188,7 +188,7 @@ def _told(error: Exception | None) -> str:
 
 def _slopes(before: Before, result: Any, given: tuple[tuple, dict]) -> tuple[list[bool], Any]:
     """Which results need gradients, and those of what the call was given."""
-    found = tensors_of(((result,), {}))
+    found = [x for x in tensors_of(((result,), {})) if x.is_floating_point() or x.is_complex()]
     return [x.requires_grad for x in found], gradients.gradients(
         found, [*before.tensors, *tensors_of(given)]
     )

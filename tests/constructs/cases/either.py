@@ -1,6 +1,7 @@
 """One of two objects, texts or attributes at run time: what is done to it, and to the other one."""
 
 import enum
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -158,3 +159,73 @@ class AttributeOfSomeCalls(nn.Module):
         elif hasattr(self, "mode"):
             self.mode = self.mode + "d"
         return x * len(getattr(self, "mode", ""))
+
+
+@case(t(1.0, 2.0, 3.0), t(-1.0, 2.0, 30.0), t(4.0, 7.0, 1.0))
+def states_of_a_machine(x):
+    mode, total = Mode.A, x.sum() * 0
+    for v in x:
+        if mode is Mode.A:
+            if v > 0:
+                mode = Mode.B
+        elif mode == Mode.B:
+            total = total + v
+            if total > 5:
+                mode = Mode.C
+        else:
+            break
+    return total, mode.value, mode is Mode.B
+
+
+@case(UP, DOWN)
+def returns_one_of_two_objects(x):
+    a, b = Account(), Account(2)
+    p = a if x.sum() > 0 else b
+    p.n = int(x.sum())
+    return p
+
+
+@case(t(1.0, 2.0, 3.0), t(-1.0, 2.0, 3.0), t(3.0, 1.0))
+def number_that_becomes_a_tensor(x):
+    total, n = 0.0, 0
+    for v in x:
+        if v > 0:
+            n += v
+        total += v
+        if total > 3:
+            break
+    n -= 1
+    return total, n
+
+
+@dataclass(frozen=True)
+class Rate:
+    value: float
+    decay: float = 0.5
+
+
+@case(t(1.0, 2.0), t(-1.0, 0.5), t(30.0, 1.0))
+def frozen_object_in_a_loop(x):
+    rate = Rate(0.5)
+    while x.abs().sum() > 2:
+        rate = replace(rate, value=rate.value * rate.decay)
+        x = x * (1 - rate.value)
+        if rate.value < 0.05:
+            break
+    return x, rate.value
+
+
+@case(t(3.0, 0.5), t(-3.0, 0.5), t(0.0, 0.5))
+def truths_of_tensors_as_results(x):
+    a, b = x[0], x[1]
+    return a and b, a or b, not b, b in x, 7 not in x, any([a > 0, b > 1]), all([a > 0, b > 0])
+
+
+@case(t(1.0, 2.0, -1.0), t(-1.0, -2.0, 1.0))
+def list_or_none_that_grows(x):
+    found = None
+    for v in x:
+        found = [] if found is None else found
+        if v > 0:
+            found.append(v)
+    return found, len(found)
