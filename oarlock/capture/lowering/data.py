@@ -272,3 +272,26 @@ def _show(r: Any, x: torch.Tensor, call: tuple, derive: Callable[[Value], Value]
         raise NotImplementedError(f"a view of type {view.value.type}, torch says {type}")
     r.bind_view(out, view)
     return out
+
+
+@rule("aten.batch_norm.default")
+def batch_norm(
+    r: Any, x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, train: bool,
+    momentum: float, eps: float, _: bool,
+) -> Any:  # fmt: skip
+    """In training mode: by the statistics of the batch, whose running ones are state."""
+    if not train:
+        return NotImplemented
+    axes, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
+    wide = x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
+    own = wide.mean(axes)
+    centred = wide - own.reshape(shape)
+    square = (centred * centred).mean(axes)
+    if mean is not None:
+        count = x.numel() // x.shape[1]
+        mean.copy_((1 - momentum) * mean + momentum * own)
+        var.copy_((1 - momentum) * var + momentum * square * (count / (count - 1)))
+    y = centred * torch.rsqrt(square + eps).reshape(shape)
+    y = y if weight is None else y * weight.reshape(shape)
+    y = y if bias is None else y + bias.reshape(shape)
+    return y.to(x.dtype)

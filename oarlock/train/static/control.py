@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.convert.truth import is_run_time, truth
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.tracer import user_line
 from oarlock.errors import ArgumentError, ArgumentTypeError
@@ -58,11 +59,17 @@ def while_loop(
         cell[:] = new
 
     tracer = active()
-    if tracer is not None and (any(map(_is_recorded, cell)) or _is_recorded(test())):
-        tracer.while_(test, step, _state(cell, "loop_vars"))
-    else:
+    if tracer is None or not (any(map(_is_recorded, cell)) or _is_recorded(test())):
         while test():
             step()
+        return cell
+    go = [_go(test())]  # as in to_static: what the test computes is recorded where it runs
+
+    def round_() -> None:
+        step()
+        go[0] = _go(test())
+
+    tracer.while_(lambda: go[0], round_, _state(cell, "loop_vars").with_cell("go on", go))
     return cell
 
 
@@ -103,6 +110,10 @@ def switch_case(
 
 def _chosen(pred: Any, fn: Fn, other: Fn) -> Fn:
     return lambda: cond(pred, fn, other)
+
+
+def _go(test: Any) -> Any:
+    return truth(test) if is_run_time(test) else bool(test)
 
 
 def _nothing() -> None:

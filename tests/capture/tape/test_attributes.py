@@ -216,3 +216,17 @@ def test_a_buffer_that_is_only_added_to_is_compiled():
     static = oarlock.to_static(Seen(), backend="compiled")
     with torch.no_grad():
         assert [static(torch.ones(2)).tolist() for _ in range(3)] == [[k, k] for k in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 5)])
+def test_batch_norm_in_training_mode(shape):
+    norm = nn.BatchNorm1d(3)
+    static = StaticFunction(norm.forward)
+    inputs = [torch.randn(shape) * k for k in (1, 2, 3)]
+    static(inputs[0])
+    predictor = oarlock.Predictor(static.programs[0], threads=1)
+    for x in inputs:
+        want = norm(x).detach().numpy()
+        np.testing.assert_allclose(predictor(x.numpy()), want, rtol=2e-6, atol=2e-6)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        np.testing.assert_allclose(predictor.state[name], getattr(norm, name), rtol=2e-6)
