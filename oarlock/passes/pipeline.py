@@ -25,6 +25,7 @@ from oarlock.passes.simplify import simplify
 from oarlock.passes.split_conv_transpose import split_conv_transpose
 from oarlock.passes.split_log_softmax import split_log_softmax
 from oarlock.passes.stage import Stage, get
+from oarlock.passes.turn_once import turn_once
 
 PORTABLE = [
     dead_code,
@@ -47,6 +48,7 @@ TARGET = [
     fold,
     simplify,
     cse,
+    turn_once,
     dead_code,
 ]
 
