@@ -5,5 +5,4 @@ KNOWN: dict[str, str] = {
     "dtypes.grows_from_int_to_float": "the dtype attribute of a tensor that a loop promotes: refused",
     "functions.mutable_default": "the default list of a function is not carried between calls",
     "programs.simulate_cart": f"{NEAR} eight rounds with exits take 0.5 s to capture with gradients",
-    "statements.calls_not_to_static": "a function left out reads data at capture: refused",
 }

@@ -1,6 +1,12 @@
 """Python source to code whose control flow a tracer can record."""
 
-from oarlock.capture.convert.convert import convert, ignore_module, not_to_static, source_of
+from oarlock.capture.convert.convert import (
+    convert,
+    ignore_module,
+    is_left_out,
+    not_to_static,
+    source_of,
+)
 from oarlock.capture.convert.handlers import open_handlers
 from oarlock.capture.convert.problems import NotConvertible
 
@@ -8,6 +14,7 @@ __all__ = [
     "NotConvertible",
     "convert",
     "ignore_module",
+    "is_left_out",
     "not_to_static",
     "open_handlers",
     "source_of",

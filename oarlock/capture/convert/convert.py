@@ -85,6 +85,14 @@ def ignore_module(*modules: Any) -> None:
     _excluded_modules.update(getattr(m, "__name__", m) for m in modules)
 
 
+def is_left_out(function: Any) -> bool:
+    """Whether the user has left out this function, or method."""
+    inner = getattr(function, "__func__", function)
+    if type(inner) is not FunctionType or not (_excluded or _excluded_modules):
+        return False
+    return inner in _excluded or inner.__globals__.get("__name__", "") in _excluded_modules
+
+
 def is_excluded(function: FunctionType) -> bool:
     """Whether calls of it from converted code run it as it is."""
     if function in _excluded:

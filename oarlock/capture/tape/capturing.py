@@ -253,7 +253,7 @@ def outer_objects(tracer: Tracer, stand: Stand) -> list[Any]:
             found[key] = obj
     lists = [x for x, _, _ in tracer.objects.lists]
     objects = [x for x in found.values() if not isinstance(x, (RunList, Captured))]
-    return [*objects, *lists, *tracer.objects.shared]
+    return [*objects, *lists, *tracer.objects.shared, *tracer.opaque.objects]
 
 
 def _know(tracer: Tracer, roots: list[Any]) -> None:

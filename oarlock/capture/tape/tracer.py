@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from oarlock.capture.convert import is_left_out
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
@@ -38,6 +39,7 @@ from oarlock.capture.tape.nodes import (
     map_tree,
 )
 from oarlock.capture.tape.numbers import Bool, Number, number_of
+from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.queries import READS, access_of, is_query, is_update, name_of
 from oarlock.capture.tape.raising import failed, message
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
@@ -86,6 +88,7 @@ class Tracer(TorchFunctionMode):
         self.symbolic = symbolic or {}
         self.aliases: list[tuple[Source, Source]] = []
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
+        self.opaque = Opaque(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
@@ -485,7 +488,8 @@ class Tracer(TorchFunctionMode):
 
     def override(self, function: Any) -> Any:
         """What converted code calls in place of ``function``, or None."""
-        return self.higher.override(function)
+        found = self.higher.override(function)
+        return self.opaque.left_out(function) if found is None and is_left_out(function) else found
 
     def is_symbolic(self, x: Any) -> bool:
         """``x`` is known at run time only: a tensor, a symbolic number, a list of run-time length."""

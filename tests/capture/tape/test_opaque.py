@@ -1,0 +1,138 @@
+"""Functions left out with not_to_static that read data: called at run time as they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import oarlock
+from oarlock.capture.to_static import to_static
+from oarlock.errors import UnsupportedError
+
+INPUTS = [
+    torch.tensor([1.0, 2.0, 3.0]),
+    torch.tensor([-1.0, -2.0, -3.0]),
+    torch.tensor([0.5, 0, -1]),
+]
+SEEN: list[float] = []
+
+
+@oarlock.not_to_static
+def doubled(x):
+    return x * 2 if float(x.sum()) > 0 else x
+
+
+@oarlock.not_to_static
+def numbers(x, scale=2):
+    total = float(x.sum())
+    return total * scale, int(total) + 1, {"is_up": total > 0, "none": None}
+
+
+@oarlock.not_to_static
+def positive(x):
+    return [x[x > 0].clone(), torch.from_numpy(x.detach().numpy() * 2)]
+
+
+@oarlock.not_to_static
+def remembered(x):
+    SEEN.append(float(x.sum()))
+    return x + len(SEEN)
+
+
+class Owner:
+    @oarlock.not_to_static
+    def shifted(self, x):
+        return x + (1 if bool(x.sum() > 0) else 2)
+
+    def run(self, x):
+        return self.shifted(x) * 3 if x.sum() > 0 else self.shifted(x)
+
+
+def decides(x):
+    y = doubled(x)
+    return y + 1 if y.sum() > 0 else y
+
+
+def uses_numbers(x):
+    total, n, flags = numbers(x, scale=3)
+    return x * total + n if flags["is_up"] else x - total
+
+
+def uses_lengths(x):
+    kept, twice = positive(x)
+    return kept.sum() * kept.shape[0] + twice, len(kept)
+
+
+def in_a_loop(x):
+    for _ in range(3):
+        x = doubled(x) - 1
+    n = x.sum()
+    while n > 0:
+        x, n = doubled(x), n - 5
+    return x
+
+
+FUNCTIONS = [decides, uses_numbers, uses_lengths, in_a_loop, Owner().run]
+
+
+def plain(x):
+    if isinstance(x, torch.Tensor):
+        return x.tolist()
+    return [plain(v) for v in x] if isinstance(x, (list, tuple)) else x
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS, ids=lambda f: f.__qualname__)
+def test_what_eager_does(fn):
+    static = to_static(fn, backend="replay")
+    for x in INPUTS:
+        assert plain(static(x)) == plain(fn(x))
+    assert len(static.tapes) == 1
+
+
+def test_gradients_go_through():
+    static = to_static(decides, backend="replay")
+    for x in INPUTS:
+        mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        static(mine).sum().backward()
+        decides(theirs).sum().backward()
+        assert torch.equal(mine.grad, theirs.grad)
+
+
+def test_what_it_changes_is_changed_once_a_call():
+    static = to_static(lambda x: remembered(x) * 2, backend="replay")
+    SEEN.clear()
+    for i, x in enumerate(INPUTS):
+        assert torch.equal(static(x), (x + i + 1) * 2)
+    assert [float(x.sum()) for x in INPUTS] == SEEN
+
+
+def test_sizes_may_differ_between_calls():
+    static = to_static(decides, backend="replay")
+    for n in (2, 3, 4, 5):
+        x = torch.arange(n) - 1.0
+        assert torch.equal(static(x), decides(x))
+    assert len(static.tapes) == 1
+
+
+@oarlock.not_to_static
+def of_two_types(x):
+    return x if float(x.sum()) > 0 else float(x.sum())
+
+
+@oarlock.not_to_static
+def of_another_type_for_large(x):
+    return x.double() if float(x.sum()) > 100 else x
+
+
+def test_another_type_is_refused():
+    static = to_static(lambda x: of_two_types(x), backend="replay")
+    with pytest.raises(
+        UnsupportedError, match="of_two_types, which is left out, gives values of other"
+    ):
+        static(INPUTS[0])
+    static = to_static(lambda x: of_another_type_for_large(x), backend="replay")
+    static(INPUTS[0])
+    with pytest.raises(
+        UnsupportedError, match=r"gives \('tensor', 'torch.float64', \(3,\), False\), not"
+    ):
+        static(INPUTS[0] * 100)
