@@ -21,6 +21,7 @@ from oarlock.capture.convert.build import (
     tuple_of,
 )
 from oarlock.capture.convert.names import own_nodes
+from oarlock.capture.convert.raises import handled, mark
 from oarlock.capture.convert.scope import Scope
 from oarlock.capture.convert.source import copy_tree
 from oarlock.capture.convert.statements import yields
@@ -48,7 +49,8 @@ class Jumps:
         self.taken: frozenset[str] = frozenset()
 
     def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        if not body or not any(isinstance(n, _JUMPS) for n in own_nodes(body)):
+        kinds = (*_JUMPS, *_TRY)
+        if not body or not any(isinstance(n, kinds) for n in own_nodes(body)):
             return body
         last = body[-1]
         if not isinstance(last, ast.Return) and not self.scope.is_generator:
@@ -105,7 +107,10 @@ class Jumps:
             flag = loop.broken if isinstance(node, ast.Break) else loop.skipped
             return [at(assign(flag, constant(True)), node)], frozenset({flag})
         if isinstance(node, ast.Raise):
-            return [node], frozenset()
+            flag = getattr(node, "flag", None)
+            if flag is None:
+                return [node], frozenset()
+            return [at(assign(flag, constant(True)), node)], frozenset({flag})
         if isinstance(node, ast.If):
             return self.conditional(node, rest, loop, inside)
         if isinstance(node, (ast.While, ast.For)):
@@ -121,7 +126,7 @@ class Jumps:
     def conditional(
         self, node: ast.If, rest: list[ast.stmt], loop: _Loop | None, inside: bool
     ) -> tuple[list[ast.stmt], frozenset[str] | None]:
-        if not any(isinstance(n, _JUMPS) for n in own_nodes([*node.body, *node.orelse])):
+        if not any(map(_moves, own_nodes([*node.body, *node.orelse]))):
             return [node], frozenset({NEXT})
         if self.stays(node):
             body, first = self.lower(node.body, loop, inside)
@@ -155,7 +160,7 @@ class Jumps:
             return [_plain(node)], frozenset({NEXT})
         flags = _Loop(unit.fresh("broken"), unit.fresh("skipped"))
         body, how = self.lower(node.body, flags, True)
-        stops = how & {flags.broken, DONE}
+        stops = how - {flags.skipped, NEXT}
         self.flags |= stops
         orelse, last = node.orelse, frozenset()
         first: list[ast.stmt] = []
@@ -175,7 +180,7 @@ class Jumps:
         if orelse:
             lowered, last = self.lower(orelse, outer, inside or bool(stops))
             statements += [self.guard(stops, lowered, orelse[0])] if stops else lowered
-        ends = (stops & {DONE}) | last | {NEXT}
+        ends = (stops - {flags.broken}) | last | {NEXT}
         endless = isinstance(node, ast.While) and _is_true(node.test) and flags.broken not in how
         if (endless and not orelse) or (orelse and not stops and NEXT not in last):
             ends = ends - {NEXT}
@@ -184,11 +189,39 @@ class Jumps:
     def attempt(
         self, node: ast.Try, loop: _Loop | None, inside: bool
     ) -> tuple[list[ast.stmt], frozenset[str]]:
-        final = node.finalbody
+        is_whole = self.scope.is_generator or not isinstance(node, ast.Try)
+        sites = [] if is_whole else mark(node, self.scope.unit.fresh)
+        if not sites:
+            return self.whole(node, loop, inside)
+        final, node.finalbody = node.finalbody, []
+        flags = {flag for flag, _ in sites}
+        self.flags |= flags
+        self.scope.locals |= flags
+        first = [at(assign(flag, constant(False)), node) for flag, _ in sites]
+        again = [at(ast.If(load(f), [handled(node, raised)], []), raised) for f, raised in sites]
+        made, ends = self.whole(node, loop, inside)
+        for step in again:
+            more, how = self.conditional(step, [], loop, inside)
+            made += more
+            ends |= how or frozenset()
+        made, ends = [*first, *made], ends - flags
+        if final:
+            self.check_final(final, inside)
+            lowered, how = self.lower(final, loop, inside)
+            made, ends = [at(ast.Try(made, [], [], lowered), node)], ends | (how - {NEXT})
+        return made, ends
+
+    def check_final(self, final: list[ast.stmt], inside: bool) -> None:
         if inside and any(isinstance(n, _JUMPS) for n in own_nodes(final)):
             self.scope.unit.refuse(
                 final[0], "a jump out of `finally`, inside an if or a loop", "jump after the try"
             )
+
+    def whole(
+        self, node: ast.Try, loop: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str]]:
+        final = node.finalbody
+        self.check_final(final, inside)
         body, ends = self.lower(node.body, loop, inside)
         orelse = node.orelse
         if orelse:
@@ -211,6 +244,11 @@ _TRY = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)
 
 def _conjunction(a: ast.expr, b: ast.expr) -> ast.expr:
     return apply("and_test", a, tuple_of([thunk(b)]))
+
+
+def _moves(node: ast.AST) -> bool:
+    """Whether a node is a jump, or may hold one that ``raises.mark`` makes."""
+    return isinstance(node, (*_JUMPS, *_TRY)) or hasattr(node, "flag")
 
 
 def _plain(node: ast.stmt) -> ast.stmt:

@@ -227,6 +227,7 @@ class Statements(Expressions):
             types = [h.type or load("BaseException") for h in node.handlers]
             watched = ast.withitem(apply("handling", thunk(tuple_of(types))), None)
             body = [at(ast.With([watched], body), node)]
+            body[0].tells = True  # pyright: ignore[reportAttributeAccessIssue]
         handlers = [
             at(ast.ExceptHandler(h.type, h.name, self.block(h.body)), h) for h in node.handlers
         ]

@@ -26,7 +26,6 @@ class Frame:
         self.journal = journal
         self.before: dict[int, tuple[Any, Any]] = {}
         self.born: dict[int, Any] = {}
-        self.is_trip = False
 
     def contents(self) -> dict[int, tuple[Any, Any]]:
         """What the changed objects hold now, of those that are still in use."""
@@ -88,11 +87,6 @@ class Journal:
         """``obj`` is new: no frame that is open now had it."""
         for frame in self.frames:
             frame.born[id(obj)] = obj
-
-    def is_of_trip(self, obj: Any) -> bool:
-        """The innermost loop that is traced makes ``obj`` anew in each trip."""
-        trip = next((frame for frame in reversed(self.frames) if frame.is_trip), None)
-        return trip is not None and id(obj) in trip.born
 
     def forget_dead(self) -> None:
         """Drop objects that only the journal holds: a call that is over has made them."""

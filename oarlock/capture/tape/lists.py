@@ -20,7 +20,7 @@ from oarlock.capture.tape.join import (
     leaves_of,
 )
 from oarlock.capture.tape.loops import same_type, wider
-from oarlock.capture.tape.nodes import Call, Val, blocks_of
+from oarlock.capture.tape.nodes import Block, Call, Val, blocks_of
 from oarlock.capture.tape.numbers import Number
 from oarlock.errors import UnsupportedError
 
@@ -266,7 +266,7 @@ class Lists:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
-        self.dirty = False
+        self.learned: list[RunList] = []  # whose items got another type, in order
         self.all: list[RunList] = []
 
     def new(self, items: Any = ()) -> RunList:
@@ -343,13 +343,14 @@ class Lists:
         joiner, where = Joiner(self.tracer.val), self.tracer.where()
         new = _loose(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
         if obj.item is None or not same_type(obj.item, new):
-            self.dirty |= not self.tracer.journal.is_of_trip(obj)
+            self.learned.append(obj)
         obj.item = new
 
-    def changed(self) -> bool:
-        """Whether an item's type changed since this was last asked."""
-        dirty, self.dirty = self.dirty, False
-        return dirty
+    def have_learned(self, since: int, *inside: Block) -> bool:
+        """Whether items of lists that were made outside of these blocks got another type since
+        ``learned`` was so long."""
+        homes = (obj.born.block for obj in self.learned[since:] if obj.born is not None)
+        return any(not any(home.is_within(b) for b in inside) for home in homes)
 
     def length(self, obj: RunList) -> Any:
         obj.used()

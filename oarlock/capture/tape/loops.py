@@ -65,6 +65,7 @@ class Loop:
 
     def trace(self) -> None:
         for attempt in range(ATTEMPTS):
+            self.known = len(self.tracer.lists.learned)
             node, after, contents = self.attempt()
             stays = self.widen(node, after, contents, attempt)
             if stays:
@@ -84,7 +85,6 @@ class Loop:
         node = While([], [], Block(outer), Block(outer), [], self.where)
         frame, way = tracer.journal.open(), tracer.graded.open()
         tracer.graded.unsure |= self.unsure
-        frame.is_trip = True
         try:
             for obj, _, _ in self.held.values():
                 tracer.journal.touch(obj)
@@ -138,7 +138,7 @@ class Loop:
         """Join what an iteration leaves into what the loop carries; whether all stays."""
         tracer = self.tracer
         grown = tracer.lists.grow(contents, None, {k: (o, b) for k, (o, b) in self.olds(contents)})
-        stays = not grown and not tracer.lists.changed()
+        stays = not grown and not tracer.lists.have_learned(self.known, node.cond, node.body)
         stays &= not self.counts.forget(node)
         stays &= not self.tell_grads()
         joints, held = list(self.joints), dict(self.held)

@@ -169,7 +169,7 @@ class Definition:
         """Trace the body once; whether the types stay."""
         tracer, self.inner = self.tracer, []
         frame = tracer.journal.open()
-        block = Block(tracer.block)
+        block, known = Block(tracer.block), len(tracer.lists.learned)
         try:
             for leaf in leaves_of(self.params):
                 leaf.out = Val(block, None)  # type: ignore[attr-defined]
@@ -187,7 +187,7 @@ class Definition:
             tracer.journal.close(frame)
         plain = [obj for obj, _ in after.values() if getattr(obj, "val", True) is None]
         tracer.higher.changed(after)
-        stays = not plain and not tracer.lists.changed()
+        stays = not plain and not tracer.lists.have_learned(known, block)
         stays &= self.widened(out)
         self.tape.block, self.tape.result = block, result
         self.tape.ambient = ambient()

@@ -705,3 +705,30 @@ def object_made_in_the_first_trip(x, n):
         y = Box(x) if y is None else Box(y.value * 2)
         x = x + 1
     return x if y is None else y.value
+
+
+@case((r(3), N3), (r(3), N0), (r(3), N5))
+def list_of_a_trip(x, n):
+    y = x * 2
+    while n > 2:
+        n = n - 1
+        x, y = y, x
+        large = []
+        for v in y:
+            if v > -0.75:
+                large.append(v * x)
+        x = x + len(large)
+    return x, y
+
+
+@case((r(3), N3), (r(3), N0), (r(3), N5))
+def list_outside_learns_in_inner_loop(x, n):
+    kept = [x * 1]
+    while n > 2:
+        n = n - 1
+        last = kept[-1]
+        for v in x:
+            if v > last.sum():
+                kept.append(v * x)
+        x = x + last
+    return x, kept
