@@ -16,17 +16,21 @@ from oarlock.train.static.saving import (
     save,
     save_inference_model,
 )
+from oarlock.train.static.scope import Scope, create_parameter, global_scope, scope_guard
 from oarlock.train.static.training import append_backward, gradients, minimize
 
 __all__ = [
     "Executor",
     "Program",
+    "Scope",
     "append_backward",
     "case",
     "cond",
+    "create_parameter",
     "data",
     "default_main_program",
     "default_startup_program",
+    "global_scope",
     "gradients",
     "load",
     "load_inference_model",
@@ -35,6 +39,7 @@ __all__ = [
     "program_guard",
     "save",
     "save_inference_model",
+    "scope_guard",
     "switch_case",
     "while_loop",
 ]

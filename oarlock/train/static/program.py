@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +86,19 @@ class Program:
             if source.base is not None and isinstance(real, Tensor):
                 found[self.recorder.name_of_tensor(real) or f"tensor_{len(found)}"] = real
         return found
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors of ``parameters``, detached; they share memory with the program."""
+        return {name: x.detach() for name, x in self.parameters().items()}
+
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put tensors or arrays into the program's own.
+
+        Raises: ArgumentError listing all that does not fit; nothing is changed then.
+        """
+        from oarlock.train.static.state import set_state
+
+        set_state(self, state)
 
     def val_of(self, x: Any) -> Val | None:
         """The value that ``x`` stands for: a recorded tensor or number, or its name."""

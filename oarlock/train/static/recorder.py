@@ -75,9 +75,11 @@ class Recorder(Tracer):
 
     def name_of_tensor(self, real: Tensor) -> str:
         """Its name in its module; within the only module, as that module says."""
+        from oarlock.train.static.scope import CREATED
+
         found = self.tensor_names.get(id(real))
         if found is None:
-            return ""
+            return CREATED.get(real, "")
         return found[1].split(".", 1)[1] if len(self.roots) == 1 else found[1]
 
     def fake_of(self, real: Tensor) -> Tensor:

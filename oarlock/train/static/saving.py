@@ -15,6 +15,7 @@ from oarlock.ir import archive
 from oarlock.runtime.predictor import Predictor
 from oarlock.train.static.executor import Executor
 from oarlock.train.static.program import Program, default_main_program
+from oarlock.train.static.state import fill, misfits
 from oarlock.train.static.training import optimizers_of
 
 PathLike = str | os.PathLike[str]
@@ -38,23 +39,13 @@ def load(program: Program, path: PathLike) -> None:
     Raises: InvalidModel when the file does not fit, listing all; nothing is changed then.
     """
     document = _document(path)
-    found, mine = document["tensors"], program.parameters()
-    problems = [f"{name} is missing" for name in mine if name not in found]
-    problems += [f"{name} is not in the program" for name in found if name not in mine]
-    for name, x in mine.items():
-        y = found.get(name)
-        if y is not None and (y.shape != x.shape or y.dtype is not x.dtype):
-            problems.append(
-                f"{name}: expected {x.dtype} {list(x.shape)}, got {y.dtype} {list(y.shape)}"
-            )
+    problems = misfits(program, document["tensors"])
     optimizers = optimizers_of(program.block)
     if len(document["optimizers"]) not in (0, len(optimizers)) and optimizers:
         problems.append(f"expected {len(optimizers)} optimizers, got {len(document['optimizers'])}")
     if problems:
         raise InvalidModel("\n  ".join([f"{path}: does not fit the program:", *problems]))
-    with torch.no_grad():
-        for name, x in mine.items():
-            x.copy_(found[name])
+    fill(program, document["tensors"])
     for optimizer, state in zip(optimizers, document["optimizers"]):
         optimizer.load_state_dict(state)
 

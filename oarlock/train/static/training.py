@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -38,16 +38,22 @@ def gradients(
 
 
 def append_backward(
-    loss: Tensor, parameter_list: Sequence[Tensor] | None = None
+    loss: Tensor,
+    parameter_list: Sequence[Tensor | str] | None = None,
+    no_grad_set: Collection[Tensor | str] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """``[(parameter, gradient)]`` of a scalar loss.
 
-    Args: parameter_list: default: all parameters that the program has met and that need gradients.
-        Those that the loss does not depend on are left out.
+    Args: parameter_list: parameters or their names, default: all that the program has met and that
+        need gradients. Those that the loss does not depend on are left out, and those of ``no_grad_set``.
     """
     program = guarded("append_backward")
     _check_loss(program, loss)
-    params = list(parameter_list) if parameter_list is not None else _parameters(program)
+    params = _parameters(program)
+    if parameter_list is not None:
+        params = _named(program, "parameter_list", parameter_list)
+    without = set(map(id, _named(program, "no_grad_set", no_grad_set or ())))
+    params = [p for p in params if id(p) not in without]
     if not params:
         raise UserError("append_backward: the program has no parameter that needs a gradient")
     found = _differentiate([loss], params, None)
@@ -150,6 +156,18 @@ DIFFERENTIATES = (grad, update)
 def _parameters(program: Program) -> list[Tensor]:
     reals = (real for _, source, real in program.recorder.inputs if source.base is not None)
     return [x for x in reals if isinstance(x, torch.nn.Parameter) and x.requires_grad]
+
+
+def _named(program: Program, what: str, given: Collection[Any]) -> list[Tensor]:
+    """Parameters, by name too.  Raises: ArgumentError, all unknown ones at once."""
+    known = program.parameters()
+    unknown = [x for x in given if isinstance(x, str) and x not in known]
+    if unknown:
+        names = ", ".join(known) or "none"
+        raise ArgumentError(
+            f"{what}: no parameter {', '.join(map(repr, unknown))} in this program; names: {names}"
+        )
+    return [known[x] if isinstance(x, str) else x for x in given]
 
 
 def _check_loss(program: Program, loss: Any) -> None:
