@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import types
+from array import array
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -16,10 +17,10 @@ import torch
 from oarlock.capture.convert import attributes, builtin_calls
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
-from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.tracing import tracer, used
 from oarlock.capture.owners import know_cache
 
-_CONTAINERS = (list, dict, set, collections.deque, bytearray)
+_CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
 _ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.deque)))
 _UNREPORTED = (ModuleType, type, torch.Tensor)
 _DATA = (int, float, str, list, dict, set, torch.Tensor)
@@ -68,7 +69,22 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
         made = listing(function)
         if made is not None:
             return lambda *args, **kwargs: iterated(made(*args, **kwargs))
-    return builtin_calls.FUNCTIONS.get(function) or recursive(converted_or_same(function))
+    known = builtin_calls.FUNCTIONS.get(function)
+    if known is not None:
+        return known
+    made = recursive(converted_or_same(function))
+    return reading(function) if made is function else made
+
+
+def reading(function: Any) -> Any:
+    """``function``, which is not converted: what containers hold that it gets is used."""
+    if tracer() is None:
+        return function
+
+    def run(*args: Any, **options: Any) -> Any:
+        return function(*map(used, args), **{k: used(v) for k, v in options.items()})
+
+    return run
 
 
 def recursive(made: FunctionType) -> Callable[..., Any]:
@@ -88,8 +104,12 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     inner = method.__func__
     if type(inner) is not FunctionType:
         return method
-    made = recursive(converted_or_same(inner))
-    return method if made is inner else MethodType(made, method.__self__)
+    made = converted_or_same(inner)
+    if made is not inner:
+        return MethodType(recursive(made), method.__self__)
+    if isinstance(used(method.__self__), _CONTAINERS) and tracer() is not None:
+        tracer().journal.touch(method.__self__)
+    return reading(method)
 
 
 def converted_partial(function: functools.partial[Any]) -> Callable[..., Any]:
@@ -118,8 +138,10 @@ def constructor(cls: type) -> Callable[..., Any]:
     from oarlock.capture.convert.convert import converted_or_same
 
     is_simple = type(cls).__call__ is type.__call__ and cls.__new__ in _ALWAYS_NEW
-    if not is_simple or issubclass(cls, BaseException):
+    if issubclass(cls, BaseException):
         return cls
+    if not is_simple:
+        return reading(cls)
     init = cls.__init__
     made = converted_or_same(init) if type(init) is FunctionType else init
     if made is init:
@@ -146,7 +168,7 @@ def new(made: Any) -> Any:
 def own(cls: type, args: tuple, kwargs: dict[str, Any]) -> Any:
     """``cls(...)``; lists that the factories of a data class make may grow at run time."""
     for x in args:
-        tracer().uses(x)
+        used(x)
     made = cls(*args, **kwargs)
     if dataclasses.is_dataclass(cls) and hasattr(made, "__dict__"):
         given = {id(x) for x in (*args, *kwargs.values())}
@@ -185,7 +207,7 @@ def builtin(function: Any) -> Any:
         return functools.partial(_changing, active, function)
     elif isinstance(owner, torch.Tensor) or _is_torch(function):
         return functools.partial(active.parsed, function)
-    return function
+    return reading(function)
 
 
 def of_text(active: Any, method: Any, *args: Any, **options: Any) -> Any:

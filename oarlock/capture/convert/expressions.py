@@ -188,6 +188,8 @@ class Expressions(ast.NodeTransformer):
             node = self.as_list(node)
         function = at(ast.Call(operator("call"), [self.visit(node.func)], []), node.func)
         keywords = [at(ast.keyword(k.arg, self.visit(k.value)), k) for k in node.keywords]
+        for k in [k for k in keywords if k.arg is None]:
+            k.value = at(apply("whole", k.value), k.value)
         return at(ast.Call(function, self.all(node.args), keywords), node)
 
     def builtin_call(self, node: ast.Call, name: str) -> ast.expr | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import torch
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.convert.tracing import tracer
-from oarlock.capture.convert.truth import is_run_time, special
+from oarlock.capture.convert.tracing import tracer, used
+from oarlock.capture.convert.truth import is_run_time, refuse_here, special
 
 _BRACKETS: dict[type, str] = {tuple: "()", list: "[]", dict: "{}", torch.Size: "torch.Size([])"}
+_OTHERS = (dict, set, frozenset, deque)
 _DEPTH = 6
 
 
@@ -18,7 +20,7 @@ def spelled(value: Any, conversion: str = "") -> Text | None:
     """``str(value)``, or ``repr(value)`` with ``conversion="r"``; None where nothing in it is run-time."""
     if tracer() is None or isinstance(value, str):
         return value if isinstance(value, Text) and conversion != "r" else None
-    found = _parts(value, conversion, _DEPTH)
+    found = _parts(used(value), conversion, _DEPTH)
     return (
         None
         if all(isinstance(x, str) and not isinstance(x, Text) for x in found)
@@ -44,6 +46,9 @@ def _parts(value: Any, conversion: str, depth: int) -> list[Any]:
     if _kind(value) in _BRACKETS and _holds(value, depth):
         return _of_container(value, depth)
     tracer().uses(value)
+    if isinstance(value, _OTHERS) and _kind(value) not in _BRACKETS and _holds(value, depth):
+        what = f"the text of a {type(value).__name__} that holds values of the run"
+        refuse_here(what, "make it a list or a dict first")
     name = "__repr__" if conversion == "r" or type(value).__str__ is object.__str__ else "__str__"
     method = special(value, name)
     return [method(value) if method is not None else _plain(value, conversion)]

@@ -21,3 +21,11 @@ def is_proxy(items: Any) -> bool:
         return False
     active = tracer()
     return not isinstance(items, list) or (active is not None and active.is_symbolic(items))
+
+
+def used(x: Any) -> Any:
+    """``x``, which is read as a whole."""
+    active = tracer()
+    if active is not None:
+        active.uses(x)
+    return x

@@ -141,6 +141,9 @@ class RunList(list):
     def __radd__(self, items: Any) -> Any:
         return self.tracer.lists.joined(items, self)
 
+    def __reversed__(self) -> Any:
+        return reversed(list(self))
+
     def copy(self) -> Any:
         self.observe()
         return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
