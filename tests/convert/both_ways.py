@@ -90,6 +90,7 @@ class BothWays(TorchFunctionMode):
         self.journal = Journal()
         self.unconverted: dict[str, None] = {}
         self.decisions = 0
+        self.cached: dict[Any, Any] = {}
         self.asserted = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert import streams
 from oarlock.capture.convert.attributes import delattr_, getattr_, hasattr_, setattr_, vars_
 from oarlock.capture.convert.handlers import suppressing
 from oarlock.capture.convert.sequences import (
@@ -243,6 +244,8 @@ def _extreme(name: str) -> Callable[..., Any]:
             if key is None:
                 return plain(items, **options)
             return items[keys.index(plain(keys))] if items else plain(items, **options)
+        if len(items) == 1:
+            return items[0]
         if all(not isinstance(k, torch.Tensor) for k in keys) and key is None:
             return tracer().compute(plain, *items)
         return _fold(better, items, keys)
@@ -346,7 +349,9 @@ def _ordered(ka: Any, a: Any, kb: Any, b: Any, reverse: bool) -> list[tuple[Any,
 
 
 def divmod_(a: Any, b: Any) -> Any:
-    return (a // b, a % b) if is_run_time(a) or is_run_time(b) else divmod(a, b)
+    is_tensor = isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor)
+    is_plain = not (is_run_time(a) or is_run_time(b))
+    return divmod(a, b) if is_plain or is_tensor else (a // b, a % b)
 
 
 def pow_(base: Any, exponent: Any, mod: Any = None) -> Any:
@@ -603,7 +608,35 @@ _BUILTINS: dict[int, Any] = {
     id(operator.truth): bool_,
     id(operator.contains): lambda items, x: contains(x, items),
 }
+
+
+def _stream(function: Any) -> Callable[..., Any]:
+    """One of ``streams``, converted, for finite items."""
+    plain = getattr(itertools, function.__name__)
+
+    def stream(*args: Any, **options: Any) -> Any:
+        from oarlock.capture.convert.calls import converted_function, iterated
+
+        endless = (itertools.count, itertools.cycle, itertools.repeat)
+        if tracer() is None or any(isinstance(x, endless) for x in args):
+            return plain(*args, **options)
+        return iterated(converted_function(function)(*args, **options))
+
+    return stream
+
+
 TYPES: dict[Any, Any] = {
+    **{
+        getattr(itertools, f.__name__): _stream(f)
+        for f in (
+            streams.takewhile,
+            streams.dropwhile,
+            streams.filterfalse,
+            streams.accumulate,
+            streams.starmap,
+            streams.chain,
+        )
+    },
     int: int_,
     float: float_,
     bool: bool_,

@@ -22,6 +22,8 @@ from oarlock.capture.owners import know_cache
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
 _ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.deque)))
+_CACHED = functools._lru_cache_wrapper
+_PLAIN = (bool, int, float, str, bytes, type(None))
 _UNREPORTED = (ModuleType, type, torch.Tensor)
 _DATA = (int, float, str, list, dict, set, torch.Tensor)
 _METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
@@ -51,6 +53,8 @@ def call(function: Any) -> Any:
         return builtin_calls.TYPES.get(function) or constructor(function)
     if isinstance(function, functools.partial):
         return converted_partial(function)
+    if active is not None and isinstance(function, _CACHED):
+        return functools.partial(uncached, function)
     if isinstance(function, torch.nn.Module):
         return function  # its call is patched while code is converted
     return callable_object(function)
@@ -102,6 +106,8 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     from oarlock.capture.convert.convert import converted_or_same
 
     inner = method.__func__
+    if tracer() is not None and isinstance(inner, _CACHED):
+        return functools.partial(uncached, inner, method.__self__)
     if type(inner) is not FunctionType:
         return method
     made = converted_or_same(inner)
@@ -110,6 +116,19 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     if isinstance(used(method.__self__), _CONTAINERS) and tracer() is not None:
         tracer().journal.touch(method.__self__)
     return reading(method)
+
+
+def uncached(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a cache keeps belongs to real values: in a trace the function itself is called, once for
+    each set of plain arguments."""
+    active = tracer()
+    values = (*args, *kwargs.values())
+    if any(active.is_symbolic(x) or not isinstance(x, _PLAIN) for x in values):
+        return call(function.__wrapped__)(*args, **kwargs)
+    key = (id(function), args, tuple(kwargs.items()))
+    if key not in active.cached:
+        active.cached[key] = call(function.__wrapped__)(*args, **kwargs)
+    return active.cached[key]
 
 
 def converted_partial(function: functools.partial[Any]) -> Callable[..., Any]:
@@ -224,6 +243,10 @@ def _is_torch(function: Any) -> bool:
 
 
 def _changing(active: Any, function: Any, items: Any, *rest: Any, **options: Any) -> Any:
+    held = [*(() if active.is_symbolic(items) else items), *rest]
+    leaves = [y for x in held for y in (x if type(x) in (tuple, list) else (x,))]
+    if not options and (active.is_symbolic(items) or any(map(active.is_symbolic, leaves))):
+        return active.of_heap(function, items, *rest)
     active.journal.touch(items)
     return function(items, *rest, **options)
 
@@ -246,9 +269,14 @@ def read_attribute(owner: Any, name: str) -> Any:
         is_data = isinstance(owner, type) and isinstance(value, _DATA) and name in vars(owner)
         return value if active is None or not is_data else active.read(owner, name, value)
     active.journal.used(owner)
-    made = getattr(type(owner), name, None)
+    made = in_class(owner, name)
     if type(made) is property and type(made.fget) is FunctionType:
         value = converted_function(made.fget)(owner)
+    elif isinstance(made, functools.cached_property) and name not in vars(owner):
+        value = call(made.func)(owner)
+        write_attribute(owner, name, value)
+    elif made is not None and type(getattr(type(made), "__get__", None)) is FunctionType:
+        value = converted_function(type(made).__get__)(made, owner, type(owner))
     else:
         value = _value_of(active, owner, name)
         if active.is_missing(value) is not False:
@@ -256,6 +284,12 @@ def read_attribute(owner: Any, name: str) -> Any:
     if isinstance(value, _METHOD_KINDS) or isinstance(owner, torch.Size):
         return value
     return active.read(owner, name, value)
+
+
+def in_class(owner: Any, name: str) -> Any:
+    """What the class of ``owner`` has under ``name``, as it stands there."""
+    found = (vars(cls)[name] for cls in type(owner).__mro__ if name in vars(cls))
+    return next(found, None)
 
 
 def _value_of(active: Any, owner: Any, name: str) -> Any:
@@ -277,9 +311,11 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     touch(owner)
     if active is not None:
         active.wrote(owner, name, value)
-    made = getattr(type(owner), name, None) if tracer() is not None else None
+    made = in_class(owner, name) if active is not None else None
     if type(made) is property and type(made.fset) is FunctionType:
         converted_function(made.fset)(owner, value)
+    elif made is not None and type(getattr(type(made), "__set__", None)) is FunctionType:
+        converted_function(type(made).__set__)(made, owner, value)
     else:
         setattr(owner, name, value)
 

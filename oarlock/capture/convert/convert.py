@@ -41,6 +41,7 @@ _CONVERTED_LIBRARIES = (
     "torch.nn.utils.rnn",
     "torch.optim.lr_scheduler",
     "torch.optim.swa_utils",
+    "oarlock.capture.convert.streams",
 )
 _OURS = str(Path(__file__).parents[2])
 

@@ -164,9 +164,7 @@ class Expressions(ast.NodeTransformer):
             name = {"is": "is_", "is not": "is_not", "==": "equals", "!=": "differs"}[signs[0]]
             return at(apply(name, *operands), node)
         sides = (node.left, *node.comparators)
-        may_be_rows = signs[0] in ("==", "!=") and not any(
-            isinstance(x, ast.Constant) for x in sides
-        )
+        may_be_rows = not any(isinstance(x, ast.Constant) for x in sides)
         if may_be_rows or any(isinstance(x, (ast.Tuple, ast.List)) for x in sides):
             return at(apply("compare", constant(signs[0]), *operands), node)
         return at(ast.Compare(operands[0], node.ops, [operands[1]]), node)

@@ -43,7 +43,10 @@ class _Change(ast.NodeTransformer):
         if isinstance(node.value, ast.Yield):
             return _at(_call("append", node.value.value or ast.Constant(None)), node)
         if isinstance(node.value, ast.YieldFrom):
-            return _at(_call("extend", node.value.value), node)
+            inner = node.value.value
+            if isinstance(inner, ast.GeneratorExp):
+                inner = _at(ast.ListComp(inner.elt, inner.generators), inner)
+            return _at(_call("extend", inner), node)
         return node
 
     def visit_Return(self, node: ast.Return) -> Any:

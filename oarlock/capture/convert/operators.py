@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
+import torch
+
 from oarlock.capture.convert import attributes, calls, sequences
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling
@@ -26,6 +28,7 @@ from oarlock.capture.convert.truth import (
     own_truth,
     refuse_here,
     select,
+    special,
     truth,
 )
 from oarlock.errors import UnsupportedError
@@ -57,6 +60,14 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     "is": operator.is_,
     "is not": operator.is_not,
+}
+_METHODS = {
+    "==": "__eq__",
+    "!=": "__ne__",
+    "<": "__lt__",
+    "<=": "__le__",
+    ">": "__gt__",
+    ">=": "__ge__",
 }
 _IN_PLACE = (list, dict, set, bytearray)
 
@@ -248,11 +259,15 @@ class Operators:
     def compare(self, sign: str, left: Any, right: Any) -> Any:
         """A comparison with a tuple or list, item by item where an item is a run-time value."""
         items = (list, tuple)
+        if type(left) in (torch.Tensor, int, float, str) or tracer() is None:
+            return _COMPARISONS[sign](left, right)
         if isinstance(left, items) and isinstance(right, items):
             here = [*_plain_items(left), *_plain_items(right)]
             if any(map(is_run_time, here)) and not is_run_time(left) and not is_run_time(right):
                 return compare_items(_COMPARISONS[sign], list(left), list(right))
-        return _COMPARISONS[sign](left, right)
+        method = special(left, _METHODS[sign])
+        found = NotImplemented if method is None else method(left, right)
+        return _COMPARISONS[sign](left, right) if found is NotImplemented else found
 
     def contains(self, item: Any, items: Any) -> Any:
         return as_number(contains(item, items))

@@ -22,7 +22,7 @@ from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effects import Left
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
-from oarlock.capture.tape.join import Leaf, Many, stand_in
+from oarlock.capture.tape.join import Leaf, Many, Same, stand_in
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import Lists, RunList
@@ -101,6 +101,7 @@ class Tracer(TorchFunctionMode):
         self.grads_set: set[int] = set()
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
         self.texts: dict[int, tuple[Text, Val]] = {}
+        self.cached: dict[Any, Any] = {}  # what functions with a cache gave
         self.bound_checks: set[tuple[int, int]] = set()
         self.of_many: set[int] = set()  # ids of values that are one of several objects
 
@@ -542,6 +543,19 @@ class Tracer(TorchFunctionMode):
             self.emit(op, args, options, val)
             return number_of(val, found, True)
         raise UnsupportedError(f"{user_line()}: {op.__name__} of a text that is known at run time")
+
+    def of_heap(self, function: Callable[..., Any], items: Any, *args: Any) -> Any:
+        """A function of ``heapq`` or ``bisect`` on a list that is one of the run from now on."""
+        name = function.__name__
+        self.journal.touch(items)
+        if not self.is_symbolic(items):
+            self.lists.materialise(items, [])
+        if name.startswith("bisect"):
+            return self.number(function, (items, *args), 0, True)
+        for x in args:
+            self.lists.learn(items, x)
+        is_item = name in ("heappop", "heapreplace", "heappushpop")
+        return self.lists.call(items, function, args, items.item if is_item else Same(None))
 
     def made_text(self, op: Callable[..., Any], *args: Any, **options: Any) -> Text:
         """The text that ``op`` gives at run time."""

@@ -1,8 +1,12 @@
 """One of two objects, texts or attributes at run time: what is done to it, and to the other one."""
 
 import enum
+import functools
+import heapq
+import itertools
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from tests.constructs.case import case, t
@@ -219,6 +223,82 @@ def frozen_object_in_a_loop(x):
 def truths_of_tensors_as_results(x):
     a, b = x[0], x[1]
     return a and b, a or b, not b, b in x, 7 not in x, any([a > 0, b > 1]), all([a > 0, b > 0])
+
+
+@functools.cache
+def coefficient(n):
+    return 1.0 if n < 2 else coefficient(n - 1) + coefficient(n - 2)
+
+
+@case(t(1.0, 2.0, 3.0), t(-1.0, -2.0, -3.0))
+def function_with_a_cache(x):
+    return x * coefficient(len(x)) if x.sum() > 0 else x * coefficient(2)
+
+
+@case(t(1.0, 2.0, 3.0), t(3.0, 2.0, 1.0), t(1.0, 2.0, 0.5))
+def itertools_with_functions(x):
+    low = list(itertools.takewhile(lambda v: v < 3, x))
+    sums = list(itertools.accumulate(x, lambda p, q: p + q if q > 1 else p))
+    kept = [v * 2 for v in itertools.chain(low, sums) if v > 1.5]
+    return (
+        torch.stack(sums),
+        len(low),
+        sum(kept),
+        len(list(itertools.dropwhile(lambda v: v > 2, x))),
+    )
+
+
+@case((t(3.0, 1.0, 2.0), 2), (t(1.0, 4.0, 1.0), 2))
+def heap_of_the_largest(x, k):
+    heap = []
+    for i, v in enumerate(x.tolist()):
+        if len(heap) < k:
+            heapq.heappush(heap, (v, i))
+        elif v > heap[0][0]:
+            heapq.heapreplace(heap, (v, i))
+    return heap[0][0], len(heap)
+
+
+class Positive:
+    def __set_name__(self, owner, name):
+        self.name = "_" + name
+
+    def __get__(self, owner, kind=None):
+        return getattr(owner, self.name) * 2
+
+    def __set__(self, owner, value):
+        setattr(owner, self.name, -value if value.sum() < 0 else value)
+
+
+class Vector:
+    data = Positive()
+
+    def __init__(self, data):
+        self.data = data
+
+    def __lt__(self, other):
+        return self.data.norm() < other.data.norm()
+
+    def __eq__(self, other):
+        return bool((self.data == other.data).all())
+
+    __hash__ = None
+
+    @functools.cached_property
+    def size(self):
+        return self.data.norm() if self.data[0] > 1 else self.data.sum()
+
+
+@case(t(1.0, 2.0), t(-1.0, -9.0), t(4.0, 0.0))
+def own_comparisons_and_descriptors(x):
+    a, b = Vector(x), Vector(x * 0 + 2)
+    y = a.data if a < b else -b.data
+    return y, a == b, a.size + b.size
+
+
+@case(t(4.0), t(5.0))
+def largest_of_one(x):
+    return max([int(x)])
 
 
 @case(t(1.0, 2.0, -1.0), t(-1.0, -2.0, 1.0))
