@@ -2,12 +2,13 @@
 
 Greedy (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020): in
 order of size, each at the lowest offset free over its lifetime.  When that takes more than is alive
-at once, the buffer that ends highest is placed first and all is tried again; the best is kept.
+at once, size times lifetime is tried, then size again with the buffer first that ended highest, and
+so on; the best is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -41,11 +42,24 @@ class _Request:
     near: list[int]
 
 
+ORDERS: tuple[Callable[[_Request], Any], ...] = (
+    lambda r: (-r.bytes, r.first),
+    lambda r: (-r.bytes * (1 + r.last - r.first), r.first),
+)
+"""By size; by size and time, which serves the values that a training step saves."""
+
+
 def plan(metadata: Mapping[str, Any], env: Mapping[str, int], alignment: int = ALIGNMENT) -> Plan:
     """Offsets of the buffers of ``metadata`` at these sizes."""
     requests = _requests(metadata, env, alignment)
     live = _live_bytes(requests)
-    best = min(_attempts(requests, live), key=lambda offsets: _top(requests, offsets))
+    best, top = [0] * len(requests), -1
+    for found in _attempts(requests):
+        ends = _top(requests, found)
+        if top < 0 or ends < top:
+            best, top = found, ends
+        if top <= live:
+            break
     offsets: list[int | None] = [None] * len(metadata["buffers"])
     for request, at in zip(requests, best):
         for buffer in request.buffers:
@@ -53,19 +67,29 @@ def plan(metadata: Mapping[str, Any], env: Mapping[str, int], alignment: int = A
     return Plan(tuple(offsets), _top(requests, best), live)
 
 
-def _attempts(requests: Sequence[_Request], live: int) -> Iterator[list[int]]:
-    """Placements, until one takes no more than ``live``; what ended highest goes first next."""
-    order = sorted(range(len(requests)), key=lambda i: (-requests[i].bytes, requests[i].first))
+def _attempts(requests: Sequence[_Request]) -> Iterator[list[int]]:
+    """Placements, the quickest first."""
+    orders = [_sorted(requests, key) for key in ORDERS]
     pairs = sum(len(r.near) for r in requests)
-    for _ in range(1 + min(MAX_RETRIES, MAX_PAIRS // max(1, pairs))):
-        offsets = _place(requests, order)
-        yield offsets
+    for order in orders:
+        yield _place(requests, order)
+    yield from _retries(requests, orders[0], min(MAX_RETRIES, MAX_PAIRS // max(1, pairs)))
+
+
+def _sorted(requests: Sequence[_Request], key: Callable[[_Request], Any]) -> list[int]:
+    return sorted(range(len(requests)), key=lambda i: key(requests[i]))
+
+
+def _retries(requests: Sequence[_Request], order: list[int], count: int) -> Iterator[list[int]]:
+    """What ended highest goes first next."""
+    offsets = _place(requests, order)
+    for _ in range(count):
         top = _top(requests, offsets)
-        if top <= live:
-            return
         highest = next(i for i in order if offsets[i] + requests[i].bytes == top)
         order.remove(highest)
         order.insert(0, highest)
+        offsets = _place(requests, order)
+        yield offsets
 
 
 def _requests(

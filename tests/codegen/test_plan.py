@@ -59,6 +59,14 @@ def test_a_chain_takes_what_is_alive():
     assert found.arena_bytes == found.live_bytes == 9600
 
 
+def test_what_lives_long_goes_below():
+    """By size alone, and with what ended highest first, 1600 bytes."""
+    found = [(192, 4, 11), (512, 1, 6), (384, 3, 9), (512, 2, 2), (384, 1, 7)]
+    entries = [{"bytes": size, "first": first, "last": last} for size, first, last in found]
+    made = plan(metadata(entries), {"N": 1})
+    assert made.arena_bytes == made.live_bytes == 1472
+
+
 def test_a_thousand_buffers_are_planned_at_once():
     """20 ms on an idle core; ten times that here, for machines that are busy."""
     entries = [
