@@ -1,9 +1,9 @@
 """Group the nodes of a graph into kernels; no pattern lists.
 
-Every node is of one kind.  *Free* nodes (constants, iota, views) cost nothing where they are read and
-are repeated in each group that reads them.  *Loop* nodes (pointwise, reductions, pads, concats) join
-the groups of their operands as long as all of a group fits one iteration space (``domain.analyse``)
-and no cycle arises.  Every other node anchors a group of its own, and takes pointwise consumers as an
+Every node is of one kind.  *Free* nodes (constants, iota, views, masks of what is stored) cost next to
+nothing where they are read and are repeated in each group that reads them.  *Loop* nodes (pointwise,
+reductions, pads, concats) join the groups of their operands as long as all of a group fits one
+iteration space (``domain.analyse``) and no cycle arises.  Every other node anchors a group of its own, and takes pointwise consumers as an
 epilogue where its kernel can apply one.
 """
 
@@ -23,6 +23,7 @@ from oarlock.ir.dim import bounds, product
 from oarlock.ir.graph import Graph, Node, Value
 
 LEAVES = frozenset(("const", "iota", "size"))
+COMPARISONS = frozenset(("eq", "ge", "gt", "le", "lt", "ne"))
 MAX_NODES = 96  # of a loop group
 MAX_OPERANDS = 24  # buffers of a loop group
 MAX_SIBLINGS = 4  # groups tried that read the same tensor
@@ -83,7 +84,9 @@ class _Fuser:
         self.order = {node: i for i, node in enumerate(graph.nodes)}
         self.uses = graph.uses()
         self.outputs = set(graph.outputs)
+        self.repeated: set[Node] = set()
         self.needed = self._needed_in_memory()
+        self.repeated = {n for n in graph.nodes if self._is_mask_of_stored(n)}
         self.group_of: dict[Node, Group] = {}
         self.before: dict[Group, set[Group]] = {}  # every group that must run earlier
 
@@ -100,7 +103,37 @@ class _Fuser:
 
     def _is_free(self, node: Node) -> bool:
         """Repeated wherever it is read."""
-        return node.name in LEAVES or node.name in BACKWARD
+        return node.name in LEAVES or node.name in BACKWARD or node in self.repeated
+
+    def _is_mask_of_stored(self, node: Node) -> bool:
+        """A comparison by a number of what is in memory anyway for about as long: not worth memory
+        of its own from the forward pass on, as ``x <= 0`` of a relu."""
+        if node.name not in COMPARISONS or node.output in self.needed:
+            return False
+        compared = [v for v in node.inputs if not self._is_number(v)]
+        users = [user for user, _ in self.uses[node.output]]
+        if len(compared) != 1 or not users or not all(map(is_loop_node, users)):
+            return False
+        base = self._base(compared[0])
+        if base.producer is None:
+            return True
+        born, last = self.order[base.producer], max(self.order[u] for u in users)
+        longer = max(0, last - self._last_use(base, node))
+        return base in self.needed and longer * base.dtype.bytes < last - born
+
+    def _is_number(self, value: Value) -> bool:
+        base = self._base(value)
+        return base.rank == 0 and base.producer is not None and base.producer.name == "const"
+
+    def _last_use(self, value: Value, besides: Node) -> int:
+        """The place of the last node that reads a value, through views; -1 when there is none."""
+        found = -1
+        for user, _ in self.uses[value]:
+            if self._is_free(user):
+                found = max(found, *(self._last_use(v, besides) for v in user.outputs))
+            elif user is not besides:
+                found = max(found, self.order[user])
+        return found
 
     def _needed_in_memory(self) -> set[Value]:
         """Values that a kernel other than a loop reads, and the graph's outputs."""
@@ -122,7 +155,13 @@ class _Fuser:
         return value
 
     def _bases(self, node: Node) -> list[Value]:
-        return [b for b in map(self._base, node.inputs) if b.producer is not None]
+        found: list[Value] = []
+        for base in map(self._base, node.inputs):
+            if base.producer in self.repeated:
+                found += self._bases(base.producer)
+            elif base.producer is not None:
+                found.append(base)
+        return found
 
     def _producers(self, node: Node) -> list[Group]:
         """Groups whose values a node reads, latest first."""
