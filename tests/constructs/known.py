@@ -2,7 +2,6 @@
 
 NEAR = "near the bound:"  # of time; passes or fails with the load of the machine
 KNOWN: dict[str, str] = {
-    "dtypes.grows_from_int_to_float": "the dtype attribute of a tensor that a loop promotes: refused",
     "functions.mutable_default": "the default list of a function is not carried between calls",
     "programs.simulate_cart": f"{NEAR} eight rounds with exits take 0.5 s to capture with gradients",
 }

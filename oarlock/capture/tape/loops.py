@@ -128,6 +128,8 @@ class Loop:
             raise JoinRefused(
                 f"{self.where}: {name} is a container from some trip on; make it before the loop"
             )
+        if self.may_peel and self.tracer.block is self.tracer.root and _is_promoted(leaf):
+            raise JoinRefused(f"{self.where}: {name} has another dtype from some trip on")
         val = Val(self.tracer.block, None, name)
         node.params.append(val)
         node.init.append(self.tracer.noted(leaf.parts[0]))
@@ -233,6 +235,14 @@ class Loop:
                 found += self.parts(item, inner)
             return found
         return []
+
+
+def _is_promoted(leaf: Leaf) -> bool:
+    parts = leaf.parts
+    if leaf.kind != "tensor" or not all(isinstance(x, torch.Tensor) for x in parts):
+        return False
+    with torch._C.DisableTorchFunction():
+        return parts[0].dtype != parts[1].dtype
 
 
 def _get(value: Any, key: Any) -> Any:
