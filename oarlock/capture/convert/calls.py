@@ -42,8 +42,10 @@ def call(function: Any) -> Any:
     if kind is FunctionType:
         return converted_function(function)
     if kind is MethodType:
-        if active is not None and isinstance(function.__self__, _CONTAINERS):
-            active.uses(function.__self__)
+        owner = function.__self__
+        is_asked = isinstance(owner, _CONTAINERS) and not hasattr(owner, "run_time_length")
+        if active is not None and is_asked:  # a list of a trace tells itself
+            active.uses(owner)
         if active is not None and function.__name__ in ("train", "eval"):
             touch_modules(active, function.__self__)
         return converted_method(function)
@@ -113,7 +115,10 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     made = converted_or_same(inner)
     if made is not inner:
         return MethodType(recursive(made), method.__self__)
-    if isinstance(used(method.__self__), _CONTAINERS) and tracer() is not None:
+    owner = method.__self__
+    if not hasattr(owner, "run_time_length"):  # a list of a trace tells itself
+        used(owner)
+    if isinstance(owner, _CONTAINERS) and tracer() is not None:
         tracer().journal.touch(method.__self__)
     return reading(method)
 

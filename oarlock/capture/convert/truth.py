@@ -87,7 +87,11 @@ def negated(value: Any) -> Any:
 
 def as_number(value: Any) -> Any:
     """A truth as Python has it, which is no tensor."""
-    return value.item() if isinstance(value, torch.Tensor) and is_run_time(value) else value
+    if not isinstance(value, torch.Tensor) or not is_run_time(value):
+        return value
+    if tracer().is_of_two_types(value):
+        return tracer().number(bool, (value,), True, True)
+    return value.item()
 
 
 def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
