@@ -7,6 +7,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,6 +48,21 @@ class Declined(Exception):
 
 class NotThisCall(Exception):
     """Why a compiled executor does not serve one call, which is replayed; nothing was done."""
+
+
+class NewProgram(Exception):
+    """A compiled executor has to make one more program for a call; nothing was done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """``fn`` by its tape."""
+
+    fn: Callable[..., Any]
+    tape: Tape
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return run(self.tape, args, kwargs)
 
 
 class StaticFunction(Captured):
@@ -228,6 +244,8 @@ class StaticFunction(Captured):
         if tape.executor is not None:
             try:
                 return tape.executor(args, kwargs)
+            except NewProgram:
+                return self.extended(tape, args, kwargs)
             except NotThisCall as reason:
                 _LOG.debug("%s: a call is replayed: %s", self.fn.__qualname__, reason)
             except Declined as reason:
@@ -246,6 +264,19 @@ class StaticFunction(Captured):
             _LOG.info("%s: %s", self.fn.__qualname__, reason)
         torch.set_rng_state(state)
         return run(self.add(self.trace(args, kwargs, {})), args, kwargs)
+
+    def extended(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call for which one more program is made: compared with the replay, which does what eager
+        does, as the first call has shown."""
+        tape.is_verified = False
+        try:
+            return verified(
+                tape, Replayed(self.fn, tape), args, kwargs, functools.partial(self.run, tape)
+            )
+        except Rejected as reason:
+            self.decline(tape, str(reason), logging.WARNING)
+        tape.is_verified = True
+        return self.run(tape, args, kwargs)
 
     def specialise(self, args: tuple, kwargs: dict[str, Any]) -> Tape:
         """Capture a tape that serves a call: in place of one that differs in sizes and numbers only."""

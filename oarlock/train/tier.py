@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 
+from oarlock import knobs
 from oarlock.capture.joint.differentiate import record_call
 from oarlock.capture.joint.recording import StepRecording
 from oarlock.capture.joint.surroundings import Surroundings
@@ -18,7 +19,7 @@ from oarlock.capture.tape.nodes import Call
 from oarlock.capture.tape.queries import name_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.sources import Source
-from oarlock.capture.to_static import Declined, StaticFunction
+from oarlock.capture.to_static import Declined, NewProgram, StaticFunction
 from oarlock.capture.torch_private import is_dispatching, is_transformed
 from oarlock.errors import ToolError, UnsupportedError
 from oarlock.train.differentiable import Differentiable
@@ -93,10 +94,12 @@ class CompiledTape:
             self.renew()
         leaves = pytree.tree_leaves((args, kwargs))
         step = self.steps.get(self.key(leaves))
-        if step is None:
-            step = self.make(args, kwargs, leaves)
-        if not step.holds(step.recording.read_numbers(leaves)):
+        if step is not None and not step.holds(step.recording.read_numbers(leaves)):
             del self.steps[self.key(leaves)]
+            step = None
+        if step is None:
+            if self.tape.is_verified and knobs.CHECK.value != "off":
+                raise NewProgram
             step = self.make(args, kwargs, leaves)
         if step.recording.updates:
             self.check_memory(leaves)
