@@ -22,7 +22,7 @@ class Way:
         self.before: Table | None = None
         self.unsure = dict(unsure)
         self.after: Table = {}
-        self.left: dict[int, Any] = {}
+        self.left: dict[int, Any] = self.unsure
 
 
 class Graded:

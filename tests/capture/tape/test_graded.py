@@ -87,6 +87,15 @@ def from_some_trip_on(x):
     return x
 
 
-def test_a_loop_that_finds_them_from_some_trip_on_is_refused():
+def there_after_some_trip(x):
+    w, n = leaf(), x.sum()
+    while n > 0:
+        (w * n).sum().backward()
+        n = n - 1
+    return x if w.grad is None else x + w.grad
+
+
+@pytest.mark.parametrize("fn", [from_some_trip_on, there_after_some_trip])
+def test_gradients_that_a_loop_may_set_are_refused(fn):
     with pytest.raises(UnsupportedError, match="the gradient of a tensor is read, which is there"):
-        to_static(from_some_trip_on, backend="replay")(UP)
+        to_static(fn, backend="replay")(UP)
