@@ -38,6 +38,7 @@ MUTATORS = frozenset(
         "extendleft",
         "popleft",
         "rotate",
+        "move_to_end",
         "intersection_update",
         "difference_update",
         "symmetric_difference_update",

@@ -273,6 +273,8 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
     if active is not None and active.is_choice(owner):
         active.each(owner, lambda x: set_item(x, key, value))
         return
+    if isinstance(owner, dict) and isinstance(key, (torch.SymInt, torch.SymFloat)):
+        key = active.concrete(key, "a key of a dict") if is_run_time(key) else key
     if active is not None:
         report_change(active, owner)
         if isinstance(owner, dict) and type(key) in (str, int, float):

@@ -70,6 +70,9 @@ class Effects:
         elif isinstance(obj, set):
             if now != old:
                 self.lines.append((obj, "reset", None, now))
+        elif isinstance(obj, dict) and _is_reordered(old, now):
+            self.tracer.objects.containers.observe(obj)
+            self.lines.append((obj, "reset", None, now))
         else:
             kind = "item" if isinstance(obj, dict) else "attribute"
             self.table(obj, kind, old, now)
@@ -203,6 +206,12 @@ class Effects:
         there = f"{emitter.expr(key)} in {at}" if kind == "item" else f"hasattr({at}, {key!r})"
         emitter.line(f"if not is_missing({text}): {place} = {text}")
         emitter.line(f"elif {there}: del {place}")
+
+
+def _is_reordered(old: dict[Any, Any], now: dict[Any, Any]) -> bool:
+    """Whether setting and deleting items would leave the keys in another order."""
+    kept = [k for k in old if k in now]
+    return list(now)[: len(kept)] != kept
 
 
 @dataclass(eq=False)

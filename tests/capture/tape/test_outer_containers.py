@@ -101,3 +101,31 @@ def test_every_read(kind: str, readers: list[Any]):
         if want != got:
             wrong.append((text, want, got))
     assert wrong == []
+
+
+class RecentlyUsed(torch.nn.Module):
+    """Keeps a table for each of the last two lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables = OrderedDict()
+        self.hits = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n = x.shape[0]
+        if n in self.tables:
+            self.hits += 1
+            self.tables.move_to_end(n)
+        else:
+            self.tables[n] = torch.ones(n) * n
+            if len(self.tables) > 2:
+                self.tables.popitem(last=False)
+        return x * self.tables[n]
+
+
+def test_order_of_keys_and_sizes_as_keys():
+    eager, static = RecentlyUsed(), to_static(RecentlyUsed())
+    for n in (2, 3, 2, 1, 3, 2, 3, 3, 1):
+        assert torch.equal(eager(torch.ones(n)), static(torch.ones(n)))
+        assert list(eager.tables) == list(static.tables)
+        assert eager.hits == static.hits
