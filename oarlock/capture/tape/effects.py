@@ -101,10 +101,14 @@ class Effects:
     def changes(self, first: int) -> list[Change]:
         """What a program may keep; ``first``: place of the first value in the results."""
         constants, found = self.constants(), []
+        known = constants | {key_of(s, -1) for _, s, _ in self.tracer.inputs}
         for i, (obj, kind, key, value) in enumerate(self.lines):
             source = self.tracer.objects.source(obj)
             source = Source(obj, "") if source is None and isinstance(obj, CellType) else source
             at = source.step(path_of(obj, key)) if kind in _PLACES and source else source
+            if at is not None and kind in _PLACES:
+                own = Source(obj, path_of(obj, key), str(at))
+                at = own if key_of(own, -1) in known else at
             if at is not None and isinstance(obj, CellType):
                 at = Source(at.base, at.path, "a variable")
             found.append(Change(at, kind, value, first + i, constants))
@@ -123,7 +127,9 @@ class Effects:
         for obj, kind, key, new in self.lines:
             source = self.tracer.objects.source(obj)
             if kind in ("item", "attribute") and source is not None:
-                where = key_of(source.step(path_of(obj, key)), -1)
+                path = path_of(obj, key)
+                spelled = [key_of(s.step(path), -1) for s in (source, Source(obj, ""))]
+                where = next((w for w in spelled if w in guarded), spelled[0])
                 old = guarded.get(where)
                 if not isinstance(old, (int, float)) or isinstance(old, bool):
                     continue
