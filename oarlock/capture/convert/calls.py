@@ -264,6 +264,17 @@ def report_change(active: Any, owner: Any) -> None:
         active.journal.touch(owner)
 
 
+def _is_descriptor(made: Any) -> bool:
+    """What a class holds has a ``__get__`` in Python."""
+    return made is not None and type(getattr(type(made), "__get__", None)) is FunctionType
+
+
+def _is_hidden(made: Any, owner: Any, name: str) -> bool:
+    """The object's own value comes before what its class holds, which sets none."""
+    sets = hasattr(type(made), "__set__") or hasattr(type(made), "__delete__")
+    return not sets and name in getattr(owner, "__dict__", ())
+
+
 def read_attribute(owner: Any, name: str) -> Any:
     """``owner.name``; plain values of objects are reported, since later calls may find others."""
     active = tracer()
@@ -280,7 +291,7 @@ def read_attribute(owner: Any, name: str) -> Any:
     elif isinstance(made, functools.cached_property) and name not in vars(owner):
         value = call(made.func)(owner)
         write_attribute(owner, name, value)
-    elif made is not None and type(getattr(type(made), "__get__", None)) is FunctionType:
+    elif _is_descriptor(made) and not _is_hidden(made, owner, name):
         value = converted_function(type(made).__get__)(made, owner, type(owner))
     else:
         value = _value_of(active, owner, name)

@@ -94,3 +94,10 @@ def averaged_model():
         return loss, mean(x).detach()
 
     return step
+
+
+@case((ROWS[0],), (MINUS[0],), (TALL[:, 0],))
+def categorical(x):
+    found = torch.distributions.Categorical(logits=x)
+    drawn = found.sample()
+    return found.entropy(), found.log_prob(drawn)
