@@ -20,7 +20,7 @@ from oarlock.capture.tape.copies import copied, kept_by, tensors_of
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
-from oarlock.capture.tape.sources import Source
+from oarlock.capture.tape.sources import Source, state_sources
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError, OarlockError
 
@@ -113,7 +113,9 @@ def rehearsed(
 ) -> None:  # fmt: skip
     """``verified``, with everything put back that the two calls have done."""
     before = Before(tape, fn, args, kwargs)
-    given = [(x, x.detach().clone()) for x in tensors_of((args, kwargs))]
+    held = state_sources([fn]).values()  # more than a tape that ends in an error reads
+    state = [x for x, _ in held if not torch.nn.parameter.is_lazy(x)]
+    given = [(x, x.detach().clone()) for x in [*tensors_of((args, kwargs)), *state]]
     try:
         with without_saved_hooks():
             _tried(tape, fn, args, kwargs, run, True)
