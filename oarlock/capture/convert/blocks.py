@@ -130,9 +130,10 @@ class Blocks:
         if self.is_plain(node):
             return [at(ast.If(apply("plain", node.test), body, orelse), node)], before
         parts = [*node.body, *node.orelse]
-        state = self.scope.access(self.names(parts, after | first | second))
+        names = self.names(parts, after | first | second)
+        state = self.scope.access(names)
         fresh = self.scope.unit.fresh
-        made, branches = [], []
+        made, branches = self.touched(names, node), []
         for kind, part in (("then", body), ("else", orelse)):
             if part:
                 made.append(self.inside(fresh(kind), part, node))
@@ -168,9 +169,15 @@ class Blocks:
             node.iter = apply("plain_iterable", node.iter)
             node.orelse, orelse = orelse, []
             return [node], before
-        state = self.scope.access(self.names([*node.body, *test, *target], header))
-        made = self.emit(node, body, stops, state)
-        return [*made, *orelse], before
+        names = self.names([*node.body, *test, *target], header)
+        made = self.emit(node, body, stops, self.scope.access(names))
+        return [*self.touched(names, node), *made, *orelse], before
+
+    def touched(self, names: tuple[str, ...], place: ast.stmt) -> list[ast.stmt]:
+        """Tells of variables from outside that a block assigns, before it is entered: what stands
+        for them is then in them on each way."""
+        found = [self.scope.touching(name) for name in names]
+        return [at(ast.Expr(call), place) for call in found if call is not None]
 
     def emit(
         self, node: ast.While | ast.For, body: list[ast.stmt], stops: list[str], state: tuple

@@ -88,6 +88,8 @@ def len_(items: Any) -> Any:
         return length(items)
     if isinstance(items, Text):
         return items.asked(len)
+    if is_run_time(items) and not isinstance(items, torch.Tensor):
+        return tracer().length(items)
     method = special(items, "__len__")
     return len(items) if method is None else method(items)
 

@@ -24,11 +24,10 @@ from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.convert.operators import Operators
 from oarlock.capture.convert.problems import NotConvertible, Problem
 from oarlock.capture.convert.scope import Unit
-from oarlock.capture.convert.source import Found, copy_tree, definition_of
+from oarlock.capture.convert.source import FUTURE, Found, copy_tree, definition_of
 from oarlock.capture.convert.traces import strip_frames
 from oarlock.capture.convert.tracing import tracer
 
-_FUTURE = 0x1FF0000  # flags of `from __future__` imports
 _GENERATOR = 0x20
 _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
 _PYTHON = tuple({str(Path(sysconfig.get_path(k))) for k in ("stdlib", "platstdlib")})
@@ -64,7 +63,9 @@ class Template:
     def bind(self, function: FunctionType) -> FunctionType:
         """The converted code with the globals, closure and defaults of ``function``."""
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
-        operators = CellType(Operators(self.file, function.__globals__, cells))
+        around = cells.get(OPERATORS)  # of the converted code that has defined the function
+        outside = cells if around is None else around.cell_contents.cells
+        operators = CellType(Operators(self.file, function.__globals__, outside))
         every = {**cells, OPERATORS: operators}
         closure = tuple(every[name] for name in self.code.co_freevars)
         made = FunctionType(
@@ -208,7 +209,7 @@ def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:
     )
     module = ast.Module([at(outer, tree)], [])
     ast.fix_missing_locations(module)
-    flags = original.co_flags & _FUTURE
+    flags = original.co_flags & FUTURE
     made = compile(module, original.co_filename, "exec", flags=flags, dont_inherit=True)
     around = next(c for c in made.co_consts if isinstance(c, CodeType))
     code = next(c for c in around.co_consts if isinstance(c, CodeType) and c.co_name == tree.name)

@@ -194,11 +194,13 @@ def rebound(node: ast.AST) -> set[str]:
         inner: list[ast.AST] = [node.body]
     else:
         inner = list(getattr(node, "body", ()))
-    found = declared(inner, ast.Nonlocal)
+    outer, below = declared(inner, ast.Nonlocal), set()
     for child in own_nodes(inner):
         if isinstance(child, (*FUNCTIONS, ast.Lambda, ast.ClassDef)) and not is_ours(child):
-            found |= rebound(child)
-    return found
+            below |= rebound(child)
+    if isinstance(node, (*FUNCTIONS, ast.Lambda)):  # a class has no variables for those inside
+        below -= bound(inner) | set(parameters(node.args))
+    return outer | below
 
 
 def contains(nodes: Iterable[ast.AST], kinds: type | tuple[type, ...]) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from oarlock.capture.convert import attributes, calls, sequences
 from oarlock.capture.convert.contexts import context
-from oarlock.capture.convert.handlers import handling
+from oarlock.capture.convert.handlers import handling, open_handlers
 from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import tracer
@@ -73,7 +73,10 @@ _IN_PLACE = (list, dict, set, bytearray)
 
 
 class Operators:
-    """The operators of one converted function; knows its file and its outside variables."""
+    """The operators of one converted function.
+
+    Args: cells: its variables that exist before the call, not those of converted code around it.
+    """
 
     NameError = NameError
     call = staticmethod(calls.call)
@@ -168,10 +171,17 @@ class Operators:
             return
 
     def assert_(self, test: Any, message: Thunk | None = None) -> None:
-        if is_run_time(test):
-            tracer().assert_(truth(test), message)
-        elif not test:
+        def fail() -> None:
             raise AssertionError(message()) if message is not None else AssertionError
+
+        if not is_run_time(test):
+            if not test:
+                fail()
+        elif open_handlers(AssertionError()) is None:
+            tracer().assert_(truth(test), message)
+        else:  # a decision like others, as what follows depends on it
+            state = self.state(None, None, ())
+            tracer().if_(truth(test), _pass, fail, state)
 
     def plain(self, test: Any) -> Any:
         if is_run_time(test):
@@ -308,7 +318,7 @@ class Operators:
 
     def read_cell(self, name: str, value: Any) -> Any:
         active = tracer()
-        if active is None or isinstance(value, ModuleType):
+        if active is None or isinstance(value, ModuleType) or name not in self.cells:
             return value
         return active.read(self.cells[name], name, value)
 

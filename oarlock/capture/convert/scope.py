@@ -116,6 +116,13 @@ class Scope:
         key = self.accessors[names]
         return load(f"{GENERATED}get_{key}"), load(f"{GENERATED}set_{key}"), texts(names)
 
+    def touching(self, name: str) -> ast.expr | None:
+        """Tells the tracer that a variable from outside the unit is about to change."""
+        kind = self.kind(name)
+        if kind == "local":
+            return None
+        return apply("touch_cell" if kind == "cell" else "touch_globals", constant(name))
+
     def setter(self, name: str) -> str:
         """A function that binds a variable and returns its value: ``:=`` inside our lambdas."""
         return self.setters.setdefault(name, f"{GENERATED}bind_{name}")

@@ -13,6 +13,7 @@ from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.problems import NotConvertible, Problem
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FUTURE = 0x1FF0000  # flags of `from __future__` imports
 _INSTRUMENTED = "@py_"  # variables that pytest adds for its asserts
 
 
@@ -33,7 +34,7 @@ class File:
     tree: ast.Module = field(init=False)
     functions: dict[tuple[int, str], list[Found]] = field(init=False)
     lambdas: dict[tuple[int, str], list[Found]] | None = None
-    codes: dict[tuple[int, str], list[CodeType]] | None = None
+    codes: dict[int, dict[tuple[int, str], list[CodeType]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tree = ast.parse("".join(self.lines), self.name)
@@ -41,11 +42,11 @@ class File:
 
     def holds(self, code: CodeType) -> bool:
         """Whether the file, compiled as it is now, contains this very code."""
-        if self.codes is None:
-            self.codes = {}
-            text = "".join(self.lines)
-            _index_codes(compile(text, self.name, "exec", dont_inherit=True), self.codes)
-        return code in self.codes.get((code.co_firstlineno, code.co_name), ())
+        flags = code.co_flags & FUTURE  # those of the file, or of code that compiled its text
+        if flags not in self.codes:
+            text, table = "".join(self.lines), self.codes.setdefault(flags, {})
+            _index_codes(compile(text, self.name, "exec", flags, dont_inherit=True), table)
+        return code in self.codes[flags].get((code.co_firstlineno, code.co_name), ())
 
     def find(self, code: CodeType) -> list[Found]:
         key = (code.co_firstlineno, code.co_name)

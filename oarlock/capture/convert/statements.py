@@ -87,12 +87,11 @@ class Statements(Expressions):
         """Tells the tracer of variables outside the unit that are about to change."""
         made: list[ast.stmt] = []
         for name in sorted(bound(nodes)):
-            kind = self.scope.kind(name)
-            if kind == "local" and name in self.scope.nonlocals:
-                made.append(at(ast.Expr(apply("touch_variable", thunk(load(name)))), nodes[0]))
-            elif kind in ("cell", "global", "builtin"):
-                where = "touch_cell" if kind == "cell" else "touch_globals"
-                made.append(at(ast.Expr(apply(where, constant(name))), nodes[0]))
+            touching = self.scope.touching(name)
+            if touching is None and name in self.scope.nonlocals:
+                touching = apply("touch_variable", thunk(load(name)))
+            if touching is not None:
+                made.append(at(ast.Expr(touching), nodes[0]))
         return made
 
     # simple statements

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.sources import Source, item_path
 
 Leaf = Callable[[torch.Tensor, Source], Any]
@@ -112,7 +113,7 @@ def is_record(x: Any) -> bool:
     """An object with attributes of its own that may hold tensors."""
     if isinstance(x, (type, torch.nn.Module, ModuleType, FunctionType, torch.Tensor)):
         return False
-    if isinstance(x, torch.optim.Optimizer):
+    if isinstance(x, (torch.optim.Optimizer, Text)):
         return False
     return dataclasses.is_dataclass(x) or (hasattr(x, "__dict__") and not callable(x))
 

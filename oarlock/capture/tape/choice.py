@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from oarlock.capture.convert.state import State, Undefined
+from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.join import JoinRefused, holds_run_time
 from oarlock.capture.tape.nodes import Val
@@ -48,7 +48,8 @@ class Choice:
         return f"<one of {self._oarlock_parts[0]!r} and {self._oarlock_parts[1]!r}>"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__name__":
+        is_special = name.startswith("__") and name != "__name__"
+        if is_special or not any(hasattr(p, name) for p in self._oarlock_parts):
             raise AttributeError(name)
         return each(self, lambda x: getattr(x, name))
 
@@ -92,6 +93,13 @@ def _refusal(x: Choice, what: str) -> UnsupportedError:
     )
 
 
+def length(x: Choice) -> Any:
+    """``len(x)``"""
+    if all(isinstance(p, str) for p in x._oarlock_parts):
+        return x._oarlock_tracer.number(len, (x,), 1, True)
+    return len(x)
+
+
 def _container(x: Choice) -> Any:
     """The part that is a container, where the other one is nothing."""
     found = [p for p in x._oarlock_parts if p is not None and not isinstance(p, Undefined)]
@@ -126,6 +134,8 @@ def _among(x: Choice, parts: list[Any], do: Any) -> Any:
     if not rest:
         return do(first)
     cell: list[Any] = [None]
+    if any(isinstance(part, Text) for part in parts):
+        raise _refusal(x, "a method or an item")
     is_text = type(first) is str
     is_first = tracer.number(operator.eq if is_text else operator.is_, (x, first), True, True)
 

@@ -12,7 +12,16 @@ import torch
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.ambience import ambient, restore_modes
 from oarlock.capture.tape.forks import ForkNeeded
-from oarlock.capture.tape.join import Joiner, JoinRefused, Leaf, Many, Same, keys_of, leaves_of
+from oarlock.capture.tape.join import (
+    Joiner,
+    JoinRefused,
+    Leaf,
+    Many,
+    Same,
+    keys_of,
+    leaves_inside,
+    leaves_of,
+)
 from oarlock.capture.tape.journal import MISSING, content, put
 from oarlock.capture.tape.merged import is_changeable
 from oarlock.capture.tape.nodes import Block, Check, Fork, If, Val, Where
@@ -239,9 +248,11 @@ class Control:
             held[key] = (obj, self.join_contents(join, obj, x, y, state))
         node = If(truth, a.block, b.block, [], [], self.where(state))
         tracer.block.nodes.append(node)
-        names = [*state.names, *(type(obj).__name__ for obj, _ in held.values())]
-        for name, joint in zip(names, [*joints, *(j for _, j in held.values())]):
+        for name, joint in zip(state.names, joints):
             for leaf in leaves_of(joint):
+                self.output(node, leaf, name)
+        for obj, joint in held.values():
+            for name, leaf in leaves_inside(obj, joint):
                 self.output(node, leaf, name)
         self.born = {**a.born, **b.born}
         tracer.merged.event += 1

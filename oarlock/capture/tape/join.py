@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import CellType
 from typing import Any
 
 import torch
 
-from oarlock.capture.convert.state import Undefined
+from oarlock.capture.convert.state import Text, Undefined
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
@@ -73,6 +74,16 @@ def leaves_of(joint: Any) -> Iterator[Leaf]:
     elif isinstance(joint, Many):
         for item in joint.items:
             yield from leaves_of(item)
+
+
+def leaves_inside(obj: Any, joint: Any) -> Iterator[tuple[str, Leaf]]:
+    """Run-time values of what a changed object holds, with names: ``Class.attribute`` or ``Class``."""
+    kind, has_attributes = type(obj).__name__, not isinstance(obj, (list, dict, CellType))
+    if has_attributes and isinstance(joint, Many):
+        for key, item in zip(joint.keys, joint.items):
+            yield from ((f"{kind}.{key}", leaf) for leaf in leaves_of(item))
+    else:
+        yield from ((kind, leaf) for leaf in leaves_of(joint))
 
 
 class Joiner:
@@ -270,7 +281,7 @@ def holds_run_time(x: Any, depth: int = 4) -> bool:
     """A tensor or symbolic number is inside."""
     if isinstance(x, (torch.Tensor, Number)):
         return True
-    if not depth:
+    if not depth or isinstance(x, Text):  # a text is one value itself
         return False
     if isinstance(x, dict):
         return any(holds_run_time(v, depth - 1) for v in x.values())
@@ -282,7 +293,12 @@ def holds_run_time(x: Any, depth: int = 4) -> bool:
 
 def _equal(x: Any, y: Any) -> bool:
     plain = (bool, int, float, str, bytes, complex, torch.dtype, torch.device)
-    return type(x) is type(y) and isinstance(x, plain) and (x == y or (x != x and y != y))
+    return (
+        type(x) is type(y)
+        and isinstance(x, plain)
+        and not isinstance(x, Text)
+        and (x == y or (x != x and y != y))
+    )
 
 
 def _is_number(x: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.convert.state import Text
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.join import (
     Joiner,
@@ -523,6 +524,8 @@ def _loose(joiner: Joiner, x: Any, where: Any) -> Any:
     if isinstance(x, (tuple, list, dict)):
         keys = keys_of(x) or []
         return Many(x, keys, [_loose(joiner, item_of(x, k), where) for k in keys])
+    if isinstance(x, Text):
+        return Leaf("any", (x, x), x)
     if holds_run_time(x):
         raise UnsupportedError(
             f"{where}: an object of class {type(x).__name__} that holds tensors is in a list of run-time "

@@ -16,6 +16,7 @@ from oarlock.capture.tape.join import (
     Many,
     Same,
     holds_run_time,
+    leaves_inside,
     leaves_of,
 )
 from oarlock.capture.tape.journal import MISSING, put
@@ -88,10 +89,11 @@ class Loop:
         try:
             for obj, _, _ in self.held.values():
                 tracer.journal.touch(obj)
-            names = [*state.names, *(type(o).__name__ for o, _, _ in self.held.values())]
-            joints = [*self.joints, *(j for _, _, j in self.held.values())]
-            for name, joint in zip(names, joints):
+            for name, joint in zip(state.names, self.joints):
                 for leaf in leaves_of(joint):
+                    self.parameter(node, leaf, name)
+            for obj, _, joint in self.held.values():
+                for name, leaf in leaves_inside(obj, joint):
                     self.parameter(node, leaf, name)
             tracer.merged.event += 1
             state.set(tuple(map(self.control.value, self.joints)))

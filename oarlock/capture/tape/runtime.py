@@ -74,8 +74,12 @@ NAMES["remade"] = remade
 
 
 def bound(value: Any, name: str) -> None:
-    """Raises: UnboundLocalError when a variable has no value on the path that ran."""
+    """Raises: UnboundLocalError when a variable has no value on the path that ran, AttributeError
+    when an attribute, ``Class.name``, has none."""
     if isinstance(value, Undefined):
+        kind, _, attribute = name.rpartition(".")
+        if kind:
+            raise AttributeError(f"{kind!r} object has no attribute {attribute!r}")
         raise UnboundLocalError(
             f"cannot access local variable {name!r} where it is not associated with a value"
         )

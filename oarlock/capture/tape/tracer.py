@@ -16,6 +16,7 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.choice import Choice, choice, each
+from oarlock.capture.tape.choice import length as choice_length
 from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
@@ -270,6 +271,10 @@ class Tracer(TorchFunctionMode):
         if isinstance(x, torch.Generator) and id(x) in self.higher.generators:
             return self.higher.generators[id(x)][1]
         return self.text_val(x) if isinstance(x, Text) else x
+
+    def length(self, x: Any) -> Any:
+        """``len`` of what is known at run time and no tensor."""
+        return choice_length(x) if isinstance(x, Choice) else len(x)
 
     def text_val(self, x: Text) -> Any:
         """The value of a text with run-time values in it, put together once in a block."""
