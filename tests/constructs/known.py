@@ -11,5 +11,4 @@ IN_POSITIONS: dict[str, str] = {
     "while_loop.and_value": "the dtype of a value that is a truth or a number in a loop: refused",
     "while_loop.dict_new_key": "a key on one way of a decision in a loop on data: refused",
     "while_loop.lambda_chosen": "a hash of one of two functions in a loop on data: refused",
-    "while_loop.try_except": "raised and caught again in a loop on data: refused",
 }
