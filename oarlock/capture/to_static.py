@@ -296,12 +296,7 @@ class StaticFunction(Captured):
                     break
                 if made.root.raises:  # for these sizes; others may be right
                     return self.add(self.trace(args, kwargs, {}))
-                if (
-                    made.has_checks
-                ):  # it serves some sizes only: the other tape stays, and is asked first
-                    self.tapes.append(made)
-                else:
-                    self.tapes[i] = made
+                self.tapes[i] = made
                 return made
         known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
         if self.specs is not None:
