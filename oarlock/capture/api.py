@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.arrays import dtype_of, torch_dtype
+from oarlock.capture.arrays import dtype_of, named_type, torch_dtype
 from oarlock.capture.call import ExampleCall, refuse
 from oarlock.capture.check import check_against_eager, differing_sizes
 from oarlock.capture.owners import Attributes, forget_stand_ins
@@ -24,7 +24,7 @@ class InputSpec:
     """Stands for an example tensor: ``InputSpec(("N", 3, 32, 32), f32, "image")``.
 
     Args: shape: ints, names or Dims; for ``to_static`` also None or -1, any size; dtype: element
-        type, torch's too; name: of the input, else its argument's.
+        type, one of torch or numpy, or a name such as "float32"; name: of the input, else its argument's.
     """
 
     shape: Sequence[int | str | Dim | None]
@@ -32,10 +32,8 @@ class InputSpec:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.dtype, torch.dtype):
-            object.__setattr__(self, "dtype", dtype_of(self.dtype))
-        if isinstance(self.dtype, str):
-            object.__setattr__(self, "dtype", DType.parse(self.dtype))
+        if not isinstance(self.dtype, DType):
+            object.__setattr__(self, "dtype", dtype_of(named_type(self.dtype)))
 
     def example(self, sizes: Sequence[int] | None = None) -> torch.Tensor:
         """A tensor of the given sizes, or of the smallest that the dims allow."""

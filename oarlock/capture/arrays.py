@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from oarlock.errors import UnknownName
 from oarlock.ir import DType
 
 _DTYPES = {
@@ -19,6 +22,24 @@ def dtype_of(dtype: torch.dtype) -> DType:
     if dtype not in _DTYPES:
         raise NotImplementedError(f"element type {dtype}")
     return DType.all[_DTYPES[dtype]]
+
+
+_NAMES = {"float": torch.float32, "double": torch.float64, "int": torch.int32, "long": torch.int64}
+
+
+def named_type(dtype: Any) -> torch.dtype:
+    """From any usual way to say it: torch's, ours, numpy's, or a name.  Raises: UnknownName."""
+    if isinstance(dtype, str):
+        dtype = DType.all.get(dtype) or _NAMES.get(dtype) or getattr(torch, dtype, dtype)
+    if isinstance(dtype, DType):
+        return torch_dtype(dtype)
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    try:
+        return torch_dtype(DType.of(dtype))
+    except TypeError:
+        names = ", ".join(DType.all)
+        raise UnknownName(f"no element type {dtype!r}; expected one of {names}") from None
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:

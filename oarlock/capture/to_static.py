@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from oarlock import knobs
+from oarlock.capture.convert.calls import call_of
 from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import Captured, active, is_plain
@@ -85,6 +86,14 @@ class StaticFunction(Captured):
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
 
+    @property
+    def name(self) -> str:
+        """Of the function, of the one in a partial, or of an object's class."""
+        fn = self.fn
+        while isinstance(fn, functools.partial):
+            fn = fn.func
+        return getattr(fn, "__qualname__", type(fn).__name__)
+
     def __reduce__(self) -> Any:
         """Copies and pickles capture anew, as what they hold is other objects."""
         return _made_again, (type(self), self.fn, self.owner, self.options)
@@ -141,7 +150,7 @@ class StaticFunction(Captured):
             tape = self.specialise(args, kwargs)
             self.rehearse(tape, args, kwargs)
         except Exception as reason:  # the next call tells
-            _LOG.info("%s: %s", self.fn.__qualname__, reason)
+            _LOG.info("%s: %s", self.name, reason)
             if tape in self.tapes:
                 self.tapes.remove(tape)
         return result
@@ -186,7 +195,7 @@ class StaticFunction(Captured):
         try:
             why = slower(lambda: executor(args, kwargs), lambda: run(tape, args, kwargs))
         except Exception as error:  # this call is one that fails
-            _LOG.debug("%s: not timed: %s", self.fn.__qualname__, error)
+            _LOG.debug("%s: not timed: %s", self.name, error)
             return
         if why:
             self.decline(tape, why, logging.INFO)
@@ -232,13 +241,13 @@ class StaticFunction(Captured):
     def decline(self, tape: Tape, reason: str, level: int) -> None:
         tape.executor, tape.reason = None, reason
         if self.options.get("backend") == "compiled":
-            raise UnsupportedError(f"{self.fn.__qualname__} cannot be compiled: {reason}")
-        _LOG.log(level, "%s: replayed, not compiled: %s", self.fn.__qualname__, reason)
+            raise UnsupportedError(f"{self.name} cannot be compiled: {reason}")
+        _LOG.log(level, "%s: replayed, not compiled: %s", self.name, reason)
 
     def report(self) -> str:
         """Each specialisation: its arguments (``?``: a size that calls may change), what was
         recorded, and the executor that runs it or why it is replayed."""
-        return reporting.report(self.fn.__qualname__, self.tapes, self.captures)
+        return reporting.report(self.name, self.tapes, self.captures)
 
     def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         if tape.executor is not None:
@@ -247,7 +256,7 @@ class StaticFunction(Captured):
             except NewProgram:
                 return self.extended(tape, args, kwargs)
             except NotThisCall as reason:
-                _LOG.debug("%s: a call is replayed: %s", self.fn.__qualname__, reason)
+                _LOG.debug("%s: a call is replayed: %s", self.name, reason)
             except Declined as reason:
                 self.decline(tape, str(reason), logging.WARNING)
         if not tape.has_checks or not tape.symbolic:
@@ -261,7 +270,7 @@ class StaticFunction(Captured):
                     f"{reason}: does not hold for this call, which has updated tensors already; "
                     f"give the function an argument of its own for what it decides on"
                 ) from None
-            _LOG.info("%s: %s", self.fn.__qualname__, reason)
+            _LOG.info("%s: %s", self.name, reason)
         torch.set_rng_state(state)
         return run(self.add(self.trace(args, kwargs, {})), args, kwargs)
 
@@ -291,7 +300,7 @@ class StaticFunction(Captured):
                 try:
                     made = self.trace(args, kwargs, {**tape.symbolic, **seen}, False)
                 except UnsupportedError as reason:
-                    _LOG.info("%s: %s", self.fn.__qualname__, reason)
+                    _LOG.info("%s: %s", self.name, reason)
                     self.fixed |= seen.keys()
                     break
                 if made.root.raises:  # for these sizes; others may be right
@@ -317,7 +326,7 @@ class StaticFunction(Captured):
     def trace(
         self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any], lists_all: bool = True
     ) -> Tape:
-        name = self.fn.__qualname__
+        name = self.name
         with without_saved_hooks():
             tape = trace(
                 self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic,
@@ -333,17 +342,17 @@ class StaticFunction(Captured):
     def add(self, tape: Tape) -> Tape:
         self.tapes.insert(0, tape)
         if len(self.tapes) > 1:
-            _LOG.info("%s: specialisation %d", self.fn.__qualname__, len(self.tapes))
+            _LOG.info("%s: specialisation %d", self.name, len(self.tapes))
         if len(self.tapes) == MANY + 1:
             warnings.warn(
-                f"{self.fn.__qualname__} has more than {MANY} specialisations; pass what differs as "
+                f"{self.name} has more than {MANY} specialisations; pass what differs as "
                 f"a tensor, or give a symbol in input_spec",
                 UserWarning,
                 stacklevel=4,
             )
         if len(self.tapes) == LIMIT:
             warnings.warn(
-                f"{self.fn.__qualname__} has {LIMIT} specialisations: other calls run as plain Python",
+                f"{self.name} has {LIMIT} specialisations: other calls run as plain Python",
                 UserWarning,
                 stacklevel=4,
             )
@@ -411,6 +420,8 @@ def made(kind: type[StaticFunction], obj: Any, **options: Any) -> Any:
     if isinstance(obj, torch.nn.Module):
         obj.forward = kind(obj.forward, obj, **options)
         return obj
+    if not isinstance(obj, StaticFunction) and inspect.isfunction(call_of(type(obj))):
+        obj = obj.__call__  # of an object, whose state belongs to the function
     if inspect.ismethod(obj):
         return kind(obj, obj.__self__, **options)
     return kind(obj, **options)

@@ -153,7 +153,7 @@ class CompiledTape:
             with torch.set_grad_enabled(tape.ambient.grad):
                 return tape.replay(args, kwargs)
 
-        replay.__name__ = self.static.fn.__qualname__
+        replay.__name__ = self.static.name
         replay.__signature__ = _signature(self.static.fn)  # type: ignore[attr-defined]
         tensors = [x for _, x in self.state]
         around = Surroundings.of(self.static.fn, self.changing(), tensors)

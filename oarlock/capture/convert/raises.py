@@ -8,14 +8,14 @@ data can be followed.  What the error says is computed after the jump, from vari
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from oarlock.capture.convert.source import copy_tree
 
 _BLOCKS = (ast.If, ast.While, ast.For)
 
 
-def mark(node: ast.Try, fresh: object) -> list[tuple[str, ast.Raise]]:
+def mark(node: ast.Try, fresh: Callable[[str], str]) -> list[tuple[str, ast.Raise]]:
     """Give each ``raise`` that the handlers of ``node`` may catch a ``flag``; flags and statements.
 
     Args: fresh: makes the name of a flag.

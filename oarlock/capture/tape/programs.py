@@ -117,7 +117,7 @@ def distinct(programs: Iterable[Program]) -> list[Program]:
 
 
 def _name(static: Any) -> str:
-    return getattr(static.fn, "__qualname__", "the function")
+    return static.name
 
 
 def save(static: Any, path: Any) -> None:

@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from oarlock.capture.arrays import torch_dtype
+from oarlock.capture.arrays import named_type
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.sources import Source, key_of
 from oarlock.capture.torch_private import is_fake
-from oarlock.errors import ArgumentError, ArgumentTypeError, UserError
-from oarlock.ir import Dim, DType
+from oarlock.errors import ArgumentError, ArgumentTypeError, UnknownName, UserError
+from oarlock.ir import Dim
 from oarlock.train.static.recorder import Recorder
 
 BATCH, SIZES = (6, 10), (64, 96)  # sizes that stand for unknown ones: of the first axis, of others
@@ -220,20 +219,9 @@ def _axis(name: str, at: int, size: Any) -> Axis:
     )
 
 
-_TYPES = {"float": torch.float32, "double": torch.float64, "int": torch.int32, "long": torch.int64}
-
-
 def element_type(dtype: Any) -> torch.dtype:
     """A torch dtype from any usual way to say it."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if isinstance(dtype, DType):
-        return torch_dtype(dtype)
-    if isinstance(dtype, str):
-        found = _TYPES.get(dtype, getattr(torch, dtype, None))
-        if isinstance(found, torch.dtype):
-            return found
     try:
-        return torch.from_numpy(np.zeros(0, np.dtype(dtype))).dtype
-    except TypeError:
+        return named_type(dtype)
+    except UnknownName:
         raise ArgumentTypeError(f"data: dtype: expected an element type, got {dtype!r}") from None

@@ -8,7 +8,7 @@ import torch
 
 from oarlock import Dim, InputSpec, Predictor
 from oarlock.capture.to_static import to_static
-from oarlock.errors import InputError, UnsupportedError, UserError
+from oarlock.errors import InputError, UnknownName, UnsupportedError, UserError
 from oarlock.ir import f32
 
 
@@ -113,3 +113,32 @@ def test_a_function_that_keeps_something_in_python_has_no_program():
     assert len(static.programs) == 1
     with pytest.raises(UnsupportedError, match="an attribute or a buffer"):
         _ = static.programs[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "f32", torch.float32, np.float32, "float"])
+def test_element_types_are_named_in_any_usual_way(dtype):
+    assert InputSpec([None, 3], dtype) == InputSpec([None, 3], "f32")
+
+
+def test_an_unknown_element_type_is_refused():
+    with pytest.raises(UnknownName, match="no element type 'floaty'; expected one of f64, f32"):
+        InputSpec([1], "floaty")
+
+
+class Counter:
+    def __init__(self):
+        self.calls, self.last = 0, torch.zeros(2)
+
+    def __call__(self, x):
+        self.calls += 1
+        self.last = self.last * 0.5 + x * self.calls
+        return self.last
+
+
+def test_an_object_that_is_called_keeps_its_state():
+    ours, plain = Counter(), Counter()
+    static = to_static(ours)
+    for _ in range(4):
+        assert torch.equal(static(torch.ones(2)), plain(torch.ones(2)))
+    assert ours.calls == plain.calls == 4 and static.captures <= 2
+    assert "Counter.__call__" in static.report()
