@@ -289,6 +289,7 @@ class StaticFunction(Captured):
 
     def specialise(self, args: tuple, kwargs: dict[str, Any]) -> Tape:
         """Capture a tape that serves a call: in place of one that differs in sizes and numbers only."""
+        is_known = False
         for i, tape in enumerate(self.tapes):
             failing = tape.guards.failing(args, kwargs)
             if failing and all(g.key is not None for g in failing):
@@ -296,6 +297,7 @@ class StaticFunction(Captured):
                 if any(type(a) is not type(b) for a, b in seen.values()):
                     continue
                 if self.fixed >= seen.keys():
+                    is_known = True
                     break
                 try:
                     made = self.trace(args, kwargs, {**tape.symbolic, **seen}, False)
@@ -310,7 +312,13 @@ class StaticFunction(Captured):
         known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
         if self.specs is not None:
             known |= self.specs.symbolic(args, kwargs)
-        return self.add(self.trace(args, kwargs, known))
+        try:
+            return self.add(self.trace(args, kwargs, known))
+        except UnsupportedError:
+            if not is_known:
+                raise
+            self.fixed.clear()  # these values can't be plain: they may be free beside others
+            return self.specialise(args, kwargs)
 
     @functools.cached_property
     def specs(self) -> Specs | None:

@@ -78,7 +78,6 @@ def test_one_capture_serves_all_sizes(fn, grad):
     assert len(static.tapes) == 1 and static.captures == 2
 
 
-@pytest.mark.xfail(strict=True, reason="refused: the length of a list that data decide, broadcast")
 def test_a_call_that_fails_in_one_world_leaves_nothing_certain(caplog):
     """An axis of what only the other world can compute may have any size."""
 
