@@ -59,8 +59,10 @@ class Observer:
             return ("numpy", str(x.dtype), x.tolist())
         if isinstance(x, tuple):
             return (type(x).__name__, *[self.look(v, f"{path}[{i}]") for i, v in enumerate(x)])
-        if isinstance(x, (torch.device, torch.Generator, type, range, slice, torch.Size)):
+        if isinstance(x, (torch.device, type, range, slice, torch.Size)):
             return str(x)
+        if isinstance(x, torch.Generator):
+            return x.get_state().numpy().tobytes()
         if id(x) in self.seen:
             return Same(self.seen[id(x)][1])
         self.seen[id(x)] = (x, path)
