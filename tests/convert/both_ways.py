@@ -82,12 +82,21 @@ def _content(obj: Any) -> Any:
     )  # fmt: skip
 
 
+class Texts:
+    """Texts are made and asked as they are."""
+
+    def asked(self, op: Any, *args: Any, **options: Any) -> Any:
+        return op(*args, **options)
+
+    made = asked
+
+
 class BothWays(TorchFunctionMode):
     """Counts decisions, to see that there were any."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.journal = Journal()
+        self.journal, self.texts = Journal(), Texts()
         self.unconverted: dict[str, None] = {}
         self.decisions = 0
         self.cached: dict[Any, Any] = {}
@@ -140,11 +149,6 @@ class BothWays(TorchFunctionMode):
 
     def read_has(self, owner: Any, name: str) -> None:
         """Nothing is guarded."""
-
-    def of_text(self, op: Any, *args: Any, **options: Any) -> Any:
-        return op(*args, **options)
-
-    made_text = of_text
 
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import attributes, builtin_calls
+from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer, used
@@ -223,9 +223,9 @@ def builtin(function: Any) -> Any:
             return lambda: new(function())
     elif isinstance(owner, str):
         if function.__name__ == "format":
-            return functools.partial(builtin_calls.format_text, owner)
+            return functools.partial(texts.format_text, owner)
         if function.__name__ == "join":
-            return functools.partial(builtin_calls.join_text, owner)
+            return functools.partial(texts.join_text, owner)
         return functools.partial(of_text, active, function)
     elif getattr(function, "__module__", None) in ("_heapq", "_bisect"):
         return functools.partial(_changing, active, function)
@@ -239,7 +239,7 @@ def of_text(active: Any, method: Any, *args: Any, **options: Any) -> Any:
     values = (method.__self__, *args, *options.values())
     if not any(isinstance(x, Text) or active.is_symbolic(x) for x in values):
         return method(*args, **options)
-    return active.of_text(getattr(str, method.__name__), method.__self__, *args, **options)
+    return active.texts.asked(getattr(str, method.__name__), method.__self__, *args, **options)
 
 
 def _is_torch(function: Any) -> bool:
@@ -337,4 +337,4 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
 
 
 def percent(left: str, values: tuple[Any, ...]) -> str:
-    return Text.of(builtin_calls.percent_parts(left, values))
+    return Text.of(texts.percent_parts(left, values))

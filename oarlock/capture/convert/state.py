@@ -122,7 +122,7 @@ class Text(str):
         active = tracer()
         if active is None:
             return op(*map(_shown, (self, *args)))
-        return active.made_text(op, self, *args)
+        return active.texts.made(op, self, *args)
 
 
 def _shown(x: Any) -> Any:

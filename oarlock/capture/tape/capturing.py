@@ -154,8 +154,8 @@ def _way(
     tracer.control.decisions = decisions
     _know(tracer, roots)
     stand = Stand(
-        tracer.add_input,
-        lambda x, source: tracer.plain(x, source, stand.atoms),
+        tracer.inputs.tensor,
+        lambda x, source: tracer.inputs.plain(x, source, stand.atoms),
         tracer.lists.outer,
         tracer.objects.places,
     )
@@ -196,7 +196,7 @@ def _way(
 
 def _is_one_told(tracer: Tracer) -> bool:
     """A tensor is given twice, and the code can tell."""
-    return tracer.is_repeated and tracer.merged.are_tensors_told
+    return tracer.inputs.is_repeated and tracer.merged.are_tensors_told
 
 
 def _run(tracer: Tracer, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -233,7 +233,7 @@ class Way:
 
     @property
     def inputs(self) -> list[tuple[Val, Source, Any]]:
-        return self.tracer.inputs
+        return self.tracer.inputs.found
 
     def emit(self, emitter: Emitter) -> None:
         """The end of the replay: modes, effects, result."""
@@ -289,7 +289,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     tape = Tape(
         name, root, list(inputs.values()), first.result, source, guards,
         guards.compile(file + " guard"), replay, dict(emitter.origins), first.modes,
-        first.tracer.symbolic, any(way.effects.has_any for way in ends),
+        first.tracer.inputs.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
     tape.objects = [obj for way in ends for obj in way.objects]
     tape.changes = first.effects.changes(1) if len(ends) == 1 else None
@@ -347,7 +347,7 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
 def identities(guards: Guards, way: Way) -> None:
     """Tensors and objects that change are one, or two, as they were."""
     tracer, stand = way.tracer, way.stand
-    for a, b in [*tracer.aliases, *stand.aliases]:
+    for a, b in [*tracer.inputs.aliases, *stand.aliases]:
         guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
     if tracer.merged.are_tensors_told:
         guards.distinct([s for _, s, x in tracer.inputs if isinstance(x, torch.Tensor)], "tensors")

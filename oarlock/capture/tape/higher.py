@@ -210,7 +210,7 @@ class Higher:
         self.is_sampling = True
         try:
             with torch._C.DisableTorchFunction():
-                world = self.world() if tracer.symbolic else 0
+                world = self.world() if tracer.inputs.symbolic else 0
                 run = tracer.worlds.run(in_world, (world, how, api, options, fn, *given), {})
         finally:
             self.is_sampling = False
@@ -283,7 +283,7 @@ class Higher:
             return x
         tracer = self.tracer
         with torch._C.DisableTorchFunction(), torch.enable_grad():
-            like = x if is_fake(x) else tracer.fake_of(x)
+            like = x if is_fake(x) else tracer.inputs.fake_of(x)
             fake = like.view_as(like) if like.requires_grad else like.detach()
         alike(tracer.name(fake, Val(block, fake)), tracer.val(like))
         return fake

@@ -192,7 +192,7 @@ class RunList(list):
             self.tracer.lists.call(self, list.remove, (x,), Same(None))
 
     def sort(self, **options: Any) -> None:
-        from oarlock.capture.convert.builtin_calls import sorted_
+        from oarlock.capture.convert.ordering import sorted_
 
         if self.val is not None:
             if options.get("key") is not None:
@@ -334,7 +334,7 @@ class Lists:
         items = list.copy(obj)
         obj.val = obj.born
         if obj.source is not None:
-            tracer.inputs.append((obj.val, obj.source, obj))
+            tracer.inputs.add(obj.val, obj.source, obj)
             tracer.merged.are_objects_told = True
         list.clear(obj)
         for x in [*items, *seen]:

@@ -72,20 +72,20 @@ class Held:
             for name, x in state.items():
                 if isinstance(x, torch.Tensor):
                     source = Source(state, f"[{name!r}]", f"optimizer.state.{name}")
-                    tracer.state.setdefault(id(x), (x, source))
+                    tracer.inputs.state.setdefault(id(x), (x, source))
         for i, group in enumerate(self.optimizer.param_groups):
             for name, x in group.items():
                 if name == "params":
                     continue
                 at = Source(group, f"[{name!r}]", f"optimizer.param_groups[{i}].{name}")
                 if isinstance(x, torch.Tensor):
-                    tracer.state.setdefault(id(x), (x, at))
+                    tracer.inputs.state.setdefault(id(x), (x, at))
                 elif type(x) in (int, float):
-                    group[name] = tracer.plain(x, at, tracer.objects.guarded)
+                    group[name] = tracer.inputs.plain(x, at, tracer.objects.guarded)
                 elif type(x) is tuple and all(type(v) in (int, float) for v in x):
                     tracer.objects.structures.append((at, x))
                     group[name] = tuple(
-                        tracer.plain(v, at.step(f"[{j}]"), tracer.objects.guarded)
+                        tracer.inputs.plain(v, at.step(f"[{j}]"), tracer.objects.guarded)
                         for j, v in enumerate(x)
                     )
                 else:

@@ -62,4 +62,4 @@ def message(tracer: Tracer, text: Any) -> Any:
     parts: list[Any] = []
     for part in text.parts:
         parts.append(part if isinstance(part, str) else (tracer.noted(part[0]), *part[1:]))
-    return tracer.text(tuple(parts))
+    return tracer.texts.put_together(tuple(parts))

@@ -284,15 +284,15 @@ class Objects:
         tracer = self.tracer
         if isinstance(value, torch.Tensor):
             if not is_fake(value):
-                tracer.state.setdefault(id(value), (value, at))
-                tracer.met(value, at)
+                tracer.inputs.state.setdefault(id(value), (value, at))
+                tracer.inputs.met(value, at)
             return value
         if type(value) in (int, float):
-            return tracer.plain(value, at, self.guarded)
+            return tracer.inputs.plain(value, at, self.guarded)
         if isinstance(value, Number):
             return value
         if id(value) in self.given:
-            tracer.aliases.append((self.given[id(value)][2], at))
+            tracer.inputs.aliases.append((self.given[id(value)][2], at))
             self.shared.append(value)
             return self.given[id(value)][1]
         if type(value) is list:
@@ -330,7 +330,7 @@ class Objects:
         tracer = self.tracer
         for known, source, stand_in in self.lists:
             if known is value:
-                tracer.aliases.append((source, at))
+                tracer.inputs.aliases.append((source, at))
                 return stand_in
 
         def observed() -> None:

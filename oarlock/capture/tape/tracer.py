@@ -15,6 +15,7 @@ from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
+from oarlock.capture.tape.arithmetic import in_both_worlds
 from oarlock.capture.tape.choice import Choice, choice, each
 from oarlock.capture.tape.choice import length as choice_length
 from oarlock.capture.tape.containers import KINDS
@@ -23,6 +24,7 @@ from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effects import Left
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
+from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.join import Leaf, Many, Same, stand_in
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lines import user_line
@@ -42,16 +44,16 @@ from oarlock.capture.tape.nodes import (
 from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.queries import READS, access_of, is_query, is_update, name_of
-from oarlock.capture.tape.raising import failed, message
+from oarlock.capture.tape.raising import failed
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
 from oarlock.capture.tape.recursion import Recursive
-from oarlock.capture.tape.sources import Source, key_of
+from oarlock.capture.tape.sources import Source
+from oarlock.capture.tape.texts import Texts
 from oarlock.capture.tape.worlds import Worlds, inherited
 from oarlock.capture.torch_private import (
     FAKE_ERRORS,
     fake_mode,
     is_fake,
-    outside_modes,
     quiet_fakes,
     under_mode,
 )
@@ -59,7 +61,6 @@ from oarlock.errors import OarlockError, UnsupportedError
 
 _OF_DTYPE = ("dtype", "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes")
 _SCALARS = (bool, int, float, str, type(None))
-_NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
 
 
 class Tracer(TorchFunctionMode):
@@ -67,9 +68,7 @@ class Tracer(TorchFunctionMode):
 
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
 
-    Args: state: tensors by id with their source; symbolic: the two values of each number, and of
-        each size, that is read at every call; is_exact: an argument that is given twice, or that
-        the code also finds elsewhere, is one input; reported: refusals to pass over.
+    Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over.
     """
 
     def __init__(
@@ -79,21 +78,16 @@ class Tracer(TorchFunctionMode):
         reported: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
-        self.is_exact, self.is_repeated, self.given = is_exact, False, set[int]()
         self.fake, self.data = fake_mode(), DataHints()
         self.root = self.block = Block()
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
-        self.fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.inputs: list[tuple[Val, Source, Any]] = []
-        self.state = state or {}
-        self.symbolic = symbolic or {}
-        self.aliases: list[tuple[Source, Source]] = []
+        self.inputs = Inputs(self, state or {}, symbolic or {}, is_exact)
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
-        self.opaque = Opaque(self)
+        self.opaque, self.texts = Opaque(self), Texts(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
-        self.objects = Objects(self, self.symbolic)
+        self.objects = Objects(self, self.inputs.symbolic)
         self.journal.first = self.objects.substitute
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.reported = reported
@@ -101,7 +95,6 @@ class Tracer(TorchFunctionMode):
         self.has_backward = False
         self.grads_set: set[int] = set()
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
-        self.texts: dict[int, tuple[Text, Val]] = {}
         self.cached: dict[Any, Any] = {}  # what functions with a cache gave
         self.bound_checks: set[tuple[int, int]] = set()
         self.of_many: set[int] = set()  # ids of values that are one of several objects
@@ -270,18 +263,11 @@ class Tracer(TorchFunctionMode):
             return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
         if isinstance(x, torch.Generator) and id(x) in self.higher.generators:
             return self.higher.generators[id(x)][1]
-        return self.text_val(x) if isinstance(x, Text) else x
+        return self.texts.val(x) if isinstance(x, Text) else x
 
     def length(self, x: Any) -> Any:
         """``len`` of what is known at run time and no tensor."""
         return choice_length(x) if isinstance(x, Choice) else len(x)
-
-    def text_val(self, x: Text) -> Any:
-        """The value of a text with run-time values in it, put together once in a block."""
-        found = self.texts.get(id(x))
-        if found is None or not self.block.is_within(found[1].block):
-            found = self.texts[id(x)] = (x, message(self, x))
-        return found[1]
 
     def check_bound(self, val: Val) -> None:
         key = (val.id, id(self.block))
@@ -293,7 +279,7 @@ class Tracer(TorchFunctionMode):
     def val(self, x: torch.Tensor) -> Val:
         """The value that a tensor in the hands of the user's code stands for."""
         if not is_fake(x):
-            x = self.fake_of(x)
+            x = self.inputs.fake_of(x)
         found = self.vals.get(id(x))
         return found[1] if found else self.bind(x)
 
@@ -350,64 +336,7 @@ class Tracer(TorchFunctionMode):
             return dict(zip(joint.keys, items)) if isinstance(like, dict) else type(like)(items)
         return joint.value
 
-    # ---- inputs
-
-    def fake_of(self, real: torch.Tensor) -> torch.Tensor:
-        """The fake of a real tensor that the code meets: a new input of the tape at first."""
-        found = self.fakes.get(id(real))
-        if found is not None:
-            return found[1]
-        source = self.state[id(real)][1] if id(real) in self.state else Source(real, "", "a tensor")
-        return self.add_input(real, source)
-
-    def met(self, real: torch.Tensor, source: Source) -> None:
-        """The code finds ``real`` at ``source``: where it is an input already, it must be that one."""
-        if id(real) in self.fakes:
-            first = next(s for _, s, x in self.inputs if x is real)
-            if (first.base, first.path) != (source.base, source.path):
-                self.aliases.append((first, source))
-
-    def add_input(self, real: torch.Tensor, source: Source) -> torch.Tensor:
-        """A fake of ``real`` as input of the tape."""
-        found = self.fakes.get(id(real))
-        if found is not None:
-            first = next(s for _, s, x in self.inputs if x is real)
-            self.aliases.append((first, source))
-            return found[1]
-        if self.is_exact and source.base is None and id(real) in self.state:
-            self.aliases.append((source, self.state[id(real)][1]))
-        self.is_repeated |= id(real) in self.given
-        with torch._C.DisableTorchFunction(), outside_modes():
-            sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
-            held = real.detach().requires_grad_(real.requires_grad) if self.is_repeated else real
-            fake = self.fake.from_tensor(held, static_shapes=True)
-            others = [n if s is None else _differing(n, s) for n, s in zip(real.shape, sizes)]
-            twin = None
-            if any(s is not None for s in sizes):
-                meta = torch.empty(others, dtype=real.dtype, requires_grad=real.requires_grad)
-                twin = self.fake.from_tensor(meta, static_shapes=True)
-        if self.is_exact or source.base is not None:
-            self.fakes[id(real)] = (real, fake)
-        self.given.add(id(real))
-        val = self.name(fake, Val(self.root, fake, str(source)))
-        val.dims = frozenset(i for i, s in enumerate(sizes) if s is not None)
-        val.twin = twin
-        self.inputs.append((val, source, real))
-        return fake
-
-    def plain(self, x: Any, source: Source, atoms: list[tuple[Any, Source]]) -> Any:
-        """An int or float from outside: itself, guarded by equality; or read at each call."""
-        hints = self.symbolic.get(key_of(source, -1))
-        if hints is None and source.shown.endswith("lr"):
-            hints = (x, x / 2)
-        if hints is None:
-            atoms.append((x, source) if atoms is not self.objects.guarded else (source, x))  # type: ignore[arg-type]
-            return x
-        val = Val(self.root, x, str(source))
-        self.inputs.append((val, source, x))
-        number = number_of(val, x, False)
-        number.other = _differing(x, hints)
-        return number
+    # ---- reads
 
     def read(self, owner: Any, name: Any, value: Any) -> Any:
         return self.objects.read(owner, name, value)
@@ -442,7 +371,7 @@ class Tracer(TorchFunctionMode):
         is_data = any(x.is_data for x in numbers)
         if any(isinstance(x, Choice) for x in args):
             return self.number(op, args, True, True)
-        hint, other = _hints(op, args, is_data)
+        hint, other = in_both_worlds(op, args, is_data)
         found = self.number(op, args, hint, is_data)
         found.other = other
         found.loops = frozenset().union(*(x.loops for x in numbers))
@@ -483,12 +412,6 @@ class Tracer(TorchFunctionMode):
             f"{user_line(3)}: a text from a number that is known at run time, in code that is not "
             f"converted; use an f-string in converted code"
         )
-
-    def text(self, parts: tuple) -> Val:
-        """A text that is put together at run time."""
-        val = Val(self.block, "")
-        self.block.nodes.append(Call(runtime.text, parts, {}, val, user_line(3), ambient()))
-        return val
 
     # ---- what converted code calls
 
@@ -538,17 +461,6 @@ class Tracer(TorchFunctionMode):
             self.bound_checks.add((val.id, id(self.block)))
             self.pass_on(runtime.attribute, (val, kind, name), None)
 
-    def of_text(self, op: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """A method of texts, some of them known at run time."""
-        found = op(*map(_sample, args), **{k: _sample(v) for k, v in options.items()})
-        if isinstance(found, str):
-            return self.made_text(op, *args, **options)
-        if isinstance(found, (bool, int)):
-            val = Val(self.block, found)
-            self.emit(op, args, options, val)
-            return number_of(val, found, True)
-        raise UnsupportedError(f"{user_line()}: {op.__name__} of a text that is known at run time")
-
     def of_heap(self, function: Callable[..., Any], items: Any, *args: Any) -> Any:
         """A function of ``heapq`` or ``bisect`` on a list that is one of the run from now on."""
         name = function.__name__
@@ -561,12 +473,6 @@ class Tracer(TorchFunctionMode):
             self.lists.learn(items, x)
         is_item = name in ("heappop", "heapreplace", "heappushpop")
         return self.lists.call(items, function, args, items.item if is_item else Same(None))
-
-    def made_text(self, op: Callable[..., Any], *args: Any, **options: Any) -> Text:
-        """The text that ``op`` gives at run time."""
-        val = Val(self.block, "")
-        self.emit(op, args, options, val)
-        return Text.of(((val, "", ""),))
 
     def no_hash(self, x: Any) -> int:
         raise UnsupportedError(
@@ -674,45 +580,6 @@ class Tracer(TorchFunctionMode):
     def ordered(self, items: RunList, reverse: bool) -> RunList:
         """``sorted(items)`` of a list of run-time length."""
         return self.lists.derived(runtime.ordered, (items, reverse), [items])
-
-
-def _sample(x: Any) -> Any:
-    """What stands for an argument of a method of texts."""
-    if isinstance(x, Text):
-        return str.__str__(x)
-    if isinstance(x, Choice):
-        return next((p for p in x._oarlock_parts if isinstance(p, str)), "")
-    return x.hint if isinstance(x, Number) else x
-
-
-def _differing(value: Any, seen: tuple[Any, Any]) -> Any:
-    """Another value that was seen."""
-    return next((x for x in reversed(seen) if x != value), value + 1)
-
-
-def _hints(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[Any, Any]:
-    """The result for the values of both worlds."""
-
-    def at(world: str, number: Any = None) -> Any:
-        plain = [getattr(x, world) if isinstance(x, Number) else x for x in args]
-        if number is not None:
-            pairs = zip(args, plain)
-            plain = [
-                type(p)(number) if isinstance(x, Number) and x.is_data else p for x, p in pairs
-            ]
-        return op(*plain)
-
-    try:
-        first = at("hint")
-    except _NO_DATA:
-        if not is_data:
-            raise
-        first = at("hint", 1)
-    try:
-        second = at("other")
-    except _NO_DATA:
-        second = first
-    return first, second if type(second) is type(first) else first
 
 
 def _is_silent(name: str, func: Any) -> bool:

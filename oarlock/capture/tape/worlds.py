@@ -37,7 +37,7 @@ class Worlds:
 
         def sample(x: Any) -> Any:
             if isinstance(x, torch.Tensor):
-                fake = x if is_fake(x) else self.tracer.fake_of(x)
+                fake = x if is_fake(x) else self.tracer.inputs.fake_of(x)
                 if world:
                     twin = self.tracer.val(fake).twin
                     return fake if twin is None else twin

@@ -1,0 +1,110 @@
+"""Numbers known at run time in Python's own conversions and arithmetic."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.truth import (
+    as_number,
+    is_run_time,
+    negated,
+    refuse_here,
+    truth,
+)
+
+NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+def number(value: Any) -> Any:
+    """A run-time tensor of one element as a run-time number."""
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def int_(*args: Any, **options: Any) -> Any:
+    if len(args) == 1 and is_run_time(args[0]):
+        found = number(args[0])
+        return tracer().compute(int, found) if not isinstance(found, (int, torch.SymInt)) else found
+    return int(*args, **options)
+
+
+def float_(*args: Any) -> Any:
+    if len(args) == 1 and is_run_time(args[0]):
+        found = number(args[0])
+        return tracer().compute(float, found) if not isinstance(found, torch.SymFloat) else found
+    return float(*args)
+
+
+def bool_(*args: Any) -> Any:
+    if len(args) == 1 and is_run_time(args[0]):
+        found = truth(args[0])
+        return found.item() if isinstance(found, torch.Tensor) else found
+    return bool(*args)
+
+
+def complex_(*args: Any, **options: Any) -> Any:
+    if any(map(is_run_time, (*args, *options.values()))):
+        refuse_here("complex() of a run-time value", "use torch.complex of two tensors")
+    return complex(*args, **options)
+
+
+def divmod_(a: Any, b: Any) -> Any:
+    is_tensor = isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor)
+    is_plain = not (is_run_time(a) or is_run_time(b))
+    return divmod(a, b) if is_plain or is_tensor else (a // b, a % b)
+
+
+def pow_(base: Any, exponent: Any, mod: Any = None) -> Any:
+    if mod is None:
+        return base**exponent
+    values = (base, exponent, mod)
+    return tracer().compute(pow, *values) if any(map(is_run_time, values)) else pow(*values)
+
+
+def round_(value: Any, *digits: Any) -> Any:
+    if isinstance(value, NUMBERS) and is_run_time(value):
+        return tracer().compute(round, value, *digits)
+    return round(value, *digits)
+
+
+def abs_(value: Any) -> Any:
+    return (
+        tracer().compute(abs, value)
+        if isinstance(value, NUMBERS) and is_run_time(value)
+        else abs(value)
+    )
+
+
+def not_(value: Any) -> Any:
+    return as_number(negated(value)) if is_run_time(value) else not value
+
+
+def numeric(function: Any) -> Callable[..., Any]:
+    """A pure function of numbers, computed at run time where an argument is a run-time value."""
+
+    def compute(*args: Any, **options: Any) -> Any:
+        if not any(map(is_run_time, args)):
+            return function(*args, **options)
+        return tracer().compute(function, *map(number, args))
+
+    return compute
+
+
+MATH: dict[str, Any] = {
+    name: numeric(f)
+    for name, f in vars(math).items()
+    if callable(f) and name not in ("frexp", "modf", "fsum", "prod", "sumprod", "dist")
+}
+
+
+def prod(items: Any, *, start: Any = 1) -> Any:
+    found = list(items)
+    if not any(map(is_run_time, found)):
+        return math.prod(found, start=start)
+    return functools.reduce(operator.mul, found, start)

@@ -1,0 +1,87 @@
+"""Texts with run-time values in them: ``str``, ``format``, ``%`` and ``join``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import string
+from collections.abc import Iterable
+from typing import Any
+
+from oarlock.capture.convert.numeric import float_, int_
+from oarlock.capture.convert.spelling import spelled
+from oarlock.capture.convert.state import Text
+from oarlock.capture.convert.truth import (
+    is_run_time,
+)
+
+
+def str_(*args: Any, **options: Any) -> Any:
+    if len(args) == 1 and (is_run_time(args[0]) or isinstance(args[0], Text)):
+        return args[0] if isinstance(args[0], Text) else Text.of(((args[0], "s", ""),))
+    found = spelled(args[0]) if len(args) == 1 and not options else None
+    return str(*args, **options) if found is None else found
+
+
+def repr_(value: Any) -> str:
+    found = spelled(value, "r")
+    return repr(value) if found is None else found
+
+
+def format_(value: Any, spec: str = "") -> str:
+    if is_run_time(value):
+        return Text.of(((value, "", spec),))
+    found = spelled(value) if not spec else None
+    return format(value, spec) if found is None else found
+
+
+def format_text(text: str, *args: Any, **names: Any) -> str:
+    """``text.format(...)`` of run-time values."""
+    if not any(is_run_time(x) or isinstance(x, Text) for x in (*args, *names.values())):
+        return text.format(*args, **names)
+    parts: list[Any] = []
+    place = itertools.count()
+    formatter = string.Formatter()
+    for literal, field, spec, conversion in formatter.parse(text):
+        if literal:
+            parts.append(literal)
+        if field is not None:
+            name = str(next(place)) if field == "" else field
+            value, _ = formatter.get_field(name, args, names)
+            parts.append((value, conversion or "", (spec or "").format(*args, **names)))
+    return Text.of(tuple(parts))
+
+
+def percent_parts(text: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of ``text % values``; ``%s`` and ``%r`` as conversions, numbers as formats."""
+    parts: list[Any] = []
+    rest = list(values)
+    end = 0
+    for found in re.finditer(r"%(?P<flags>[-+ #0]*[\d]*(?:\.\d+)?)(?P<kind>[sdrifgeEGxXo%])", text):
+        parts.append(text[end : found.start()])
+        end = found.end()
+        if found["kind"] == "%":
+            parts.append("%")
+            continue
+        kind, flags = found["kind"], found["flags"]
+        if kind in "sr":
+            value = rest.pop(0)
+            found_text = None if flags or is_run_time(value) else spelled(value, kind.strip("s"))
+            one = (value, kind, flags and f">{flags}")
+            parts.append(one if found_text is None else (found_text, "", ""))
+        else:
+            value = rest.pop(0)
+            whole = int_(value) if kind in "di" else float_(value) if kind in "fgeEG" else value
+            parts.append((whole, "", flags + ("d" if kind == "i" else kind)))
+    return tuple(p for p in (*parts, text[end:]) if p != "")
+
+
+def join_text(separator: str, items: Iterable[Any]) -> str:
+    found = list(items)
+    if not any(isinstance(x, Text) for x in found):
+        return separator.join(found)
+    parts: list[Any] = []
+    for i, x in enumerate(found):
+        parts += [separator] if i and separator else []
+        parts += x.parts if isinstance(x, Text) else [x]
+    return Text.of(tuple(parts))

@@ -1,0 +1,40 @@
+"""Python arithmetic on numbers known at run time, in both worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from oarlock.capture.tape.numbers import Number
+
+_NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
+
+
+def differing(value: Any, seen: tuple[Any, Any]) -> Any:
+    """Another value that was seen."""
+    return next((x for x in reversed(seen) if x != value), value + 1)
+
+
+def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[Any, Any]:
+    """The result for the values of both worlds."""
+
+    def at(world: str, number: Any = None) -> Any:
+        plain = [getattr(x, world) if isinstance(x, Number) else x for x in args]
+        if number is not None:
+            pairs = zip(args, plain)
+            plain = [
+                type(p)(number) if isinstance(x, Number) and x.is_data else p for x, p in pairs
+            ]
+        return op(*plain)
+
+    try:
+        first = at("hint")
+    except _NO_DATA:
+        if not is_data:
+            raise
+        first = at("hint", 1)
+    try:
+        second = at("other")
+    except _NO_DATA:
+        second = first
+    return first, second if type(second) is type(first) else first
