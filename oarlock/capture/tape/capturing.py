@@ -21,6 +21,7 @@ from oarlock.capture.tape.effects import Change, Effects
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
+from oarlock.capture.tape.hoist import hoist
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
@@ -283,6 +284,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     for way in ends:
         with activated(way.tracer):
             conditions(guards, way, call)
+    hoist(root, list(inputs.values()), guards)
     replay = emitter.compile("def replay(args, kwargs):", "replay", file)
     source = emitter.source("def replay(args, kwargs):")
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)

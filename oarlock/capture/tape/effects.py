@@ -127,16 +127,15 @@ class Effects:
         for obj, kind, key, new in self.lines:
             source = self.tracer.objects.source(obj)
             if kind in ("item", "attribute") and source is not None:
-                path = path_of(obj, key)
-                spelled = [key_of(s.step(path), -1) for s in (source, Source(obj, ""))]
-                where = next((w for w in spelled if w in guarded), spelled[0])
-                old = guarded.get(where)
-                if not isinstance(old, (int, float)) or isinstance(old, bool):
-                    continue
-                if isinstance(new, Number):
-                    new = new.hint if new.hint != old else old + 1
-                if type(new) is type(old):
-                    found[where] = (old, new)
+                at = source.step(path_of(obj, key))
+                own = Source(obj, path_of(obj, key))
+                at = at if key_of(at, -1) in guarded else own
+                parts = enumerate(new) if type(new) is tuple else ()
+                for place, x in [(at, new), *((at.step(f"[{i}]"), x) for i, x in parts)]:
+                    where = key_of(place, -1)
+                    pair = _pair(guarded.get(where), x)
+                    if pair is not None:
+                        found[where] = pair
         return found
 
     def values(self) -> list[Any]:
@@ -218,6 +217,15 @@ def _is_reordered(old: dict[Any, Any], now: dict[Any, Any]) -> bool:
     """Whether setting and deleting items would leave the keys in another order."""
     kept = [k for k in old if k in now]
     return list(now)[: len(kept)] != kept
+
+
+def _pair(old: Any, new: Any) -> tuple[Any, Any] | None:
+    """A number and what it becomes, where that is another one of its type."""
+    if not isinstance(old, (int, float)) or isinstance(old, bool):
+        return None
+    if isinstance(new, Number):
+        new = new.hint if new.hint != old else old + 1
+    return (old, new) if type(new) is type(old) and new != old else None
 
 
 @dataclass(eq=False)

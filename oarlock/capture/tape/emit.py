@@ -348,7 +348,7 @@ class Emitter:
         return scope[name]
 
 
-def _uses(node: Any) -> Iterator[int]:
+def uses(node: Any) -> Iterator[int]:
     """Ids of the values that a node reads, inner blocks included."""
     for name in ("args", "kwargs", "test", "init", "value", "expected"):
         for x in leaves(getattr(node, name, None)):
@@ -362,14 +362,14 @@ def _uses(node: Any) -> Iterator[int]:
     for block in blocks_of(node):
         yield from (v.id for v in leaves(block.results) if isinstance(v, Val))
         for inner in block.nodes:
-            yield from _uses(inner)
+            yield from uses(inner)
 
 
 def _reads(tape: SubTape) -> set[int]:
     """What the code of a function reads, its own values included."""
     found = {v.id for v in leaves(tape.result) if isinstance(v, Val)}
-    return found.union(*map(_uses, tape.block.nodes))
+    return found.union(*map(uses, tape.block.nodes))
 
 
 def _last_uses(block: Block) -> dict[int, int]:
-    return {v: i for i, node in enumerate(block.nodes) for v in _uses(node)}
+    return {v: i for i, node in enumerate(block.nodes) for v in uses(node)}

@@ -74,6 +74,7 @@ class Held:
                     source = Source(state, f"[{name!r}]", f"optimizer.state.{name}")
                     tracer.inputs.state.setdefault(id(x), (x, source))
         for i, group in enumerate(self.optimizer.param_groups):
+            tracer.objects.know(group, Source(group, "", f"optimizer.param_groups[{i}]"))
             for name, x in group.items():
                 if name == "params":
                     continue
@@ -84,10 +85,11 @@ class Held:
                     group[name] = tracer.inputs.plain(x, at, tracer.objects.guarded)
                 elif type(x) is tuple and all(type(v) in (int, float) for v in x):
                     tracer.objects.structures.append((at, x))
-                    group[name] = tuple(
+                    made = tuple(
                         tracer.inputs.plain(v, at.step(f"[{j}]"), tracer.objects.guarded)
                         for j, v in enumerate(x)
                     )
+                    group[name] = tracer.objects.settings[id(made)] = made
                 else:
                     tracer.objects.guarded.append((at, x))
 

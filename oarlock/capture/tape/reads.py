@@ -199,6 +199,7 @@ class Objects:
 
     def __init__(self, tracer: Tracer, symbolic: dict[Any, tuple[Any, Any]]) -> None:
         self.tracer, self.symbolic = tracer, symbolic
+        self.settings: dict[int, tuple] = {}  # of optimizers, whose items are read at each call
         self.places: dict[int, tuple[Any, Source]] = {}
         self.guarded: list[tuple[Source, Any]] = []
         self.lists: list[tuple[list[Any], Source, Any]] = []
@@ -289,7 +290,7 @@ class Objects:
             return value
         if type(value) in (int, float):
             return tracer.inputs.plain(value, at, self.guarded)
-        if isinstance(value, Number):
+        if isinstance(value, Number) or id(value) in self.settings:
             return value
         if id(value) in self.given:
             tracer.inputs.aliases.append((self.given[id(value)][2], at))

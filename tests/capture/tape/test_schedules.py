@@ -1,0 +1,107 @@
+"""Learning-rate schedules stepped inside a static training step."""
+
+from __future__ import annotations
+
+import bisect
+import copy
+
+import pytest
+import torch
+from torch.optim import lr_scheduler as schedules
+
+from oarlock.capture.to_static import to_static
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+def warmed(optimizer):
+    parts = [schedules.LinearLR(optimizer), schedules.ExponentialLR(optimizer, 0.9)]
+    return schedules.SequentialLR(optimizer, parts, [4])
+
+
+CASES = {
+    "one_cycle": (sgd, lambda o: schedules.OneCycleLR(o, 0.2, total_steps=40), 1),
+    "one_cycle_of_betas": (adam, lambda o: schedules.OneCycleLR(o, 0.02, total_steps=40), 1),
+    "cosine": (adam, lambda o: schedules.CosineAnnealingLR(o, 10), 1),
+    "lambda": (adam, lambda o: schedules.LambdaLR(o, lambda n: 0.95**n), 1),
+    "steps": (sgd, lambda o: schedules.StepLR(o, 3), 1),
+    "warmed": (sgd, warmed, 2),
+    "plateau": (sgd, lambda o: schedules.ReduceLROnPlateau(o, patience=1), 1),
+}
+
+
+def trained(name: str, model: torch.nn.Module, batches: list, is_static: bool):
+    make, plan, count = CASES[name]
+    optimizer = make(model)
+    schedule = plan(optimizer)
+
+    def step(x, y):
+        loss = torch.nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step(*([loss.detach()] if name == "plateau" else []))
+        return loss
+
+    run = to_static(step, backend="replay") if is_static else step
+    losses = [run(x, y).detach() for x, y in batches]
+    if is_static:
+        assert len(run.tapes) <= count
+    group = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    return losses, group, schedule.last_epoch, list(model.parameters())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_with_a_schedule_is_eagers(name: str):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    batches = [(torch.randn(4, 8), torch.randn(4, 1)) for _ in range(10)]
+    want = trained(name, copy.deepcopy(model), batches, False)
+    got = trained(name, model, batches, True)
+    assert str(got[1]) == str(want[1]) and got[2] == want[2]
+    for a, b in zip((*got[0], *got[3]), (*want[0], *want[3]), strict=True):
+        assert torch.equal(a, b)
+
+
+class Counted:
+    def __init__(self):
+        self.calls, self.total = 0, torch.zeros(2)
+
+    def __call__(self, x):
+        self.calls += 1
+        place = bisect.bisect_right([2, 5], self.calls)
+        self.total.add_(x * [1.0, 10.0, 100.0][place])
+        return self.total * 1
+
+
+def test_a_place_among_numbers_is_a_number_of_the_run():
+    ours, plain = Counted(), Counted()
+    static = to_static(ours, backend="replay")
+    for _ in range(8):
+        assert torch.equal(static(torch.ones(2)), plain(torch.ones(2)))
+    assert static.captures <= 2
+
+
+class Phased:
+    """Each phase is a plain number that code which is not converted needs."""
+
+    def __init__(self):
+        self.calls, self.total = 0, torch.zeros(2)
+
+    def __call__(self, x):
+        self.calls += 1
+        self.total.add_(x)
+        return self.total.roll(self.calls // 3) * "ab".count("a" * int(self.calls > 2))
+
+
+def test_an_assumption_that_inputs_settle_is_a_condition_of_the_call():
+    ours, plain = Phased(), Phased()
+    static = to_static(ours, backend="replay")
+    for _ in range(7):
+        assert torch.equal(static(torch.ones(2)), plain(torch.ones(2)))
