@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import oarlock.ops  # noqa: F401  fills the registry
-from oarlock.codegen.lower import schedule
+from oarlock.codegen.kernels import gemm_blocking
+from oarlock.codegen.lower import lower, schedule
 from oarlock.codegen.target import get
 from oarlock.evaluate import evaluate
 from oarlock.ir import Builder, Dim, Program, TensorType, f32, f64
@@ -202,3 +205,59 @@ def test_joined_items(threads, is_turned):
     b.graph.outputs = [b.matmul(b.transpose(x, perm=(1, 0)) if is_turned else x, w)]
     found = Predictor(Program(b.graph), threads=threads)(*numbers)
     np.testing.assert_array_equal(found, (numbers[0].T if is_turned else numbers[0]) @ numbers[1])
+
+
+def _product_and_row(row_shape, after, is_kept):
+    b = Builder()
+    x, w = b.input(TensorType(f32, (45, 20)), "x"), b.input(TensorType(f32, (20, 64)), "w")
+    y, row = b.matmul(x, w), b.input(TensorType(f32, row_shape), "row")
+    total = b.add(row, y) if after == "swapped" else b.add(y, row)
+    if after == "again":
+        total = b.mul(total, row)
+    b.graph.outputs = [total, y] if is_kept else [total]
+    return Program(b.graph)
+
+
+@pytest.mark.parametrize("after", ["nothing", "swapped", "again"])
+@pytest.mark.parametrize(
+    ("row_shape", "is_kept", "starts"),
+    [((64,), False, True), ((64,), True, False), ((45, 1), False, False), ((45, 64), False, False)],
+)
+def test_sums_start_at_a_row_that_is_added(row_shape, is_kept, starts, after):
+    """Only a row of all columns, where nothing else reads the sums without it."""
+    program = _product_and_row(row_shape, after, is_kept)
+    has_tile = "tile" in lower(program, get("avx512")).sources[0]
+    assert has_tile is (not starts or after == "again")
+    rng = np.random.default_rng(0)
+    feeds = [rng.integers(-3, 4, v.shape).astype(np.float32) for v in program.graph.inputs]
+    expected = evaluate(program, *feeds)
+    found = Predictor(program, threads=2)(*feeds)
+    for got, want in zip(*((x if is_kept else (x,)) for x in (found, expected))):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("columns", "is_plain"), [(96, True), (100, True), (96, False)])
+def test_memory_is_asked_for_ahead(columns, is_plain, monkeypatch):
+    """The lines of an output larger than the caches, and those of a turned operand."""
+    monkeypatch.setattr(gemm_blocking, "FAR_BYTES", 1 << 12)
+    target = replace(get("avx512"), cache_bytes=1 << 10)
+    b = Builder()
+    x, w = b.input(TensorType(f32, (40, 61)), "x"), b.input(TensorType(f32, (40, columns)), "w")
+    y = b.matmul(b.transpose(x, perm=(1, 0)), w)
+    b.graph.outputs = [y if is_plain else b.tanh(y)]
+    text = "".join(lower(Program(b.graph), target).sources)
+    assert "_ahead" in text
+    assert ("_far" in text) is is_plain
+
+
+@pytest.mark.parametrize("columns", [1024, 1030])
+def test_outputs_larger_than_the_caches(columns):
+    b = Builder()
+    rng = np.random.default_rng(0)
+    numbers = [rng.integers(-3, 4, s).astype(np.float32) for s in ((2100, 8), (8, columns))]
+    x, w = (b.input(TensorType(f32, n.shape), name) for n, name in zip(numbers, "xw"))
+    b.graph.outputs = [b.matmul(x, w)]
+    assert "_far" in "".join(lower(Program(b.graph), get("avx512")).sources)
+    np.testing.assert_array_equal(
+        Predictor(Program(b.graph), threads=2)(*numbers), numbers[0] @ numbers[1]
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from oarlock.codegen.fuse import Group
+from oarlock.codegen.fuse import Epilogue, Group
 from oarlock.codegen.indexing import Index, Space, broadcast, linear
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels import ConstantOf
@@ -14,7 +16,7 @@ from oarlock.codegen.target import Target
 from oarlock.ir import Dim, Size, Value
 from oarlock.ir.dim import product
 from oarlock.ir.graph import Node
-from oarlock.ir.types import decode
+from oarlock.ir.types import decode, f32, f64
 
 M, N, K = Dim("_m", 0), Dim("_n", 0), Dim("_k", 0)
 
@@ -67,9 +69,27 @@ class MatMul:
         else:
             batch, rows, left = heads, (y.shape[-2],), _place(a, heads, M, K)
         right = _place(b, batch, K, N) if numbers is None else (b, _position(b, batch, K, N))
-        return GemmNest(
-            group, target, Product(y, batch, rows, columns, depth, *left, *right, numbers)
-        ).build()
+        p = Product(y, batch, rows, columns, depth, *left, *right, numbers)
+        return GemmNest(*_with_bias(group, target, p)).build()
+
+
+def _with_bias(group: Group, target: Target, p: Product) -> tuple[Group, Target, Product]:
+    """The sums start at a row of f32 or f64 that the epilogue would add first."""
+    epilogue = group.epilogue
+    if epilogue is None or p.output in epilogue.outputs:
+        return group, target, p
+    first, *others = [n for n in epilogue.nodes if p.output in n.inputs] or [None]
+    if first is None or others or first.name != "add" or first.output.shape != p.output.shape:
+        return group, target, p
+    row = first.inputs[first.inputs[0] is p.output]
+    is_row = row in epilogue.inputs and row.shape == (p.columns,) and row.dtype in (f32, f64)
+    if not is_row or p.a.dtype is not row.dtype:
+        return group, target, p
+    nodes = tuple(n for n in epilogue.nodes if n is not first)
+    read = {v for n in nodes for v in n.inputs}
+    inputs = tuple(v for v in epilogue.inputs if v in read)
+    rest = Epilogue(first.output, nodes, epilogue.outputs, inputs)
+    return replace(group, epilogue=rest), target, replace(p, output=first.output, bias=row)
 
 
 def _place(value: Value, heads: tuple[Size, ...], row: Dim, column: Dim) -> tuple[Value, Size]:

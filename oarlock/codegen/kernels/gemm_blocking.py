@@ -72,10 +72,11 @@ class Blocking:
 
     def _choose_micro(self, weights: L.DType) -> M.Micro:
         micro = M.tile(self.target, self.p.a.dtype, weights)
+        ahead = self.is_turned and self._bytes_of_a() > 2 * self.target.cache_bytes
         if self._reads_b(micro):
-            return replace(micro, strided=True, turned=self.is_turned)
+            return replace(micro, strided=True, turned=self.is_turned, ahead=ahead)
         if self.is_turned:
-            return replace(micro, turned=True)
+            return replace(micro, turned=True, ahead=ahead)
         if self.is_cut and self._aliases() and micro.rows > WIDE[0] and micro.vectors < WIDE[1]:
             return replace(micro, rows=WIDE[0], vectors=WIDE[1])
         return micro
@@ -125,10 +126,18 @@ class Blocking:
     def _joined(self) -> int:
         """Panels that one thread computes at once, its items joined, where A does not stay in the
         caches between them."""
-        p = self.p
-        size = _likely(p.height) * _likely(p.depth) * p.a.dtype.bytes
-        is_large = self.is_cut and size >= FAR_BYTES
+        is_large = self.is_cut and self._bytes_of_a() >= FAR_BYTES
         return -(-JOINED // self.span) * self.span if is_large else self.span
+
+    def _bytes_of_a(self) -> int:
+        return _likely(self.p.height) * _likely(self.p.depth) * self.p.a.dtype.bytes
+
+    @property
+    def is_far(self) -> bool:
+        """The output does not stay in the caches: its lines come from memory, to be written once."""
+        p = self.p
+        size = _likely(product(p.batch)) * _likely(p.height) * _likely(p.columns)
+        return not self.is_cut and size * p.output.dtype.bytes >= FAR_BYTES
 
     def _tiles_per_block(self) -> int:
         depth = self.chunk if self.is_cut else _likely(self.p.depth)

@@ -352,6 +352,8 @@ class GemmNest(Tiles):
         a = L.Address(state.a.pointer, state.a.index + at)
         begin = (c, stride) if start is None else (start, L.icon(0))
         pitch = L.index(L.stride_of(self.p.b_at, "_k") or 0) if micro.strided else None
+        if self.is_far and c.pointer is self.pointers.get(self.p.output):
+            micro = replace(micro, far=True)
         arguments = M.Arguments(a, state.a_stride, b, *begin, c, stride, count, pitch)
         for helper in M.call(self.body, micro, self.heights, rows, arguments):
             self.helpers[helper.name] = helper

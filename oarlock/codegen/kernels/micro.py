@@ -23,7 +23,7 @@ from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
 from oarlock.codegen.target import Target
 from oarlock.ir.dim import Size, bounds
-from oarlock.ir.types import DType
+from oarlock.ir.types import DType, i32
 
 CHAINS = 8  # independent sums that hide the latency of a multiply-add
 LEAST_HALVED = 16  # lanes of a vector that has a register of half its width
@@ -37,6 +37,8 @@ class Micro:
     ``vectors`` of ``lanes`` columns; ``dtype`` is that of A, C and the sums (f32 or f64), ``weights``
     the storage of B; ``taps`` (0 to 2) counts loops over pairs of blocks; ``strided``: B has a row
     stride of its own; ``turned``: A is [K, rows], its rows adjacent and its stride between k.
+    ``ahead``: a turned A is fetched for the tile after this one, whose rows are next in memory;
+    ``far``: C is not in the caches, its lines are asked for before the sums are there.
     """
 
     rows: int
@@ -47,6 +49,8 @@ class Micro:
     taps: int = 0
     strided: bool = False
     turned: bool = False
+    ahead: bool = False
+    far: bool = False
 
     @property
     def columns(self) -> int:
@@ -59,7 +63,8 @@ class Micro:
         weights = "" if self.weights is self.dtype else f"_{self.weights}"
         more = f"_taps{self.taps}" if self.taps else ""
         shape = f"{self.rows}x{self.vectors}v{self.lanes}"
-        more += "_strided" * self.strided + "_turned" * self.turned
+        flags = ("strided", "turned", "ahead", "far")
+        more += "".join(f"_{flag}" for flag in flags if getattr(self, flag))
         return f"gemm_{self.dtype}{weights}_{shape}{more}"
 
     def narrow(self, columns: int) -> Micro:
@@ -212,6 +217,8 @@ class _Builder:
 
     def build(self) -> L.Function:
         """Load the sums, run over taps and depth, store them."""
+        for r, j in self._places() if self.micro.far else ():
+            self._fetch(L.Address(self.p.c, self._at(r, j, self.p.ldc)), 1)
         for r, j in self._places():
             first = L.load(self.p.start, self._at(r, j, self.p.lds), self.micro.lanes)
             self.sums[r, j] = self.body.variable(f"c{r}_{j}", first)
@@ -225,6 +232,9 @@ class _Builder:
 
     def _at(self, r: int, j: int, stride: L.Expr) -> L.Expr:
         return stride * r + j * self.micro.lanes
+
+    def _fetch(self, place: L.Address, to_write: int) -> None:
+        self.body.call("__builtin_prefetch", place, L.const(to_write, i32))
 
     def _taps(self, taps: Sequence[tuple[L.Expr, L.Expr]], offset: L.Expr, block: L.Expr) -> None:
         """Loops over the pairs of blocks; ``block`` counts those of B."""
@@ -247,6 +257,8 @@ class _Builder:
         chains = max(1, CHAINS // len(self.sums))
         if chains == 1:
             with self.body.loop("k", 0, self.p.depth) as k:
+                if m.ahead:
+                    self._fetch(L.Address(bases[0], k * self.p.lda + (2 * m.rows - 1)), 0)
                 self._step(bases, b, k, self.sums)
             return
         self._chained(bases, b, chains)
