@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import linecache
+import re
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,3 +128,21 @@ def net(*sizes: int) -> nn.Module:
     for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.Tanh()]
     return nn.Sequential(*layers)
+
+
+def module_of(file: str, text: str) -> Any:
+    """A module of generated source, whose lines tracebacks show; ``CODES``: all its code."""
+    module: Any = types.ModuleType(re.sub(r"\W", "_", file.removesuffix(".py")))
+    module.__file__ = file
+    sys.modules[module.__name__] = module
+    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    code = compile(text, file, "exec")
+    exec(code, vars(module))
+    module.CODES = tuple(inner_codes(code))
+    return module
+
+
+def inner_codes(code: types.CodeType) -> list[types.CodeType]:
+    """The code objects inside ``code``."""
+    inner = [c for c in code.co_consts if inspect.iscode(c)]
+    return [*inner, *(c for i in inner for c in inner_codes(i))]

@@ -7,18 +7,14 @@ place for them.  ``v[0]`` decides in positions, ``v[1]`` and later in constructs
 
 from __future__ import annotations
 
-import inspect
-import linecache
 import re
-import sys
-import types
 from dataclasses import dataclass
 from textwrap import dedent, indent
 from typing import Any
 
 import torch
 
-from tests.constructs.case import Case
+from tests.constructs.case import Case, module_of
 
 HEAD = """
 import contextlib
@@ -962,14 +958,7 @@ def filled(text: str, values: dict[str, str]) -> str:
 def program(name: str, backwards: bool = False) -> Case:
     """The case; its calls take every path, from the last to the first if ``backwards``."""
     place, _, kind = name.partition(".")
-    file = f"positions/{place}/{kind}.py"
-    text = text_of(name)
-    module = types.ModuleType(f"positions_{place}_{kind.replace('=', '_value')}")
-    module.__file__ = file
-    sys.modules[module.__name__] = module
-    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-    code = compile(text, file, "exec")
-    exec(code, vars(module))
+    module = module_of(f"positions/{place}/{kind}.py", text_of(name))
     rows = ROWS[::-1] if backwards else ROWS
     calls: list[Any] = [(torch.tensor(row),) for row in rows]
     made: Any = module.Net if "Net" in vars(module) else (lambda: module.program)
@@ -979,14 +968,8 @@ def program(name: str, backwards: bool = False) -> Case:
         name,
         made,
         tuple(calls),
-        file,
-        tuple(codes(code)),
+        module.__file__,
+        module.CODES,
         shared=("COUNT", "LOG"),
         namespace=vars(module),
     )
-
-
-def codes(code: types.CodeType) -> list[types.CodeType]:
-    """The code objects inside ``code``."""
-    inner = [c for c in code.co_consts if inspect.iscode(c)]
-    return [*inner, *(c for i in inner for c in codes(i))]
