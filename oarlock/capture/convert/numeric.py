@@ -15,16 +15,12 @@ from oarlock.capture.convert.truth import (
     as_number,
     is_run_time,
     negated,
+    number,
     refuse_here,
     truth,
 )
 
 NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
-
-
-def number(value: Any) -> Any:
-    """A run-time tensor of one element as a run-time number."""
-    return value.item() if isinstance(value, torch.Tensor) else value
 
 
 def int_(*args: Any, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from oarlock.capture.convert.tracing import is_proxy, tracer
 from oarlock.capture.convert.truth import (
     is_run_time,
     negated,
+    number,
     refuse_here,
     select,
     special,
@@ -222,7 +223,7 @@ def _with_numbers(key: Any) -> Any:
 
 
 def _number(x: torch.Tensor) -> Any:
-    return x if x.dtype.is_floating_point or x.dim() else x.item()
+    return x if x.dtype.is_floating_point or x.dim() else number(x)
 
 
 def _pick(owner: Any, key: Any) -> Any:

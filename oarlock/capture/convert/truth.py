@@ -94,6 +94,21 @@ def as_number(value: Any) -> Any:
     return value.item()
 
 
+def number(value: Any) -> Any:
+    """A run-time tensor of one element, which may be a number on some way, as a run-time number."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    active = tracer()
+    if active is None or not active.is_of_two_types(value):
+        return value.item()
+    hint = True if value.dtype == torch.bool else 0.5 if value.dtype.is_floating_point else 1
+    return active.number(plain, (value,), hint, True)
+
+
+def plain(value: Any) -> Any:
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
 def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
     """``then() if test else orelse()``"""
     if not is_run_time(test):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -37,4 +38,10 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
         second = at("other")
     except _NO_DATA:
         second = first
+    if op is operator.sub and type(first) is int and first <= 0 and all(map(_is_of_data, args)):
+        return 2, 3  # a length, as of a slice between the two (worlds.opened)
     return first, second if type(second) is type(first) else first
+
+
+def _is_of_data(x: Any) -> bool:
+    return isinstance(x, Number) and x.is_data

@@ -6,8 +6,10 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.state import State, Text, Undefined
+from oarlock.capture.tape import runtime
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.join import JoinRefused, holds_run_time
+from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Val
 from oarlock.errors import UnsupportedError
 
@@ -15,14 +17,15 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.join import Leaf
     from oarlock.capture.tape.tracer import Tracer
 
-_SLOTS = ("_oarlock_val", "_oarlock_tracer", "_oarlock_parts")
+_SLOTS = ("_oarlock_val", "_oarlock_tracer", "_oarlock_parts", "_oarlock_seen")
+_CONTAINERS = (list, tuple, dict, set, frozenset)  # the tape holds copies of them
 
 
 class Choice:
     """Stands for ``parts[0]`` or ``parts[1]``; what is done to it is done to the one it is."""
 
     def __init__(self, tracer: Tracer, val: Val, parts: tuple[Any, Any]) -> None:
-        for name, value in zip(_SLOTS, (val, tracer, parts)):
+        for name, value in zip(_SLOTS, (val, tracer, parts, _contents(parts))):
             object.__setattr__(self, name, value)
 
     def __eq__(self, other: Any) -> Any:
@@ -136,8 +139,7 @@ def _among(x: Choice, parts: list[Any], do: Any) -> Any:
     cell: list[Any] = [None]
     if any(isinstance(part, Text) for part in parts):
         raise _refusal(x, "a method or an item")
-    is_text = type(first) is str
-    is_first = tracer.number(operator.eq if is_text else operator.is_, (x, first), True, True)
+    is_first = tracer.number(_comparison(x, first), (x, first), True, True)
 
     def put(values: tuple[Any, ...]) -> None:
         cell[0] = values[0]
@@ -152,6 +154,34 @@ def _among(x: Choice, parts: list[Any], do: Any) -> Any:
     state = State(("value",), lambda: (cell[0],), put, (where.file, where.line))
     tracer.if_(is_first, then, orelse, state)
     return cell[0]
+
+
+def _comparison(x: Choice, part: Any) -> Any:
+    """What tells ``part`` from the other objects: containers by what they hold."""
+    if type(part) is str:
+        return operator.eq
+    if not isinstance(part, _CONTAINERS):
+        return operator.is_
+    seen = x._oarlock_seen
+    if any(not runtime.alike(then, _copy(now)) for now, then in seen.values()):
+        raise _refusal(x, "a use after a change")
+    return runtime.alike
+
+
+def _contents(parts: tuple[Any, ...]) -> dict[int, tuple[Any, Any]]:
+    """What each container among ``parts`` holds where the ways meet."""
+    found: dict[int, tuple[Any, Any]] = {}
+    for part in parts:
+        if isinstance(part, Choice):
+            found = {**found, **part._oarlock_seen}
+        elif isinstance(part, _CONTAINERS):
+            part.observe() if isinstance(part, RunList) else None
+            found.setdefault(id(part), (part, _copy(part)))
+    return found
+
+
+def _copy(x: Any) -> Any:
+    return list.copy(x) if isinstance(x, list) else x.copy() if isinstance(x, (dict, set)) else x
 
 
 def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:

@@ -298,7 +298,9 @@ class Objects:
             return self.given[id(value)][1]
         if type(value) is list:
             return self.list_read(at, value)
-        if isinstance(value, tuple) and any(isinstance(x, torch.Tensor) for x in leaves(value)):
+        if isinstance(value, tuple) and (
+            any(isinstance(x, torch.Tensor) for x in leaves(value)) or _is_plain(value)
+        ):
             return self.tuple_read(at, value)
         known = self.places.get(id(value))
         if known is not None and (known[1].base, known[1].path) == (at.base, at.path):
@@ -319,7 +321,8 @@ class Objects:
                 self.first(at.step(f"[{i}]"), x)
 
     def tuple_read(self, at: Source, value: tuple) -> tuple:
-        """A tuple that holds tensors: another of this structure may be there at the next call."""
+        """A tuple of tensors or of plain values: another of this structure may be there at the next
+        call."""
         self.structures.append((at, value))
         items = [self.first(at.step(f"[{i}]"), x) for i, x in enumerate(value)]
         if all(a is b for a, b in zip(items, value)):
@@ -375,6 +378,13 @@ def _item(owner: Any, name: Any) -> Any:
     if isinstance(owner, dict):
         return dict.get(owner, name, MISSING)
     return getattr(owner, "__dict__", {}).get(name, MISSING)
+
+
+def _is_plain(x: tuple) -> bool:
+    """A tuple of scalars, and of such tuples."""
+    return type(x) is tuple and all(
+        isinstance(i, _SCALARS) or (isinstance(i, tuple) and _is_plain(i)) for i in x
+    )
 
 
 def _is_property(owner: Any, name: Any) -> bool:

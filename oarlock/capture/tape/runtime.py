@@ -103,6 +103,20 @@ def same_objects(a: Any, b: Any) -> bool:
     return len(a) == len(b) and all(map(operator.is_, a, b))
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Containers that hold the same objects, or equal values of the same types."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return len(a) == len(b) and alike([*a.items()], [*b.items()])
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return a is b or (isinstance(a, _VALUES) and bool(a == b))
+
+
+_VALUES = (bool, int, float, complex, str, bytes, set, frozenset, torch.dtype, torch.device)
+
+
 def same(value: Any) -> Any:
     return value
 

@@ -52,6 +52,15 @@ class Worlds:
 
         return map_tree(tree, sample)
 
+    def given(self, func: Any, args: tuple, world: int = 0, number: int | None = None) -> Any:
+        """Samples of the arguments of a call; a slice between two numbers from data is not empty."""
+        given = self.samples(args, world, number)
+        if getattr(func, "__name__", "") not in ("__getitem__", "__setitem__"):
+            return given
+        if not isinstance(given[0], torch.Tensor):
+            return given
+        return (given[0], opened(given[0].shape, args[1], given[1], world), *given[2:])
+
     def items(self, x: RunList, world: int, sample: Callable[[Any], Any]) -> list[Any]:
         if x.val is None:
             return [map_tree(item, sample) for item in list.__iter__(x)]
@@ -97,7 +106,7 @@ class Worlds:
         data = self.tracer.data
         uses = data.uses
         try:
-            return func(*self.samples(args), **self.samples(kwargs)), True
+            return func(*self.given(func, args), **self.samples(kwargs)), True
         except OarlockError:
             raise
         except Exception as error:
@@ -131,7 +140,8 @@ class Worlds:
         data = self.tracer.data
         before, data.number = data.number, data.number if number is None else number
         try:
-            return [func(*self.samples(args, world, number), **self.samples(kwargs, world, number))]
+            given = self.given(func, args, world, number)
+            return [func(*given, **self.samples(kwargs, world, number))]
         except Exception:
             return None
         finally:
@@ -162,6 +172,33 @@ class Worlds:
         if dims and found:
             loose |= {"data"}
         val.loose |= loose
+
+
+def opened(shape: torch.Size, index: Any, sample: Any, world: int) -> Any:
+    """``sample``, a sample of ``index``, with some items in place of slices that data end and that
+    hold none there: what the data give need not be empty because the samples of the ends are."""
+    if not isinstance(index, tuple):
+        return opened(shape, (index,), (sample,), world)[0]
+    used = [_axes(x) for x in sample]
+    found, axis = list(sample), 0
+    for i, (given, x) in enumerate(zip(index, sample)):
+        if x is Ellipsis:
+            axis = len(shape) - sum(used[i + 1 :])
+        elif isinstance(given, slice) and axis < len(shape):
+            ends = (given.start, given.stop)
+            if any(isinstance(e, Number) and e.is_data for e in ends):
+                n = shape[axis]
+                if n and not range(*x.indices(n)):
+                    found[i] = slice(0, min(2, n - 1) + world if n > 1 else 1 - world)
+        axis += used[i]
+    return tuple(found)
+
+
+def _axes(x: Any) -> int:
+    """How many axes an item of an index takes."""
+    if isinstance(x, torch.Tensor) and x.dtype in (torch.bool, torch.uint8):
+        return x.dim()
+    return 0 if x is None or x is Ellipsis or isinstance(x, bool) else 1
 
 
 def inherited(vals: list[Any]) -> frozenset[str]:

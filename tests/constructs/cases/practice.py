@@ -1,0 +1,95 @@
+"""What programs of practice do: tables picked by data, spans and windows between data."""
+
+import torch
+
+from tests.constructs.case import case, r, t
+
+TABLE = {0: [1, 2, 3], 1: [4, 5], 2: [6, 0]}
+
+
+def places(*values):
+    return torch.tensor(values)
+
+
+@case((r(8), places(0)[0]), (r(8), places(4)[0]), (r(8), places(9)[0]))
+def masked_by_table(x, token):
+    if token <= 3:
+        state = 1
+    elif token <= 5:
+        state = 2
+    else:
+        state = 0
+    mask = torch.full((8,), 7.0)
+    mask[TABLE[state]] = 0
+    return x + mask, x[TABLE[state]], state
+
+
+@case(t(1.0, 2.0), t(-1.0, -2.0))
+def one_of_two_lists_grows(x):
+    found = [1] if x.sum() > 0 else [2, 3]
+    found.append(5)
+    return x * len(found), found
+
+
+@case(t(1.0, 2.0), t(-1.0, -2.0))
+def one_of_two_equal_lists_grows(x):
+    a, b = [], []
+    if x.sum() > 0:
+        found = a
+    else:
+        found = b
+    found.append(5)
+    return x * len(a), a, b
+
+
+@case(
+    (r(8, 3), places(1, 4)),
+    (r(8, 3), places(0, 8)),
+    (r(8, 3), places(2, 3)),
+    (r(2, 3), places(0, 2)),
+)
+def span_between_data(x, ends):
+    span = x[ends[0] : ends[1]]
+    return torch.cat([span[0], span[-1], span.mean(0)]), torch.arange(ends[1] - ends[0])
+
+
+@case((r(8, 8), places(1, 2, 4, 6)), (r(8, 8), places(0, 0, 8, 8)), (r(8, 8), places(2, 5, 4, 7)))
+def crop_with_weights(x, box):
+    x1, y1, x2, y2 = box.tolist()
+    weight = torch.ones(y2 - y1, x2 - x1)
+    crop = x[y1:y2, x1:x2]
+    return (crop * weight).sum() / weight.numel(), crop.max(), crop.shape[0] * crop.shape[1]
+
+
+@case((r(8, 3), places(1, 4, 3)), (r(8, 3), places(0, 8, 0)), (r(8, 3), places(2, 3, 3)))
+def segments_of_given_lengths(x, lengths):
+    at, out = 0, []
+    for n in lengths.tolist():
+        part = x[at : at + n]
+        if part.shape[0] > 0:
+            out.append(part.max(0).values)
+        at += n
+    return torch.stack(out)
+
+
+@case(r(5, 3), r(5, 3), r(4, 3))
+def window_around_largest(x):
+    k = x[:, 0].argmax()
+    window = x[max(k - 1, 0) : k + 2]
+    return window.mean(0), window.shape[0], int(max(k - 1, 0))
+
+
+class Tuples(torch.nn.Module):
+    """A tuple of numbers that is another object at each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.scales = (0.5, 2)
+
+    def forward(self, x):
+        a, b = self.scales
+        self.scales = (a, b + 1)
+        return x * a + b
+
+
+case(r(3), r(3), r(3), r(3), captures=2)(Tuples)
