@@ -113,17 +113,17 @@ class Operators:
             orelse()
 
     def while_(self, test: Thunk, body: Thunk, get: Any, put: Any, names: Names) -> None:
-        go = test()
+        go = own_truth(test())
         while not is_run_time(go):
             if not go:
                 return
             body()
-            go = test()
+            go = own_truth(test())
         cell = [truth(go)]  # a carried variable: what the test computes is recorded where it runs
 
         def round_() -> None:
             body()
-            go = test()
+            go = own_truth(test())
             cell[0] = truth(go) if is_run_time(go) else bool(go)
 
         state = self.state(get, put, names).with_cell("go on", cell)
@@ -174,6 +174,7 @@ class Operators:
         def fail() -> None:
             raise AssertionError(message()) if message is not None else AssertionError
 
+        test = own_truth(test)
         if not is_run_time(test):
             if not test:
                 fail()

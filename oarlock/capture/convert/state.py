@@ -79,10 +79,10 @@ class Text(str):
         return text
 
     def __add__(self, other: str) -> Text:
-        return Text.of((*self.parts, *(other.parts if isinstance(other, Text) else (other,))))
+        return Text.of((*self.parts, *parts_of(other)))
 
     def __radd__(self, other: str) -> Text:
-        return Text.of((other, *self.parts))
+        return Text.of((*parts_of(other), *self.parts))
 
     def __eq__(self, other: object) -> Any:
         return self.asked(operator.eq, other) if isinstance(other, str) else NotImplemented
@@ -123,6 +123,13 @@ class Text(str):
         if active is None:
             return op(*map(_shown, (self, *args)))
         return active.texts.made(op, self, *args)
+
+
+def parts_of(x: Any) -> tuple[Any, ...]:
+    """What a text adds to another one; ``x``: also one of several texts."""
+    if isinstance(x, Text):
+        return x.parts
+    return (x,) if isinstance(x, str) else ((x, "", ""),)
 
 
 def _shown(x: Any) -> Any:

@@ -8,9 +8,12 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
+from oarlock.capture.convert.iterating import list_
 from oarlock.capture.convert.numeric import float_, int_
+from oarlock.capture.convert.sequences import is_run_time_sequence
 from oarlock.capture.convert.spelling import spelled
-from oarlock.capture.convert.state import Text
+from oarlock.capture.convert.state import Text, parts_of
+from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
     is_run_time,
 )
@@ -77,11 +80,13 @@ def percent_parts(text: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def join_text(separator: str, items: Iterable[Any]) -> str:
+    if is_run_time_sequence(items):
+        return tracer().texts.made(str.join, separator, list_(items))
     found = list(items)
-    if not any(isinstance(x, Text) for x in found):
+    if not any(isinstance(x, Text) or is_run_time(x) for x in found):
         return separator.join(found)
     parts: list[Any] = []
     for i, x in enumerate(found):
         parts += [separator] if i and separator else []
-        parts += x.parts if isinstance(x, Text) else [x]
+        parts += parts_of(x)
     return Text.of(tuple(parts))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.arguments import is_record
-from oarlock.capture.tape.join import JoinRefused, holds_run_time
+from oarlock.capture.tape.join import JoinRefused, holds_run_time, identity, is_textual
+from oarlock.capture.tape.join import options as alternatives
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Val
 from oarlock.errors import UnsupportedError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.join import Leaf
     from oarlock.capture.tape.tracer import Tracer
 
+WRITTEN = 4  # texts that an addition may choose from
 _SLOTS = ("_oarlock_val", "_oarlock_tracer", "_oarlock_parts", "_oarlock_seen")
 _CONTAINERS = (list, tuple, dict, set, frozenset)  # the tape holds copies of them
 
@@ -27,6 +29,9 @@ class Choice:
     def __init__(self, tracer: Tracer, val: Val, parts: tuple[Any, Any]) -> None:
         for name, value in zip(_SLOTS, (val, tracer, parts, _contents(parts))):
             object.__setattr__(self, name, value)
+
+    def parts_of_choice(self) -> tuple[Any, ...]:
+        return self._oarlock_parts
 
     def __eq__(self, other: Any) -> Any:
         if any(map(is_record, options(self))):
@@ -78,9 +83,13 @@ class Choice:
         return len(found)
 
     def __add__(self, other: Any) -> Any:
+        if _many_texts(self, other):
+            return self._oarlock_tracer.texts.made(operator.add, self, other)
         return each(self, lambda x: x + other)
 
     def __radd__(self, other: Any) -> Any:
+        if _many_texts(other, self):
+            return self._oarlock_tracer.texts.made(operator.add, other, self)
         return each(self, lambda x: other + x)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -119,12 +128,12 @@ def _content(x: Choice) -> Any:
 
 def options(x: Choice) -> list[Any]:
     """The objects that it may be, each once."""
-    found: list[Any] = []
-    for part in x._oarlock_parts:
-        for one in options(part) if isinstance(part, Choice) else [part]:
-            if not any(one is other for other in found):
-                found.append(one)
-    return found
+    return list({identity(y): y for y in alternatives(x)}.values())
+
+
+def _many_texts(a: Any, b: Any) -> bool:
+    """The text that two make is better put together at run time than chosen from all."""
+    return is_textual(a) and is_textual(b) and len(alternatives(a)) * len(alternatives(b)) > WRITTEN
 
 
 def each(x: Choice, do: Any) -> Any:
@@ -186,7 +195,8 @@ def _copy(x: Any) -> Any:
 
 def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:
     """The stand-in of a value that is one of two objects."""
-    parts = [p for p in leaf.parts if p is not None and not isinstance(p, Undefined)]
+    every = (*leaf.parts, *leaf.more)
+    parts = [p for p in every if p is not None and not isinstance(p, Undefined)]
     if any(map(holds_run_time, parts)) and not (
         len(parts) == 1 and type(parts[0]) in (tuple, list, dict)
     ):
@@ -196,4 +206,4 @@ def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:
         )
     val.loose |= {"none"}
     val.sample = leaf.parts
-    return Choice(tracer, val, leaf.parts)
+    return Choice(tracer, val, every)

@@ -34,9 +34,9 @@ class Same:
 class Leaf:
     """A run-time value of two origins.
 
-    ``kind``: "tensor", "number", "list" or "any"; ``a`` and ``b``: its samples in the two worlds
-    (shapes and hints), or the class of a list.  ``parts``: the two values themselves; ``item``: the
-    joint of the items of lists.
+    ``kind``: "tensor", "number", "list", "text" or "any"; ``a`` and ``b``: its samples in the two
+    worlds (shapes and hints), or the class of a list.  ``parts``: the two values themselves;
+    ``more``: other objects that it may be; ``item``: the joint of the items of lists.
     """
 
     kind: str
@@ -49,12 +49,40 @@ class Leaf:
     grad: bool = False
     is_data: bool = True
     item: Any = None
+    more: tuple[Any, ...] = ()
 
     def type_key(self) -> tuple:
         """What a fixpoint compares."""
         shape = tuple(None if i in self.dims else n for i, n in enumerate(self.a)) \
             if self.kind == "tensor" else type(self.a)  # fmt: skip
-        return self.kind, shape, self.dims, self.loose, self.dtype, self.grad
+        objects = frozenset(map(identity, self.options())) if self.kind == "any" else None
+        return self.kind, shape, self.dims, self.loose, self.dtype, self.grad, objects
+
+    def options(self) -> list[Any]:
+        """The objects that one of "any" kind may be, each once."""
+        found: dict[Any, Any] = {}
+        for part in (*self.parts, *self.more):
+            for x in options(part):
+                found.setdefault(identity(x), x)
+        return list(found.values())
+
+
+def options(x: Any) -> list[Any]:
+    """The objects that a value may be."""
+    parts = getattr(type(x), "parts_of_choice", None)
+    return [x] if parts is None else [y for part in parts(x) for y in options(part)]
+
+
+def identity(x: Any) -> Any:
+    """Tells objects apart: texts by what they say, what may be unbound as one."""
+    if isinstance(x, Undefined):
+        return Undefined
+    return x if type(x) is str else id(x)
+
+
+def is_textual(x: Any) -> bool:
+    """A text, of the run or one of several."""
+    return all(isinstance(y, str) for y in options(x))
 
 
 @dataclass(eq=False)
@@ -237,7 +265,9 @@ class Joiner:
             return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))
         keys = keys_of(x)
         if keys is None or type(x) is not type(y) or keys != keys_of(y):
-            return Leaf("any", (x, y), x)
+            both = [*options(x), *options(y)]
+            is_text = any(isinstance(v, Text) for v in both) and is_textual(x) and is_textual(y)
+            return Leaf("text", (x, y), "") if is_text else Leaf("any", (x, y), x)
         pairs = [self.joined(item_of(x, k), item_of(y, k)) for k in keys]
         return Many(x, keys, pairs, (x, y))
 

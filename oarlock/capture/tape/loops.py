@@ -16,8 +16,11 @@ from oarlock.capture.tape.join import (
     Many,
     Same,
     holds_run_time,
+    identity,
+    is_textual,
     leaves_inside,
     leaves_of,
+    options,
 )
 from oarlock.capture.tape.journal import MISSING, put
 from oarlock.capture.tape.nodes import Block, Val, While
@@ -253,7 +256,19 @@ def _get(value: Any, key: Any) -> Any:
     return value[key] if isinstance(value, (dict, tuple)) else vars(value)[key]
 
 
+TEXTS = 6  # of which a text in a loop may be one, before it is a text of the run
+
+
 def wider(old: Leaf, new: Leaf, attempt: int) -> Leaf:
+    if old.kind == new.kind == "any":
+        known = {identity(x) for part in new.parts for x in options(part)}
+        new.more = tuple(x for x in old.options() if identity(x) not in known)
+        if len(new.options()) <= TEXTS or not all(map(is_textual, new.options())):
+            new.loose |= old.loose
+            return new
+        new.kind, new.a = "text", ""
+    if {old.kind, new.kind} == {"any", "text"} and all(map(is_textual, (*old.parts, *new.parts))):
+        return Leaf("text", new.parts, "", loose=old.loose | new.loose)
     if old.kind != new.kind:
         kinds = {old.kind, new.kind}
         keep = old if old.kind == "tensor" else new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,9 @@ class Texts:
 
     def asked(self, op: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """What a method of texts gives, where some of them are known at run time."""
-        found = op(*map(_sample, args), **{k: _sample(v) for k, v in options.items()})
+        found = 0
+        with contextlib.suppress(ValueError):  # index() of what the stand-in does not hold
+            found = op(*map(_sample, args), **{k: _sample(v) for k, v in options.items()})
         if isinstance(found, str):
             return self.made(op, *args, **options)
         if isinstance(found, (bool, int)):

@@ -314,6 +314,9 @@ class Tracer(TorchFunctionMode):
             return val.sample
         if leaf.kind == "any":
             return choice(self, leaf, val)
+        if leaf.kind == "text":
+            val.sample = ""
+            return Text.of(((val, "", ""),))
         if leaf.dims and leaf.is_data:
             val.loose |= {"data"}
         sources = [x for x in leaf.parts if isinstance(x, torch.Tensor)]
