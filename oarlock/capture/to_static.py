@@ -25,6 +25,7 @@ from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs
+from oarlock.capture.tape.varying import Plan, Varying, blamed
 from oarlock.capture.tape.verify import Rejected, rehearsed, verified
 from oarlock.capture.tape.work import is_training, work
 from oarlock.capture.torch_private import without_saved_hooks
@@ -81,7 +82,7 @@ class StaticFunction(Captured):
         self.is_warm = False
         self.starts = 0  # calls after the first one in which an optimizer made its state
         self.captures = 0
-        self.fixed: set[Any] = set()  # sizes and numbers that the code needs as plain ones
+        self.varying = Varying.of(owner)
         self.normal = normaliser(fn)
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
@@ -264,7 +265,8 @@ class StaticFunction(Captured):
         state = torch.get_rng_state()
         try:
             return run(tape, args, kwargs)
-        except Respecialise as reason:
+        except Respecialise as failed:
+            reason = str(failed)
             if tape.is_updating:
                 raise UnsupportedError(
                     f"{reason}: does not hold for this call, which has updated tensors already; "
@@ -272,7 +274,8 @@ class StaticFunction(Captured):
                 ) from None
             _LOG.info("%s: %s", self.name, reason)
         torch.set_rng_state(state)
-        return run(self.add(self.trace(args, kwargs, {})), args, kwargs)
+        kept = {k: v for k, v in tape.symbolic.items() if k not in blamed(tape, reason)}
+        return run(self.add(self.trace(args, kwargs, kept)), args, kwargs)
 
     def extended(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """A call for which one more program is made: compared with the replay, which does what eager
@@ -289,36 +292,35 @@ class StaticFunction(Captured):
 
     def specialise(self, args: tuple, kwargs: dict[str, Any]) -> Tape:
         """Capture a tape that serves a call: in place of one that differs in sizes and numbers only."""
-        is_known = False
-        for i, tape in enumerate(self.tapes):
-            failing = tape.guards.failing(args, kwargs)
-            if failing and all(g.key is not None for g in failing):
-                seen = {g.key: (g.value, tape.guards.now(g, args, kwargs)) for g in failing}
-                if any(type(a) is not type(b) for a, b in seen.values()):
-                    continue
-                if self.fixed >= seen.keys():
-                    is_known = True
-                    break
-                try:
-                    made = self.trace(args, kwargs, {**tape.symbolic, **seen}, False)
-                except UnsupportedError as reason:
-                    _LOG.info("%s: %s", self.name, reason)
-                    self.fixed |= seen.keys()
-                    break
-                if made.root.raises:  # for these sizes; others may be right
-                    return self.add(self.trace(args, kwargs, {}))
-                self.tapes[i] = made
-                return made
-        known = {key: pair for tape in self.tapes for key, pair in tape.symbolic.items()}
-        if self.specs is not None:
-            known |= self.specs.symbolic(args, kwargs)
+        named = self.specs.symbolic(args, kwargs) if self.specs is not None else {}
+        plan = self.varying.plan(self.tapes, args, kwargs, named)
+        for symbolic in plan.choices[:-1]:
+            try:
+                made = self.trace(args, kwargs, symbolic, False)
+            except UnsupportedError as reason:
+                _LOG.info("%s: %s", self.name, reason)
+                plan.refused.add(frozenset(symbolic))
+                continue
+            if not made.root.raises:  # else for these sizes; others may be right
+                return self.placed(made, plan)
         try:
-            return self.add(self.trace(args, kwargs, known))
+            return self.placed(self.trace(args, kwargs, plan.choices[-1]), plan)
         except UnsupportedError:
-            if not is_known:
+            if not plan.has_skipped:
                 raise
-            self.fixed.clear()  # these values can't be plain: they may be free beside others
-            return self.specialise(args, kwargs)
+        for tape, _ in plan.near:  # may not be plain: they may be free beside others
+            tape.refused.clear()
+        return self.specialise(args, kwargs)
+
+    def placed(self, made: Tape, plan: Plan) -> Tape:
+        """In place of the tapes that it serves for as well, or beside the others."""
+        made.refused = plan.refused
+        served = [] if made.root.raises else plan.served(made)
+        if not served:
+            return self.add(made)
+        self.tapes[self.tapes.index(served[0])] = made
+        self.tapes = [tape for tape in self.tapes if tape not in served]
+        return made
 
     @functools.cached_property
     def specs(self) -> Specs | None:

@@ -67,6 +67,7 @@ class Tape:
     dims: dict[Any, Dim] = field(default_factory=dict)  # of sizes that input_spec leaves free
     is_tried: bool = False  # whether it can be compiled is known
     is_verified: bool = False  # a call has done what eager does
+    refused: set[frozenset[Any]] = field(default_factory=set)  # free sizes that were tried in vain
     makes_state: bool = False  # of optimizers, in their first step
 
     def __str__(self) -> str:
@@ -334,7 +335,7 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
         elif source.base is None:
             guards.tensor(source, real, val.dims)
         else:
-            guards.state(source, real)
+            guards.state(source, real, val.dims)
     for source, is_none in tracer.grad_guards.values():
         guards.add(
             f"({guards.place(source)}.grad is None) is {is_none}", f"the gradient of {source}"

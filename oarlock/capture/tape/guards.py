@@ -100,25 +100,27 @@ class Guards:
             f" and {at}.device.type == {device!r}",
             f"{source} is a {x.dtype} tensor of {x.dim()} axes, requires_grad={x.requires_grad}",
         )
+        self.sizes(source, x, dims)
+
+    def sizes(self, source: Source, x: torch.Tensor, dims: frozenset[int]) -> None:
+        """Those of a tensor that are not ``dims``."""
+        at = self.place(source)
         for axis, n in enumerate(x.shape):
             if axis not in dims:
-                key = key_of(source, axis)
-                self.add(
-                    f"{at}.shape[{axis}] == {n}",
-                    f"{source}.shape[{axis}] == {n}",
-                    key,
-                    n,
-                    f"{at}.shape[{axis}]",
-                )
+                size, key = f"{at}.shape[{axis}]", key_of(source, axis)
+                self.add(f"{size} == {n}", f"{source}.shape[{axis}] == {n}", key, n, size)
 
-    def state(self, source: Source, x: torch.Tensor) -> None:
+    def state(self, source: Source, x: torch.Tensor, dims: frozenset[int]) -> None:
         """A parameter, buffer or global that is read at each call."""
         at, dtype = self.place(source), self.emitter.expr(x.dtype)
+        is_parameter = isinstance(x, torch.nn.Parameter)
+        rank = f"shape == {tuple(x.shape)}" if is_parameter else f"dim() == {x.dim()}"
         self.add(
-            f"{at}.dtype is {dtype} and {at}.requires_grad is {x.requires_grad}"
-            f" and {at}.shape == {tuple(x.shape)}",
+            f"{at}.dtype is {dtype} and {at}.requires_grad is {x.requires_grad} and {at}.{rank}",
             f"{source} keeps its type",
         )
+        if not is_parameter:
+            self.sizes(source, x, dims)
 
     def distinct(self, sources: list[Source], what: str) -> None:
         """No two are one object."""

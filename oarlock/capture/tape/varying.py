@@ -1,0 +1,136 @@
+"""Which sizes and numbers differ from call to call, as far as the calls of a function have shown."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from oarlock.capture.tape.nodes import Check, Val, leaves
+from oarlock.capture.tape.sources import Key, key_of
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.capturing import Tape
+
+Pairs = dict[Key, tuple[Any, Any]]  # two values of each: one of an earlier call, and one of now
+_OF_OWNERS: weakref.WeakKeyDictionary[Any, Pairs] = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class Plan:
+    """How to capture a call: ``choices`` of what is read at each call, the most general one first.
+
+    ``near``: the tapes that differ in sizes and numbers only, with which ones; ``refused``: sets
+    with which the code, in the state that it is in, was refused; some choice ``has_skipped``.
+    """
+
+    choices: list[Pairs]
+    near: list[tuple[Tape, Pairs]]
+    refused: set[frozenset[Key]] = field(default_factory=set)
+    has_skipped: bool = False
+
+    def served(self, made: Tape) -> list[Tape]:
+        """The tapes that ``made`` serves for as well."""
+        free = made.symbolic.keys()
+        return [t for t, pairs in self.near if free >= pairs.keys() | t.symbolic.keys()]
+
+
+@dataclass
+class Varying:
+    """What the calls of a function, and of other methods of its owner, have shown to differ."""
+
+    pairs: Pairs = field(default_factory=dict)
+
+    @staticmethod
+    def of(owner: Any) -> Varying:
+        """That of a method shares with the others of ``owner`` which sizes and numbers differ."""
+        if owner is None:
+            return Varying()
+        try:
+            return Varying(_OF_OWNERS.setdefault(owner, {}))
+        except TypeError:  # no weak references, or no hash
+            return Varying()
+
+    def plan(self, tapes: list[Tape], args: tuple, kwargs: dict[str, Any], named: Pairs) -> Plan:
+        """For a call that none of ``tapes`` serves; ``named``: what input_spec leaves free."""
+        found = [differing(tape, args, kwargs) for tape in tapes]
+        near = [(tape, pairs) for tape, (pairs, is_all) in zip(tapes, found) if is_all]
+        known = dict(self.pairs)
+        for tape, (pairs, _) in reversed([*zip(tapes, found)]):
+            known |= tape.symbolic | pairs
+        free = {key: pair for tape in tapes for key, pair in tape.symbolic.items()} | named
+        wanted, refused = [known | named, free, {} | named], set()
+        if near:
+            tape, pairs = min(near, key=lambda pair: sum(key[2] < 0 for key in pair[1]))
+            sizes = {key: pair for key, pair in pairs.items() if key[2] >= 0}
+            mine, refused = tape.symbolic | pairs | named, set(tape.refused)
+            wanted = [known | mine, mine, tape.symbolic | sizes | named, *wanted[1:]]
+        choices, has_skipped = _left(wanted, named, refused)
+        self.pairs |= {key: pair for pairs, _ in found for key, pair in pairs.items()}
+        return Plan(choices, near, refused, has_skipped)
+
+
+def _left(
+    wanted: list[Pairs], named: Pairs, refused: set[frozenset[Key]]
+) -> tuple[list[Pairs], bool]:
+    """``wanted``, each set once, without those that hold one of ``refused``; whether there were any."""
+    choices: list[Pairs] = []
+    has_skipped = False
+    for pairs in wanted:
+        if any(bad <= pairs.keys() for bad in refused) and pairs.keys() != named.keys():
+            has_skipped = True
+        elif not any(pairs.keys() == other.keys() for other in choices):
+            choices.append(pairs)
+    return choices, has_skipped
+
+
+def differing(tape: Tape, args: tuple, kwargs: dict[str, Any]) -> tuple[Pairs, bool]:
+    """The sizes and numbers in which a call differs from those ``tape`` serves; that is all."""
+    found: Pairs = {}
+    is_all = True
+    for guard in tape.guards.failing(args, kwargs):
+        try:
+            now = None if guard.key is None else tape.guards.now(guard, args, kwargs)
+        except (AttributeError, LookupError, TypeError):  # another structure
+            now = None
+        if guard.key is not None and type(now) is type(guard.value):
+            found[guard.key] = (guard.value, now)
+        else:
+            is_all = False
+    return found, is_all
+
+
+def blamed(tape: Tape, reason: str) -> set[Key]:
+    """The sizes and numbers that a check of ``tape`` depends on, which has failed for ``reason``."""
+    makers: dict[Val, Any] = {}
+    checks = []
+    for node in tape.root.walk():
+        makers |= {out: node for out in leaves(getattr(node, "outs", None)) if isinstance(out, Val)}
+        if isinstance(node, Check) and f"{node.where}: {node.what}" == reason:
+            checks.append(node)
+    sources = dict(tape.inputs)
+    found: set[Key] = set()
+    for val, axis in _behind(checks, makers):
+        if val in sources:
+            axes = [axis] if axis is not None else [-1, *val.dims]
+            found |= {key_of(sources[val], one) for one in axes}
+    return found & tape.symbolic.keys()
+
+
+def _behind(checks: list[Check], makers: dict[Val, Any]) -> Iterator[tuple[Val, int | None]]:
+    """The values that checks are computed from, with the axis where only its size is."""
+    todo: list[tuple[Val, int | None]] = [(check.value, None) for check in checks]
+    done: set[Val] = set()
+    while todo:
+        val, axis = todo.pop()
+        yield val, axis
+        if not isinstance(val, Val) or val in done:
+            continue
+        done.add(val)
+        node = makers.get(val)
+        given = list(leaves((getattr(node, "args", ()), getattr(node, "kwargs", {}))))
+        is_size = getattr(getattr(node, "func", None), "__name__", "") == "size" and len(given) == 2
+        for x in given:
+            if isinstance(x, Val):
+                todo.append((x, given[1] if is_size and isinstance(given[1], int) else None))
