@@ -50,7 +50,8 @@ class Domain:
     """An analysed group.
 
     ``loads`` and ``stores`` are (value, position); ``irregular`` symbols are used other than in
-    positions of memory; ``places`` gives the index of every placed value, ``visits`` every index at which
+    positions of memory; ``moves``: some operands are read where only a part of a place's elements
+    come from; ``places`` gives the index of every placed value, ``visits`` every index at which
     a value of the group is computed.
     """
 
@@ -61,6 +62,7 @@ class Domain:
     loads: list[tuple[Value, Size]] = field(default_factory=list)
     stores: list[tuple[Value, Size]] = field(default_factory=list)
     irregular: set[str] = field(default_factory=set)
+    moves: bool = False
     visits: dict[Value, set[Index]] = field(default_factory=dict)  # where computed values are read
 
     @property
@@ -263,6 +265,7 @@ class _Tracer:
 
     def _visit_moved(self, node: Node, index: Index) -> None:
         self.domain.irregular |= symbols_of(index)
+        self.domain.moves |= bool(node.inputs)
         for v in node.inputs:
             place = list(index)
             if node.name == "pad":

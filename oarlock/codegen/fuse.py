@@ -23,6 +23,7 @@ from oarlock.ir.dim import bounds, product
 from oarlock.ir.graph import Graph, Node, Value
 
 LEAVES = frozenset(("const", "iota", "size"))
+MASKING = frozenset(("bit_and", "bit_or", "bit_xor", "cast", "logical_not"))
 COMPARISONS = frozenset(("eq", "ge", "gt", "le", "lt", "ne"))
 MAX_NODES = 96  # of a loop group
 MAX_OPERANDS = 24  # buffers of a loop group
@@ -87,6 +88,9 @@ class _Fuser:
         self.repeated: set[Node] = set()
         self.needed = self._needed_in_memory()
         self.repeated = {n for n in graph.nodes if self._is_mask_of_stored(n)}
+        for node in graph.nodes:
+            if self._is_made_of_masks(node):
+                self.repeated.add(node)
         self.group_of: dict[Node, Group] = {}
         self.before: dict[Group, set[Group]] = {}  # every group that must run earlier
 
@@ -120,6 +124,17 @@ class _Fuser:
         born, last = self.order[base.producer], max(self.order[u] for u in users)
         longer = max(0, last - self._last_use(base, node))
         return base in self.needed and longer * base.dtype.bytes < last - born
+
+    def _is_made_of_masks(self, node: Node) -> bool:
+        """Masks joined, or as numbers: no group has to wait for another that would store them."""
+        users = [user for user, _ in self.uses[node.output]] if len(node.outputs) == 1 else []
+        return (
+            node.name in MASKING
+            and bool(users)
+            and node.output not in self.needed
+            and all(v.producer in self.repeated for v in node.inputs)
+            and all(map(is_loop_node, users))
+        )
 
     def _is_number(self, value: Value) -> bool:
         base = self._base(value)

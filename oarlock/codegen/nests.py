@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
 from oarlock.codegen.c.names import identifier
+from oarlock.codegen.column_sums import ColumnSums
 from oarlock.codegen.domain import Axis, Domain, analyse, is_reduction, merge_axes
 from oarlock.codegen.emitter import Emitter, symbols_of
 from oarlock.codegen.indexing import PICKED
@@ -240,7 +241,8 @@ class Nest:
     def rows(self) -> Size:
         """Phases over rows; the parallel extent."""
         rows = Rows(self, analyse(self.nodes, self.outputs))
-        self.in_place = in_rows(rows.domain, self.nodes, rows.wanted(), rows.stages)
+        singles = None if ColumnSums(rows).fits() else rows.row_outputs()
+        self.in_place = in_rows(rows.domain, self.nodes, rows.wanted(), singles, rows.stages)
         return rows.build()
 
     def concat(self, node: Node) -> Size:

@@ -106,11 +106,17 @@ class Rows:
         self.e.pin(reductions, self.nest.nodes)
         self.e.given.clear()
         last = max((self.stages[v] for v in self.wanted()), default=0)
+        singles = sorted(self.row_outputs(), key=self.stages.__getitem__)
         for phase in range(last + 1):
+            while singles and self.stages[singles[0]] <= phase:
+                self._store_single(singles.pop(0))
             self._phase(phase, lanes)
-        for value in self._row_outputs():
-            index = self.domain.places[value]
-            self.e.store(value, index, self.e.value(value, index))
+        for value in singles:
+            self._store_single(value)
+
+    def _store_single(self, value: Value) -> None:
+        index = self.domain.places[value]
+        self.e.store(value, index, self.e.value(value, index))
 
     def wanted(self) -> list[Value]:
         """Full values that a phase stores or reduces."""
@@ -125,7 +131,8 @@ class Rows:
         """Outputs that run over reduced axes."""
         return [v for v in self.nest.outputs if self._is_full(v)]
 
-    def _row_outputs(self) -> list[Value]:
+    def row_outputs(self) -> list[Value]:
+        """Outputs of one value for each row."""
         return [v for v in self.nest.outputs if not self._is_full(v)]
 
     def _phase(self, phase: int, lanes: int) -> None:
@@ -390,7 +397,7 @@ def _combine(name: str, a: L.Expr, b: L.Expr) -> L.Expr:
         "reduce_max": "maximum",
         "reduce_min": "minimum",
     }
-    return scalars.RULES[op[name]](a, b)
+    return scalars.RULES[op[name]](b, a)  # what looks for NaN is not in the chain of a's values
 
 
 def _stages(nodes: Sequence[Node]) -> dict[Value, int]:

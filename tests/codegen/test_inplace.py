@@ -88,6 +88,27 @@ def normalised(b, x):
     return own(b, b.sub(both, b.mean(both, axes=(1,), keepdims=True)))
 
 
+def counted(b, x):
+    a = own(b, x)
+    return own(b, b.add(b.exp(a), b.cast(b.iota(size=4), dtype=f32)))
+
+
+PLACES = ((3,), (0,), (2,), (3,))
+
+
+def softmax_and_loss(b, x, axis):
+    """The loss reads one element of each row, which the gradient takes the place of."""
+    a, at = own(b, x), b.const(PLACES, i64)
+    powers = b.exp(b.sub(a, b.reduce_max(a, axes=(1,), keepdims=True)))
+    total = b.reduce_sum(powers, axes=(1,), keepdims=True)
+    loss = b.sub(b.gather(a, at, axis=axis), b.log(total))
+    return own(b, loss), own(b, b.mul(powers, b.reciprocal(total)))
+
+
+def picked_from_its_row(b, x):
+    return softmax_and_loss(b, x, 1)
+
+
 def rows(b):
     return b.const((3, 0, 3), i64)
 
@@ -103,6 +124,8 @@ def scattered_over(b, x):
 
 
 SAFE = {
+    counted: 1,
+    picked_from_its_row: 1,
     put_over: 1,
     scattered_over: 1,
     over_one: 1,
@@ -184,13 +207,30 @@ def output_of_the_caller(b, x):
     return b.exp(own(b, x))
 
 
+def picked_from_any_row(b, x):
+    return softmax_and_loss(b, x, 0)
+
+
+def picked_after_the_store(b, x):
+    a, at = own(b, x), b.const(PLACES, i64)
+    powers = b.exp(a)
+    total = b.reduce_sum(powers, axes=(1,), keepdims=True)
+    return own(b, b.sub(b.gather(a, at, axis=1), total)), own(b, powers)
+
+
+def picked_for_the_row(b, x):
+    a, at = own(b, x), b.const(PLACES, i64)
+    picked = b.add(b.gather(a, at, axis=1), b.reduce_max(a, axes=(1,), keepdims=True))
+    return own(b, b.sub(a, picked))
+
+
 def put_of_its_own_rows(b, x):
     a = own(b, x)
     return own(b, b.put(a, b.const((3, 0, 1, 1), i64), a, reduce="add"))
 
 
 UNSAFE = [
-    put_of_its_own_rows,
+    picked_from_any_row, picked_after_the_store, picked_for_the_row, put_of_its_own_rows,
     read_by_every_row, kept_as_a_row, read_later, read_transposed, read_twice, read_flipped, read_by_the_product,
     read_by_the_kernel_through_a_view, residual_flipped, padded, other_type,
     input_of_the_caller, output_of_the_caller,

@@ -9,7 +9,7 @@ import oarlock
 from oarlock.codegen.lower import schedule
 from oarlock.codegen.schedule import launches
 from oarlock.codegen.target import get
-from oarlock.ir import Builder, Program, TensorType, f32
+from oarlock.ir import Builder, Program, TensorType, f32, i64
 
 X = TensorType(f32, (24, 24))
 
@@ -80,3 +80,24 @@ def test_masks_in_memory(make, masks):
     x[1] *= draws.random(X.shape) < 0.1
     for a, c in zip(oarlock.evaluate(program, *x), oarlock.Predictor(program)(*x)):
         np.testing.assert_array_equal(c, a)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_masks_as_numbers_hold_up_nothing(is_kept):
+    """Rows are divided by how many count, which is known before them; kept, a group stores it."""
+    b = Builder()
+    x, y = b.input(X, "x"), b.input(TensorType(i64, (24,)), "y")
+    valid = b.bit_and(b.ge(y, b.const(0, i64)), b.logical_not(b.gt(y, b.const(9, i64))))
+    counted = b.cast(valid, dtype=f32)
+    powers = b.exp(b.sub(x, b.reduce_max(x, axes=(1,), keepdims=True)))
+    total = b.mul(b.reduce_sum(powers, axes=(1,)), counted)
+    share = b.div(counted, b.reduce_sum(counted, axes=(0,)))
+    b.graph.outputs = [total, b.mul(powers, b.reshape(share, shape=(24, 1)))]
+    b.graph.outputs += [own(b, counted)] if is_kept else []
+    program = Program(b.graph)
+    rows = [v.shape for s in launches(schedule(program, get("cpu")).steps) for v in s.kernel.reads]
+    assert rows.count(X.shape) == 1 + is_kept, "one kernel reads x, or one more what that stores"
+    draws = np.random.default_rng(0)
+    feeds = [draws.normal(size=X.shape).astype(np.float32), draws.integers(-5, 15, 24)]
+    for a, c in zip(oarlock.evaluate(program, *feeds), oarlock.Predictor(program)(*feeds)):
+        np.testing.assert_allclose(c, a, rtol=64 * np.finfo(np.float32).eps)

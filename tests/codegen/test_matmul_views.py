@@ -261,3 +261,19 @@ def test_outputs_larger_than_the_caches(columns):
     np.testing.assert_array_equal(
         Predictor(Program(b.graph), threads=2)(*numbers), numbers[0] @ numbers[1]
     )
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize(("depth", "columns"), [(400, 401), (600, 328), (400, 300)])
+def test_panels_are_asked_for_ahead(depth, columns, is_turned):
+    """Those of a b that is larger than the cache, while tiles pass by the one before."""
+    b = Builder()
+    rng = np.random.default_rng(0)
+    shape = (columns, depth) if is_turned else (depth, columns)
+    numbers = [rng.integers(-3, 4, s).astype(np.float32) for s in ((120, depth), shape)]
+    x, w = (b.input(TensorType(f32, n.shape), name) for n, name in zip(numbers, "xw"))
+    b.graph.outputs = [b.matmul(x, b.transpose(w, perm=(1, 0)) if is_turned else w)]
+    text = "".join(lower(Program(b.graph), get("avx512")).sources)
+    assert ("__builtin_prefetch" in text) is (4 * depth * columns >= get("avx512").cache_bytes)
+    expected = numbers[0] @ (numbers[1].T if is_turned else numbers[1])
+    np.testing.assert_array_equal(Predictor(Program(b.graph), threads=2)(*numbers), expected)

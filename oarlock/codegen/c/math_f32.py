@@ -41,7 +41,7 @@ def _exp(b: Body, x: L.Expr) -> L.Expr:
     n, k = _whole(b, x * (1 / math.log(2)))
     r = b.let("r", (x - n * LN2_HIGH) - n * LN2_LOW)
     p = b.let("p", (r * r * horner(r, _EXP) + r) + 1.0)
-    return scale(b, p, k, 127, 23)
+    return scale(p, n, k)
 
 
 @function("exp2", f32)
@@ -49,7 +49,7 @@ def _exp2(b: Body, x: L.Expr) -> L.Expr:
     x = _clamp(b, x, -151.0, 129.0)
     n, k = _whole(b, x)
     r = b.let("r", (x - n) * math.log(2))
-    return scale(b, (r * r * horner(r, _EXP) + r) + 1.0, k, 127, 23)
+    return scale((r * r * horner(r, _EXP) + r) + 1.0, n, k)
 
 
 @function("expm1", f32)

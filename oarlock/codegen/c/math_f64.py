@@ -45,11 +45,9 @@ def like(x: L.Expr, value: float) -> L.Expr:
     return L.const(value, x.dtype, x.lanes)
 
 
-def scale(b: Body, x: L.Expr, n: L.Expr, bias: int, width: int) -> L.Expr:
-    """``x * 2**n`` in two steps, so that results below the normal range round once."""
-    half = b.let("half", n >> 1)
-    powers = [L.bits((k + bias) << width, x.dtype) for k in (half, b.let("other", n - half))]
-    return x * powers[0] * powers[1]
+def scale(x: L.Expr, n: L.Expr, k: L.Expr) -> L.Expr:
+    """``x * 2**n``, rounded once; k is n as an integer."""
+    return L.Call("scaled", (x, n, k), x.type)
 
 
 def _whole(b: Body, x: L.Expr) -> tuple[L.Expr, L.Expr]:
@@ -73,7 +71,7 @@ def _exp(b: Body, x: L.Expr) -> L.Expr:
     n, k = _whole(b, x * LOG2_E)
     r = b.let("r", (x - n * LN2_HIGH) - n * LN2_LOW)
     p = b.let("p", horner(r, _EXPM1) * r + 1.0)
-    return scale(b, p, k, 1023, 52)
+    return scale(p, n, k)
 
 
 @function("exp2", f64)
@@ -81,7 +79,7 @@ def _exp2(b: Body, x: L.Expr) -> L.Expr:
     x = _clamp(b, x, -1080.0, 1026.0)
     n, k = _whole(b, x)
     r = b.let("r", (x - n) * math.log(2))
-    return scale(b, horner(r, _EXPM1) * r + 1.0, k, 1023, 52)
+    return scale(horner(r, _EXPM1) * r + 1.0, n, k)
 
 
 @function("expm1", f64)

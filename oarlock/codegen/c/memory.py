@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from oarlock.codegen import loops as L
+from oarlock.codegen.body import Body
 from oarlock.codegen.c.functions import FUNCTIONS, arity
 from oarlock.codegen.c.literals import literal
 from oarlock.codegen.c.names import function_name, scalar_name
@@ -231,6 +232,35 @@ def _sqrt(p: Prelude, type: L.CType, name: str) -> str:
     return _define(scalar, me, f"{scalar} x", f"return __builtin_sqrt{suffix}(x);")
 
 
+def _scaled(p: Prelude, type: L.CType, name: str) -> str:
+    """``x * 2**n``, rounded once, k being n: an instruction for whole registers of AVX-512."""
+    me = function_name(name, type)
+    integers = L.CType(L.SIGNED_OF[type.dtype.bytes], type.lanes)
+    if p.target.isa != "avx512" or type.lanes * type.dtype.bytes != p.target.vector_bytes:
+        return _scaled_twice(p, L.Var("x", type), L.Var("n", type), L.Var("k", integers), me)
+    vector = p.vector(type)
+    args = f"{vector} x, {vector} n, {p.vector(integers)} k"
+    suffix, mask = ("ps", "uint16_t") if type.dtype is f32 else ("pd", "uint8_t")
+    current = 4  # the rounding mode that is set
+    call = f"__builtin_ia32_scalef{suffix}512_mask(x, n, x, ({mask})-1, {current})"
+    return _define(vector, me, args, "(void)k;", f"return ({vector}){call};")
+
+
+def _scaled_twice(p: Prelude, x: L.Var, n: L.Var, k: L.Var, name: str) -> str:
+    """In two steps, so that results below the normal range round once."""
+    from oarlock.codegen.c.printer import Printer
+
+    body = Body()
+    body.reserve("x", "n", "k")
+    bias, width = (127, 23) if x.dtype is f32 else (1023, 52)
+    half = body.let("half", k >> 1)
+    powers = [L.bits((i + bias) << width, x.dtype) for i in (half, body.let("other", k - half))]
+    body.returns(x * powers[0] * powers[1])
+    return Printer(p).function(
+        L.Function(name, body.statements, params=(x, n, k), returns=x.type, is_kernel=False)
+    )
+
+
 _TWO_OVER_PI = (
     "0, 0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041, 0xfe5163ab,",
     "0xdebbc561, 0xb7246e3a, 0x424dd2e0, 0x06492eea, 0x09d1921c, 0xfe1deb1c, 0xb129a73e,",
@@ -339,6 +369,7 @@ _TEXTS: dict[str, TextBuilder] = {
     "iota": _iota,
     "select": _select,
     "any": _any,
+    "scaled": _scaled,
     "sqrt": _sqrt,
     "c_div": _c_div,
     "turns": _turns,

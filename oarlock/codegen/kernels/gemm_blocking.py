@@ -24,6 +24,7 @@ SHARES = 4  # items that threads should find then
 WIDE = 6, 4  # rows and vectors of a tile whose rows of A evict each other
 THREAD_WORK = 1 << 19  # multiply-adds worth a thread
 LIKELY = 256  # a symbolic size
+FETCHING_TILES = 8  # that ask for the panel of the next ones
 FEW_TILES = 2  # by which a panel is not worth packing
 
 
@@ -138,6 +139,15 @@ class Blocking:
         p = self.p
         size = _likely(product(p.batch)) * _likely(p.height) * _likely(p.columns)
         return not self.is_cut and size * p.output.dtype.bytes >= FAR_BYTES
+
+    @property
+    def fetches_b(self) -> bool:
+        """Panels of B come from far, and enough tiles pass by one to ask for the next meanwhile."""
+        p = self.p
+        size = _likely(p.columns) * _likely(p.depth) * p.b.dtype.bytes
+        is_packed = p.packed is None and not self.micro.strided
+        tiles = min(_likely(p.height) // self.micro.rows, self._tiles_per_block())
+        return is_packed and size >= self.target.cache_bytes and tiles >= FETCHING_TILES
 
     def _tiles_per_block(self) -> int:
         depth = self.chunk if self.is_cut else _likely(self.p.depth)

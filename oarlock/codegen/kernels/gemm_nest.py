@@ -182,7 +182,7 @@ class GemmNest(Tiles):
         def every(stage: str) -> None:
             self.stage = stage
             with body.loop("panel_at", begin, end) as panel:
-                here = replace(state, panel=panel, begin=begin)
+                here = replace(state, panel=panel, begin=begin, end=end)
                 self._columns(here, first, last)
 
         every("fill")
@@ -295,6 +295,20 @@ class GemmNest(Tiles):
         to = L.Address(self._pointer("panel"), L.icon(0))
         panels.pack(to, micro, self.e.env, column, first, count, self.clipped)
 
+    def _fetch_next(self, state: State, part: L.Expr, parts: L.Expr) -> None:
+        """Ask for a part of the panel that is packed after this one: of the next chunk of K after
+        the last of an item."""
+        p, panel = self.p, state.panel + 1
+        first, count = L.icon(0), L.index(p.depth)
+        if self.is_cut:
+            assert state.begin is not None and state.end is not None
+            (first, count), is_last = self.k, L.compare("ge", panel, state.end)
+            first = self.body.let("k_next", L.select(is_last, first + self.chunk, first))
+            panel = self.body.let("panel_next", L.select(is_last, state.begin, panel))
+        panels = Panels(self.body, self.helpers, self.pointers[p.b], p.b_at, p.columns)
+        column = self.body.let("column_next", panel * self.micro.columns)
+        panels.fetch(self.e.env, column, self.micro.columns, first, count, part, parts)
+
     # Columns and tiles
 
     def _columns(self, state: State, first: L.Expr, last: L.Expr) -> None:
@@ -333,6 +347,8 @@ class GemmNest(Tiles):
             b = self._right(state, micro)
         start = self._start(state, self.clipped) if self.stage == "all" else None
         with body.loop("t", first, last) as t:
+            if self.stage != "finish" and self.fetches_b:
+                self._fetch_next(state, t - first, last - first)
             row = body.let("row", self._row_of(t))
             rows = body.let("rows_here", self._row_of(t + 1) - row)
             c, stride = self._target(state, row, column, micro)

@@ -28,6 +28,7 @@ class State:
     a: L.Address
     a_stride: L.Expr
     begin: L.Expr | None = None
+    end: L.Expr | None = None
 
 
 class Tiles(Blocking):

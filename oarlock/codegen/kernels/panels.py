@@ -14,7 +14,9 @@ from oarlock.codegen import loops as L
 from oarlock.codegen.body import Body
 from oarlock.codegen.kernels import micro as M
 from oarlock.ir.dim import Size
-from oarlock.ir.types import DType
+from oarlock.ir.types import DType, i32
+
+LINE_BYTES = 64
 
 
 @lru_cache(maxsize=16)
@@ -80,6 +82,29 @@ class Panels:
             self._rows(to, micro, env, column, first, count)
         with self.body.else_():
             self._edge(to, micro, env, column, first, count, left)
+
+    def fetch(
+        self, env: Mapping[str, L.Expr], column: L.Expr, width: int, first: L.Expr, count: L.Expr,
+        part: L.Expr, parts: L.Expr,
+    ) -> None:  # fmt: skip
+        """Ask for one of ``parts`` of rows [first, first + count) of ``width`` columns, which are
+        packed later: pieces of lines, far from each other."""
+        steps = L.stride_of(self.at, "_k"), L.stride_of(self.at, "_n")
+        if None in steps or 1 not in steps:
+            return
+        rows, along, stride = count, L.icon(width), steps[0]
+        if steps[1] != 1:
+            rows, along, stride = L.icon(width), count, steps[1]
+        base = self.body.let("next", L.index(self.at, {**env, "_k": first, "_n": column}))
+        low, high = (L.binary("div", (part + i) * rows, parts) for i in (0, 1))
+        pieces = self.body.loop("r", low, high), self.body.loop("i", L.icon(0), along, self._line)
+        with pieces[0] as r, pieces[1] as i:
+            place = L.Address(self.source, base + r * L.index(stride or 0) + i)
+            self.body.call("__builtin_prefetch", place, L.const(0, i32), L.const(2, i32))
+
+    @property
+    def _line(self) -> int:
+        return LINE_BYTES // self.source.dtype.bytes
 
     def _at(self, env: Mapping[str, L.Expr]) -> L.Expr:
         return self.shift + L.index(self.at, env)
