@@ -112,15 +112,19 @@ def trace(
     unconverted: dict[str, None] = {}
     capture = functools.partial(captured, fn, args, kwargs, roots, symbolic, unconverted)
     try:
-        tree = capture(frozenset())
+        return finish(capture(frozenset()), (args, kwargs), name)
     except UnsupportedError as refusal:
-        raise every(name, refusal, capture, unconverted) if lists_all else refusal  # noqa: B904
-    return finish(tree, (args, kwargs), name)
+        first = refusal
+    try:
+        return finish(capture(frozenset(), are_apart=True), (args, kwargs), name)
+    except UnsupportedError:
+        raise every(name, first, capture, unconverted) if lists_all else first from None
 
 
 def captured(
     fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any] | None,
     symbolic: Symbolic | None, unconverted: dict[str, None], reported: frozenset[str],
+    are_apart: bool = False,
 ) -> Any:  # fmt: skip
     """The tree of ways through ``fn``; ``unconverted`` gets what of its callees is left as it is."""
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
@@ -129,7 +133,7 @@ def captured(
     is_exact = False
 
     def way(decisions: dict[int, bool]) -> Way:
-        tracer = Tracer(state_sources(roots), known, recursive, is_exact, reported)
+        tracer = Tracer(state_sources(roots), known, recursive, is_exact, reported, are_apart)
         return _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
 
     while True:

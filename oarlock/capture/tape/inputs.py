@@ -95,5 +95,5 @@ class Inputs:
         val = Val(self.tracer.root, x, str(source))
         self.add(val, source, x)
         number = number_of(val, x, False)
-        number.other = differing(x, hints)
+        number.other, number.is_free = differing(x, hints), True
         return number

@@ -38,7 +38,11 @@ class _Node:
 
 
 class Number:
-    """A number known at run time; ``hint``: a value of it; ``is_data``: computed from data."""
+    """A number known at run time; ``hint``: a value of it; ``is_data``: computed from data.
+
+    ``is_free``: no size of a tensor is bound to it; ``expression``: the operation that gives it, and
+    its operands.
+    """
 
     val: Val
     hint: Any
@@ -49,6 +53,9 @@ class Number:
         self.val, self.hint, self.is_data = val, hint, is_data
         self.other: Any = hint
         self.loops: frozenset[int] = frozenset()
+        self.is_free = False
+        self.expression: tuple[Callable[..., Any], tuple] | None = None
+        self.depth = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} n{self.val.id}>"

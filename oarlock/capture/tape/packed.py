@@ -1,4 +1,6 @@
-"""Recurrent layers over packed sequences: torch's kernels read the lengths, which a trace does not have."""
+"""Calls whose kernels hold lengths against each other, which a trace does not have: recurrent layers
+over packed sequences, splits into pieces of given sizes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import torch
 
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.join import stand_in
+from oarlock.capture.tape.numbers import Number
 
 
 def _result(x: torch.Tensor, width: int, params: list[torch.Tensor], *states: torch.Tensor) -> Any:
@@ -54,8 +57,21 @@ def _padded(
     return padded, sizes.new_empty((data.count,))
 
 
+def _pieces(x: torch.Tensor, sizes: Any, dim: int = 0) -> Any:
+    """``x.split(sizes)``; what stands for sizes of the run need not add up."""
+    if not isinstance(sizes, (list, tuple)) or sum(sizes) == x.shape[dim]:
+        return torch.split(x, sizes, dim)
+    places = [torch.zeros(n, dtype=torch.int64, device=x.device) for n in sizes]
+    return tuple(x.index_select(dim, place) for place in places)
+
+
+_SPLITS = (torch.split, torch.Tensor.split, torch.split_with_sizes, torch.Tensor.split_with_sizes)
+
+
 def kernel_of(func: Any, args: tuple, data: DataHints) -> Callable[..., Any] | None:
     """What gives the result's stand-in, where ``func`` is called for a packed sequence."""
+    if any(func is split for split in _SPLITS) and len(args) > 1 and _is_unsure(args[1]):
+        return _pieces
     if func is torch._VF._pad_packed_sequence:  # pyright: ignore
         return functools.partial(_padded, data)
     try:
@@ -64,3 +80,14 @@ def kernel_of(func: Any, args: tuple, data: DataHints) -> Callable[..., Any] | N
         return None
     is_packed = kernel is not None and len(args) > 3 and isinstance(args[3], (list, tuple))
     return kernel if is_packed else None
+
+
+def _is_unsure(sizes: Any) -> bool:
+    """Sizes of which some are known at run time."""
+    if not isinstance(sizes, (list, tuple)):
+        return False
+    if getattr(sizes, "val", None) is not None:
+        return True
+    return any(
+        isinstance(n, Number) for n in (list.__iter__(sizes) if isinstance(sizes, list) else sizes)
+    )

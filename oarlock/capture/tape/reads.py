@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _UNGUARDED = (type, FunctionType, ModuleType)
 _SOME = {"__bool__": True, "__int__": 1, "__float__": 0.5, "__index__": 1}  # values to go on with
+APART = 4  # samples of numbers that are to be apart
 SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
 
 
@@ -108,6 +109,7 @@ class Data:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
+        self.numbers = 0  # that were read
 
     def read(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         name = name_of(func)
@@ -132,9 +134,13 @@ class Data:
             hint: Any = True
         else:
             hint = 0.5 if dtype.is_floating_point else 1
+        self.numbers += hint is not True
+        if self.tracer.are_apart and hint == 1 and hint is not True:
+            hint += (self.numbers - 1) % APART
         val.sample = hint
         number = number_of(val, hint, True)
-        number.other = (not hint) if hint is True else hint + 1
+        number.other = (not hint) if hint is True else hint + (hint if self.tracer.are_apart else 1)
+        number.is_free = True
         return number
 
     def item(self, x: torch.Tensor) -> Any:

@@ -43,6 +43,7 @@ from oarlock.capture.tape.nodes import (
 )
 from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.opaque import Opaque
+from oarlock.capture.tape.probes import depend
 from oarlock.capture.tape.queries import READS, access_of, is_query, is_update, name_of
 from oarlock.capture.tape.raising import failed
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
@@ -68,16 +69,18 @@ class Tracer(TorchFunctionMode):
 
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
 
-    Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over.
+    Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over; are_apart: each
+        number that is read from data has another sample.
     """
 
     def __init__(
         self, state: dict[int, tuple[torch.Tensor, Source]] | None = None,
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
         recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
-        reported: frozenset[str] = frozenset(),
+        reported: frozenset[str] = frozenset(), are_apart: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.are_apart = are_apart
         self.fake, self.data = fake_mode(), DataHints()
         self.root = self.block = Block()
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
@@ -157,7 +160,7 @@ class Tracer(TorchFunctionMode):
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
         if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
-            out = self.apart(out, other[0], args, kwargs)
+            out = self.apart(out, other[0], args, kwargs, name == "contiguous")
         if dynamic and other and _is_many(out) and len(out) != len(other[0]):
             return self.many(func, args, kwargs, out, other[0], found)
         call = self.record(func, args, kwargs, out)
@@ -216,10 +219,13 @@ class Tracer(TorchFunctionMode):
             if source is not None and val.id not in self.grads_set:
                 self.grad_guards[val.id] = (source, out is None)
 
-    def apart(self, out: torch.Tensor, other: Any, args: Any, kwargs: Any) -> torch.Tensor:
-        """``out``, or an alias of it where the call gives back an argument in one world only."""
+    def apart(
+        self, out: torch.Tensor, other: Any, args: Any, kwargs: Any, is_by_strides: bool
+    ) -> torch.Tensor:
+        """``out``, or an alias of it where the call may give back an argument, and may not: it does
+        in one world only, or the strides decide, which sizes of 0 and 1 leave open."""
         given = leaves(self.worlds.samples((args, kwargs), 1))
-        if any(other is x for x in given):
+        if any(other is x for x in given) and not is_by_strides:
             return out
         with torch._C.DisableTorchFunction():
             return out.view_as(out)
@@ -306,7 +312,7 @@ class Tracer(TorchFunctionMode):
         if leaf.kind == "number":
             val.sample = leaf.a
             number = number_of(val, leaf.a, leaf.is_data)
-            number.other = leaf.b
+            number.other, number.is_free = leaf.b, True
             number.loops = frozenset([leaf.loop]) if hasattr(leaf, "loop") else frozenset()  # type: ignore[attr-defined]
             return number
         if leaf.kind == "list":
@@ -378,6 +384,7 @@ class Tracer(TorchFunctionMode):
         found = self.number(op, args, hint, is_data)
         found.other = other
         found.loops = frozenset().union(*(x.loops for x in numbers))
+        depend(found, op, args)
         self.control.derive([found.val], [x.val for x in numbers])
         return found
 

@@ -7,11 +7,13 @@ user's code reads it, the replay checks that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.tape import probes
+from oarlock.capture.tape.join import stand_in
 from oarlock.capture.tape.lists import LENGTHS, RunList
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.capture.tape.numbers import Number
@@ -32,8 +34,12 @@ class Worlds:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
 
-    def samples(self, tree: Any, world: int = 0, number: int | None = None) -> Any:
-        """``tree`` with fakes and plain numbers of a world; ``number``: for every int from data."""
+    def samples(
+        self, tree: Any, world: int = 0, number: int | None = None,
+        values: dict[int, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """``tree`` with fakes and plain numbers of a world; ``number``: for every int from data;
+        ``values``: of some numbers, by id."""
 
         def sample(x: Any) -> Any:
             if isinstance(x, torch.Tensor):
@@ -45,6 +51,8 @@ class Worlds:
             if isinstance(x, Number):
                 if number is not None and x.is_data and type(x.hint) is int:
                     return number
+                if values is not None:
+                    return probes.value(x, values)
                 return x.other if world else x.hint
             if isinstance(x, RunList):
                 return self.items(x, world, sample)
@@ -92,7 +100,17 @@ class Worlds:
         if not (dynamic or found):
             return out, None, False, False
         found = found or any(map(self.is_data, leaves((args, kwargs))))
-        return out, self.second(func, args, kwargs) if is_first else None, True, found
+        return out, self.others(func, args, kwargs) if is_first else None, True, found
+
+    def others(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The result in world B, and those with numbers of other distances."""
+        second = self.second(func, args, kwargs)
+        if second is None:
+            return None
+        for values in probes.assignments((args, kwargs)):
+            found = self.attempt(func, args, kwargs, 0, values=values) if values else None
+            second.append(found[0] if found else None)
+        return second
 
     def is_data(self, x: Any) -> bool:
         if isinstance(x, Number):
@@ -135,13 +153,17 @@ class Worlds:
             data.count, data.number = data.count - 2, data.number - 1
 
     def attempt(
-        self, func: Any, args: tuple, kwargs: dict[str, Any], world: int, number: int | None = None
-    ) -> Any:
+        self, func: Any, args: tuple, kwargs: dict[str, Any], world: int,
+        number: int | None = None, values: dict[int, Any] | None = None,
+    ) -> Any:  # fmt: skip
         data = self.tracer.data
         before, data.number = data.number, data.number if number is None else number
         try:
-            given = self.given(func, args, world, number)
-            return [func(*given, **self.samples(kwargs, world, number))]
+            if values is None:
+                given = self.given(func, args, world, number)
+            else:
+                given = self.samples(args, world, number, values)
+            return [func(*given, **self.samples(kwargs, world, number, values))]
         except Exception:
             return None
         finally:
@@ -151,23 +173,30 @@ class Worlds:
         """Which axes of the results differ between the worlds."""
         vals = list(leaves(outs))
         mine = list(leaves(out))
-        theirs = list(leaves(other[0])) if other is not None else [None] * len(mine)
-        if len(theirs) != len(mine):
-            theirs = [None] * len(mine)
-        for val, a, b in zip(vals, mine, theirs):
+        theirs = _like(mine, other[0] if other is not None else None)
+        probed = [_like(mine, x) for x in other[1:]] if other is not None else []
+        for i, (val, a, b) in enumerate(zip(vals, mine, theirs)):
             if isinstance(val, Val) and isinstance(a, torch.Tensor):
-                self.mark_one(val, a, b, found, loose)
+                self.mark_one(val, a, b, found, loose, [x[i] for x in probed])
 
     def mark_one(
-        self, val: Val, a: torch.Tensor, b: Any, found: bool, loose: frozenset[str]
-    ) -> None:
+        self, val: Val, a: torch.Tensor, b: Any, found: bool, loose: frozenset[str],
+        probed: Sequence[Any] = (),
+    ) -> None:  # fmt: skip
         if not isinstance(b, torch.Tensor) or b.dim() != a.dim():
             dims = frozenset(range(a.dim()))
             rank = isinstance(b, torch.Tensor)
             loose |= {"rank"} if rank else frozenset()
         else:
-            dims = frozenset(i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n)
+            dims = _differing(a, b)
             val.twin = b
+            more = frozenset().union(*(_differing(a, x) for x in probed)) - dims
+            if more:
+                dims |= more
+                val.twin = next((x for x in probed[:-1] if _differing(a, x) >= dims), None)
+            if more and val.twin is None:
+                sizes = [n + 1 if i in more else n for i, n in enumerate(b.shape)]
+                val.twin = stand_in(sizes, b.dtype, b.device, b.requires_grad, [])
         val.dims = dims
         if dims and found:
             loose |= {"data"}
@@ -208,3 +237,16 @@ def inherited(vals: list[Any]) -> frozenset[str]:
         if isinstance(val, Val):
             found |= val.loose & {"rank", "dtype"}
     return found
+
+
+def _like(mine: list[Any], other: Any) -> list[Any]:
+    """The results of another world for each of this one."""
+    found = list(leaves(other))
+    return found if len(found) == len(mine) else [None] * len(mine)
+
+
+def _differing(a: torch.Tensor, b: Any) -> frozenset[int]:
+    """Axes of different sizes, of tensors of one rank."""
+    if not isinstance(b, torch.Tensor) or b.dim() != a.dim():
+        return frozenset()
+    return frozenset(i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n)
