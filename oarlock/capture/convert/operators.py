@@ -390,7 +390,7 @@ class Operators:
             active.each(key, lambda k: self.delitem(owner, k))
         else:
             touch(owner)
-            del owner[key]
+            sequences.del_item(owner, key)
 
     def update(self, sign: str, value: Any, other: Any) -> Any:
         if isinstance(value, _IN_PLACE) and not hasattr(value, "run_time_tuple"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert.iterating import list_
+from oarlock.capture.convert.iterating import each_item, list_
 from oarlock.capture.convert.sequences import (
     is_run_time_sequence,
     length,
@@ -19,10 +19,11 @@ from oarlock.capture.convert.truth import (
     compare_items,
     here,
     is_run_time,
-    refuse_here,
     select,
     truth,
 )
+
+NETWORK = 4  # items that are sorted by exchanges
 
 
 def extreme(name: str) -> Callable[..., Any]:
@@ -102,18 +103,33 @@ def sorted_(items: Any, *, key: Any = None, reverse: Any = False) -> Any:
     from oarlock.capture.convert.calls import call
 
     if is_run_time_sequence(items):
-        if key is not None:
-            refuse_here(
-                "sorted() of a sequence of run-time length by a key",
-                "sort the keys: stack them, and index by torch.argsort",
-            )
-        return tracer().ordered(list_(items), bool(reverse))
+        items = list_(items)
+        return tracer().ordered(items, keys_by(items, key), bool(reverse))
     items = list(items)
     keys = items if key is None else [call(key)(x) for x in items]
     if any(map(_holds_run_time, keys)):
+        if len(items) > NETWORK:
+            found = tracer().list_(items)
+            return tracer().ordered(found, None if key is None else tracer().list_(keys), reverse)
         return _insertion_sort(items, keys, reverse)
     places = sorted(range(len(items)), key=keys.__getitem__, reverse=reverse)
     return tracer().list_([items[i] for i in places])
+
+
+def keys_by(items: Any, key: Any) -> Any:
+    """``key`` of each item of a list of run-time length; None without one."""
+    from oarlock.capture.convert.calls import call
+
+    if key is None:
+        return None
+    made, found = call(key), tracer().list_([])
+
+    def add(item: Any) -> None:
+        tracer().journal.touch(found)
+        found.append(made(item))
+
+    each_item(items, add, [found])
+    return found
 
 
 def _holds_run_time(key: Any) -> bool:

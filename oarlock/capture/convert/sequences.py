@@ -182,7 +182,8 @@ def item(owner: Any, key: Any) -> Any:
     if active is None:
         return owner[key]
     if isinstance(owner, torch.Tensor):
-        return owner[_with_numbers(key)]
+        key = _with_numbers(key)
+        return active.indexed(owner, key) if _has_rows(key) else owner[key]
     kind = type(owner)
     if isinstance(owner, dict) and not active.is_symbolic(key):
         active.uses(owner, key)
@@ -201,6 +202,10 @@ def item(owner: Any, key: Any) -> Any:
             return _pick(owner, key)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
             return _look_up(owner, key)
+    if type(key) is slice and type(owner) in (tuple, list):
+        key = _with_numbers(key)
+        if any(map(is_run_time, (key.start, key.stop, key.step))):
+            return active.lists.derived(operator.getitem, (owner, key), [owner])
     method = special(owner, "__getitem__")
     if method is not None:
         return method(owner, key)
@@ -220,6 +225,11 @@ def _with_numbers(key: Any) -> Any:
         return key
     parts = (key.start, key.stop, key.step)
     return slice(*(_number(x) if isinstance(x, torch.Tensor) else x for x in parts))
+
+
+def _has_rows(key: Any) -> bool:
+    """Lists of run-time length are in a key, which torch would take apart."""
+    return any(isinstance(x, list) and is_proxy(x) for x in (key if type(key) is tuple else (key,)))
 
 
 def _number(x: torch.Tensor) -> Any:
@@ -283,6 +293,9 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
     if isinstance(owner, list) and is_run_time(key):
         if isinstance(key, torch.Tensor):
             key = key.reshape(()).item()
+        if is_proxy(owner):
+            owner[key] = value
+            return
         count = len(owner)
         for place in range(count):
             hit = truth((key == place) | (key == place - count))
@@ -292,4 +305,15 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
     if method is not None:
         method(owner, key, value)
     else:
-        owner[_with_numbers(key) if isinstance(owner, torch.Tensor) else key] = value
+        key = _with_numbers(key)
+        if isinstance(owner, torch.Tensor) and active is not None and _has_rows(key):
+            active.indexed(owner, key, value)
+        else:
+            owner[key] = value
+
+
+def del_item(owner: Any, key: Any) -> None:
+    """``del owner[key]``"""
+    if isinstance(owner, list) and isinstance(key, torch.Tensor) and is_run_time(key):
+        key = key.reshape(()).item()
+    del owner[_with_numbers(key)]

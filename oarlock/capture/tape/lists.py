@@ -21,7 +21,7 @@ from oarlock.capture.tape.join import (
     leaves_of,
 )
 from oarlock.capture.tape.loops import same_type, wider
-from oarlock.capture.tape.nodes import Block, Call, Val, blocks_of
+from oarlock.capture.tape.nodes import Block, Call, Val, blocks_of, leaves
 from oarlock.capture.tape.numbers import Number
 from oarlock.errors import UnsupportedError
 
@@ -55,9 +55,13 @@ class RunList(list):
     def run_time_item(self, index: Any) -> Any:
         return self.tracer.lists.get(self, index)
 
-    def touched(self, op: Any = None, *args: Any) -> bool:
-        """Whether the list is an ordinary one, about to be changed by ``op(self, *args)``."""
+    def touched(self, op: Any = None, *args: Any, at: Any = None) -> bool:
+        """Whether the list is an ordinary one, about to be changed by ``op(self, *args)``; one that is
+        changed at a place that is known at run time is of the run from now on."""
         self.used()
+        if self.val is None and self.source is None and _is_place(at):
+            self.tracer.journal.touch(self)
+            self.tracer.lists.materialise(self, [])
         if self.val is None and self.source is not None:
             self.tracer.lists.materialise(self, [])
         if self.val is None and self.tracer is not None:
@@ -101,13 +105,27 @@ class RunList(list):
         self.observe()
         if isinstance(index, slice) and any(map(_is_number, (index.start, index.stop, index.step))):
             return self.tracer.lists.derived(operator.getitem, (self, index), [list.copy(self)])
-        return list.__getitem__(self, index)
+        found = list.__getitem__(self, index)
+        return self.tracer.lists.new(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: Any, x: Any) -> None:
-        if self.touched(operator.setitem, index, x):
+        if isinstance(index, slice):
+            self.set_slice(index, x)
+        elif self.touched(operator.setitem, index, x, at=index):
             list.__setitem__(self, index, x)
         else:
             self.tracer.lists.put(self, operator.setitem, (index,), x)
+
+    def set_slice(self, index: slice, items: Any) -> None:
+        if self.val is None and _is_run(items):
+            self.tracer.journal.touch(self)
+            self.tracer.lists.materialise(self, [])
+        if not _is_run(items):
+            items = list(items)
+        if self.touched(operator.setitem, index, items, at=index):
+            list.__setitem__(self, index, items)
+        else:
+            self.tracer.lists.replace(self, index, items)
 
     def append(self, x: Any) -> None:
         if self.touched(list.append, x):
@@ -116,7 +134,7 @@ class RunList(list):
             self.tracer.lists.put(self, list.append, (), x)
 
     def insert(self, index: Any, x: Any) -> None:  # type: ignore[override]
-        if self.touched(list.insert, index, x):
+        if self.touched(list.insert, index, x, at=index):
             list.insert(self, index, x)
         else:
             self.tracer.lists.put(self, list.insert, (index,), x)
@@ -161,12 +179,12 @@ class RunList(list):
         return found
 
     def pop(self, index: Any = -1) -> Any:
-        if self.touched(list.pop, index):
+        if self.touched(list.pop, index, at=index):
             return list.pop(self, index)
         return self.tracer.lists.call(self, list.pop, (index,), self.item)
 
     def __delitem__(self, index: Any) -> None:
-        if self.touched(operator.delitem, index):
+        if self.touched(operator.delitem, index, at=index):
             list.__delitem__(self, index)
         else:
             self.tracer.lists.call(self, operator.delitem, (index,), Same(None))
@@ -192,16 +210,11 @@ class RunList(list):
             self.tracer.lists.call(self, list.remove, (x,), Same(None))
 
     def sort(self, **options: Any) -> None:
-        from oarlock.capture.convert.ordering import sorted_
+        from oarlock.capture.convert.ordering import keys_by, sorted_
 
         if self.val is not None:
-            if options.get("key") is not None:
-                raise UnsupportedError(
-                    f"{self.tracer.where()}: a list of run-time length is sorted by a key; stack "
-                    f"the keys, and index by torch.argsort"
-                )
-            reverse = bool(options.get("reverse", False))
-            self.tracer.lists.call(self, runtime.sort, (reverse,), Same(None))
+            keys, reverse = keys_by(self, options.get("key")), bool(options.get("reverse", False))
+            self.tracer.lists.call(self, runtime.sort, (keys, reverse), Same(None))
             return
         self.observe()
         self[:] = sorted_(list.copy(self), **options)
@@ -259,6 +272,11 @@ def _is_run(x: Any) -> bool:
 
 def _is_number(x: Any) -> bool:
     return isinstance(x, (Number, torch.Tensor))
+
+
+def _is_place(x: Any) -> bool:
+    """A place in a list, or several, that is known at run time."""
+    return any(map(_is_number, leaves(x)))
 
 
 def list_of(*items: Any) -> list[Any]:
@@ -419,6 +437,16 @@ class Lists:
         self.tracer.emit(list.extend, (obj.val, items), {}, None)
         self.tracer.merged.derived(obj, items)
 
+    def replace(self, obj: RunList, index: slice, items: Any) -> None:
+        """``obj[index] = items``"""
+        self.learn_all(obj, items)
+        obj.lengths = None
+        self.tracer.emit(operator.setitem, (obj.val, index, items), {}, None)
+        if _is_run(items):
+            self.tracer.merged.derived(obj, items)
+        else:
+            self.tracer.merged.noted(obj, list(items))
+
     def learn_all(self, obj: RunList, items: Any) -> None:
         if _is_run(items):
             if items.item is not None:
@@ -488,7 +516,7 @@ def _lengths(op: Any, args: tuple, sources: list[Any]) -> tuple[int, int] | None
     """How long a list is that is made of others."""
     known = [x.lengths if _is_run(x) else (len(x),) * 2 for x in sources]
     is_whole = op is operator.getitem and args[1] in (slice(None), slice(None, None, -1))
-    if None in known or not (op in (operator.add, runtime.spread) or is_whole):
+    if None in known or not (op in (operator.add, runtime.spread, runtime.ordered) or is_whole):
         return None
     return sum(a for a, _ in known), sum(b for _, b in known)
 

@@ -186,8 +186,11 @@ class Data:
                 f"{tracer.where()}: tolist of axes known at run time; loop over the rows, "
                 f"`for row in x`, and take the items of each"
             )
-        found = tracer.lists.new()
-        found.val = Val(tracer.block, found)
+        val = tracer.val(x)
+        twin = sample if val.twin is None else val.twin
+        is_data = "data" in val.loose or sample.shape == twin.shape
+        found = tracer.lists.run((sample.shape[0], twin.shape[0]), is_data)
+        tracer.journal.create(found)
         tracer.emit(func, (x,), {}, found.val)
         tracer.lists.learn(found, self.scalar(Val(tracer.block, None), sample.dtype))
         return found

@@ -141,12 +141,15 @@ def deep_copies(items: list[Any]) -> list[Any]:
     return [deep_copy(x) if isinstance(x, torch.Tensor) else copy.deepcopy(x) for x in items]
 
 
-def ordered(items: list[Any], reverse: bool) -> list[Any]:
-    return sorted(items, reverse=reverse)
+def ordered(items: list[Any], keys: list[Any] | None, reverse: bool) -> list[Any]:
+    """``sorted(items)`` by the keys of the items, or by the items themselves."""
+    if keys is None:
+        return sorted(items, reverse=reverse)
+    return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__, reverse=reverse)]
 
 
-def sort(items: list[Any], reverse: bool) -> None:
-    items.sort(reverse=reverse)
+def sort(items: list[Any], keys: list[Any] | None, reverse: bool) -> None:
+    items[:] = ordered(items, keys, reverse)
 
 
 def recursive(function: Any, *args: Any) -> Any:

@@ -200,6 +200,12 @@ class Tracer(TorchFunctionMode):
                 function, args = getattr(torch.Tensor, function.__name__), (owner, *args)
             return self.__torch_function__(function, (), args, kwargs)
 
+    def indexed(self, x: torch.Tensor, key: Any, *value: Any) -> Any:
+        """``x[key]``, or ``x[key] = value``, where lists of run-time length are in ``key``."""
+        function = torch.Tensor.__setitem__ if value else torch.Tensor.__getitem__
+        with under_mode(self):
+            return self.__torch_function__(function, (), (x, key, *value), {})
+
     def copied(self, x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
         """``copy.deepcopy(x)``; it keeps ``memo`` so that what is met twice is copied once."""
         if id(x) not in memo:
@@ -587,9 +593,9 @@ class Tracer(TorchFunctionMode):
     def list_(self, items: Any = ()) -> Any:
         return self.lists.new(items)
 
-    def ordered(self, items: RunList, reverse: bool) -> RunList:
-        """``sorted(items)`` of a list of run-time length."""
-        return self.lists.derived(runtime.ordered, (items, reverse), [items])
+    def ordered(self, items: RunList, keys: Any, reverse: bool) -> RunList:
+        """``sorted(items)`` at run time, by given keys or by the items."""
+        return self.lists.derived(runtime.ordered, (items, keys, reverse), [items])
 
 
 def _is_silent(name: str, func: Any) -> bool:

@@ -54,15 +54,6 @@ def key_of_data_rewritten(x):
     return {"sum": x.sum(), "x": x}
 
 
-def sorted_by_key(x):
-    return sorted(x.nonzero(), key=lambda v: -v[0])  # here
-
-
-def sorted_by_key_rewritten(x):
-    rows = x.nonzero()
-    return rows[torch.argsort(-rows[:, 0])]
-
-
 def generator_of_run_time_length(x):
     return x + (2 in (v for v in x.nonzero().squeeze(1)))  # here
 
