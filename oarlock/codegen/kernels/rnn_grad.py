@@ -169,10 +169,11 @@ class _ScanGrad:
     def _pack(self) -> None:
         source = self.pointers[self.w]
         panels = Panels(self.body, self.helpers, source, K * self.hidden + N, self.hidden)
-        with self.body.loop("panel", 0, self.panels) as panel:
-            to = L.Address(self.packed, panel * (self.depth * self.micro.columns))
-            column = panel * self.micro.columns
-            panels.pack(to, self.micro, {}, column, L.icon(0), L.icon(self.depth), True)
+        for first, stop, micro in self._panels():
+            with self.body.loop("panel", first, stop) as panel:
+                to = L.Address(self.packed, panel * (self.depth * self.micro.columns))
+                column = panel * self.micro.columns
+                panels.pack(to, micro, {}, column, L.icon(0), L.icon(self.depth), True)
 
     # The states' gradients
 
@@ -289,21 +290,28 @@ class _ScanGrad:
         helpers: dict[str, L.Function] = {}
         most, columns = max(self.heights), self.micro.columns
         tiles = body.let("tiles", L.binary("div", rows + (most - 1), L.icon(most)))
-        with (
-            body.loop("panel", 0, self.panels) as panel,
-            body.loop("tile_at", L.icon(0), tiles) as t,
-        ):
-            top = body.let("top", L.binary("div", t * rows, tiles))
-            here = body.let("here", L.binary("div", (t + 1) * rows, tiles) - top)
-            at = L.Address(c, top * self.pitch + panel * columns)
-            arguments = M.Arguments(
-                L.Address(a, top * self.depth), L.icon(self.depth),
-                L.Address(packed, panel * (self.depth * columns)), at, L.icon(self.pitch), at,
-                L.icon(self.pitch), L.icon(self.depth),
-            )  # fmt: skip
-            for helper in M.call(body, self.micro, self.heights, here, arguments):
-                helpers[helper.name] = helper
+        for first, stop, micro in self._panels():
+            with (
+                body.loop("panel", first, stop) as panel,
+                body.loop("tile_at", L.icon(0), tiles) as t,
+            ):
+                top = body.let("top", L.binary("div", t * rows, tiles))
+                here = body.let("here", L.binary("div", (t + 1) * rows, tiles) - top)
+                at = L.Address(c, top * self.pitch + panel * columns)
+                arguments = M.Arguments(
+                    L.Address(a, top * self.depth), L.icon(self.depth),
+                    L.Address(packed, panel * (self.depth * columns)), at, L.icon(self.pitch), at,
+                    L.icon(self.pitch), L.icon(self.depth),
+                )  # fmt: skip
+                for helper in M.call(body, micro, self.heights, here, arguments):
+                    helpers[helper.name] = helper
         return helpers
+
+    def _panels(self) -> list[tuple[int, int, M.Micro]]:
+        """(first, stop, kernel): whole panels, and a last one as narrow as it may be."""
+        whole, rest = divmod(self.hidden, self.micro.columns)
+        found = [(0, whole, self.micro)] if whole else []
+        return [*found, *([(whole, whole + 1, self.micro.narrow(rest))] if rest else [])]
 
 
 def _all_pieces(hidden: int, lanes: int) -> list[tuple[int, int, int]]:
