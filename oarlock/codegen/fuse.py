@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from oarlock.codegen import scalars
-from oarlock.codegen.domain import CannotShare, Domain, analyse, is_reduction
+from oarlock.codegen.domain import CannotShare, Domain, analyse, is_reduction, reduced_axes
 from oarlock.codegen.emitter import MOVES, PICKS, output_indices, symbols_of
 from oarlock.codegen.indexing import BACKWARD, FORWARD, Space, linear
 from oarlock.codegen.loops import stride_of
@@ -51,7 +51,8 @@ class Group:
 
     kind: "loop" (``nests.build``), "kernel" (``anchor`` by the kernel table, then ``epilogue``) or
     "alias" (a reshape: ``writes[0]`` is the memory of ``reads[0]``).  ``reads`` and ``writes`` are
-    values in memory; a param's value counts as memory.
+    values in memory; a param's value counts as memory.  ``sums``: a sum of the columns of what a kernel
+    reads turned, which it gives besides.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Group:
     epilogue: Epilogue | None = None
     reads: tuple[Value, ...] = ()
     writes: tuple[Value, ...] = ()
+    sums: Node | None = None
 
 
 def group(graph: Graph, target: Target) -> list[Group]:
@@ -101,6 +103,8 @@ class _Fuser:
         groups = list(dict.fromkeys(self.group_of.values()))
         for g in groups:
             self._finish(g)
+            if g.sums is not None:
+                g.nodes, g.writes = [*g.nodes, g.sums], (*g.writes, g.sums.output)
         return self._sorted(groups)
 
     # What a node is
@@ -195,7 +199,7 @@ class _Fuser:
                 self._materialise(node)
             return
         if is_loop_node(node):
-            if not self._join_epilogue(node):
+            if not self._join_epilogue(node) and not self._join_product(node):
                 self._join_loops(node)
             return
         self._open(Group("kernel", [node], node), node)
@@ -375,6 +379,31 @@ class _Fuser:
         ]
         return len(partial) <= REPEATED
 
+    # Products
+
+    def _join_product(self, node: Node) -> bool:
+        """Let a product that reads a matrix turned give the sums of its columns."""
+        (x, *_) = node.inputs
+        if node.name != "reduce_sum" or x.rank != 2 or reduced_axes(node) != (0,):
+            return False
+        for turned, _ in self.uses[x]:
+            for user, _ in self.uses[turned.outputs[0]] if turned.name == "transpose" else ():
+                g = self.group_of.get(user)
+                if g is not None and self._gives_sums(g, user, node):
+                    g.sums, self.group_of[node] = node, g
+                    return True
+        return False
+
+    def _gives_sums(self, g: Group, product: Node, node: Node) -> bool:
+        from oarlock.codegen.kernels import makers
+
+        summed = getattr(makers().get(product.name), "summed", None)
+        is_alone = g.anchor is product and g.sums is None and g.kind == "kernel"
+        is_same = node.output.dtype is product.output.dtype
+        if summed is None or not is_alone or not is_same or product.inputs[0] is product.inputs[1]:
+            return False
+        return summed(product, self.target) is node.inputs[0]
+
     # Epilogues
 
     def _join_epilogue(self, node: Node) -> bool:
@@ -383,7 +412,7 @@ class _Fuser:
             return False
         for g in self._producers(node):
             if g.kind == "kernel" and g.anchor is not None and takes_epilogue(g.anchor):
-                if self._is_cheaper_later(g, node):
+                if self._is_cheaper_later(g, node) or self._reads_sums(g, node):
                     continue
                 nodes = self._in_order([*g.nodes, node])
                 if not self._blocked(g, node) and self._is_epilogue(g.anchor, nodes):
@@ -405,6 +434,10 @@ class _Fuser:
             v in self.needed or any(u is not node for u, _ in self.uses[v]) for v in own
         )
         return is_for_sums and node.output not in self.needed and is_stored
+
+    def _reads_sums(self, g: Group, node: Node) -> bool:
+        """``node`` needs sums that are there after the last tile."""
+        return g.sums is not None and any(b.producer is g.sums for b in self._bases(node))
 
     def _blocked(self, g: Group, node: Node) -> bool:
         """Another operand of ``node`` is computed from what ``g`` gives."""

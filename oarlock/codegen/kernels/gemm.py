@@ -55,8 +55,22 @@ class MatMul:
         """Floats."""
         return node.output.dtype.is_float
 
+    def summed(self, node: Node, target: Target) -> Value | None:
+        """The matrix whose columns' sums the kernel of ``node`` can give besides."""
+        turned = node.inputs[0].producer
+        if turned is None or turned.name != "transpose" or node.output.rank != 2:
+            return None
+        if _is_known(node.inputs[1]):
+            return None
+        group = Group("kernel", [node], node, None, (), node.outputs)
+        found = turned.inputs[0]
+        return found if self._nest(group, target, lambda _: None).can_sum_a else None
+
     def build(self, group: Group, target: Target, constant: ConstantOf) -> Kernel:
         """See ``Maker``."""
+        return self._nest(group, target, constant).build()
+
+    def _nest(self, group: Group, target: Target, constant: ConstantOf) -> GemmNest:
         assert group.anchor is not None
         a, b = group.anchor.inputs
         y = group.anchor.output
@@ -70,7 +84,15 @@ class MatMul:
             batch, rows, left = heads, (y.shape[-2],), _place(a, heads, M, K)
         right = _place(b, batch, K, N) if numbers is None else (b, _position(b, batch, K, N))
         p = Product(y, batch, rows, columns, depth, *left, *right, numbers)
-        return GemmNest(*_with_bias(group, target, p)).build()
+        return GemmNest(*_with_bias(group, target, p))
+
+
+def _is_known(value: Value) -> bool:
+    """A view of a weight, whose panels are packed at build time."""
+    node = value.producer
+    while node is not None and node.op.view:
+        node = node.inputs[0].producer
+    return node is not None and node.name in ("param", "const")
 
 
 def _with_bias(group: Group, target: Target, p: Product) -> tuple[Group, Target, Product]:

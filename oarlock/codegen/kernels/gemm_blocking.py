@@ -70,6 +70,7 @@ class Blocking:
     panels: Size
     blocks: Size
     span: int
+    heights: tuple[int, ...]
 
     def _choose_micro(self, weights: L.DType) -> M.Micro:
         micro = M.tile(self.target, self.p.a.dtype, weights)
@@ -99,6 +100,17 @@ class Blocking:
         step, stride = L.stride_of(p.a_at, "_k"), L.stride_of(p.a_at, "_m")
         is_same = p.a.dtype is L.compute_dtype(p.a.dtype)
         return is_same and stride == 1 and step is not None and step != 1 and p.height != 1
+
+    @property
+    def can_sum_a(self) -> bool:
+        """The sums of A over k can be taken by the way: A is turned and large, two halves of a
+        register cover the rows of every tile, and the first panel is whole."""
+        p, micro = self.p, self.micro
+        if not self.is_turned or not self.is_cut or p.batch or not isinstance(p.columns, int):
+            return False
+        covers = micro.lanes // 2 <= min(self.heights) <= max(self.heights) <= micro.lanes
+        is_large = isinstance(p.height, int) and self._bytes_of_a() > 2 * self.target.cache_bytes
+        return micro.lanes > 1 and covers and is_large and p.columns >= micro.columns
 
     @property
     def is_cut(self) -> bool:
@@ -152,7 +164,7 @@ class Blocking:
     def _tiles_per_block(self) -> int:
         depth = self.chunk if self.is_cut else _likely(self.p.depth)
         tile = depth * self.micro.dtype.bytes * self.micro.rows
-        if self.p.packed is None and not self.is_cut and not self.micro.strided:
+        if self.p.packed is None and not self.micro.strided:
             return self._tiles_that_share(tile)
         return self.target.tiles_per_block(tile, LEAST_TILES, MOST_TILES)
 
@@ -161,7 +173,8 @@ class Blocking:
         tiles = -(-_likely(self.p.height) // self.micro.rows)
         if tiles * tile_bytes <= self.target.cache_bytes * 3 // 2:
             return max(tiles, 1)
-        return self.target.tiles_per_block(tile_bytes, LEAST_TILES, SHARED * MOST_TILES)
+        most = MOST_TILES if self.is_cut else SHARED * MOST_TILES
+        return self.target.tiles_per_block(tile_bytes, LEAST_TILES, most)
 
     def _grain(self, items: Size) -> int:
         p = self.p

@@ -62,6 +62,7 @@ class GemmNest(Tiles):
 
     def build(self) -> Kernel:
         """The kernel."""
+        assert self.group.sums is None or self.can_sum_a, "the group was made for such a kernel"
         self._symbols()
         self._prepare()
         items = product((*self.p.batch, self.blocks, -(-self.panels // self.span)))
@@ -186,6 +187,8 @@ class GemmNest(Tiles):
                 self._columns(here, first, last)
 
         every("fill")
+        if self.group.sums is not None:
+            self._clear_sums(state, begin, first, last)
         with body.loop("k0", 0, self.p.depth, self.chunk) as k0:
             count = L.minimum(L.icon(self.chunk), L.index(self.p.depth) - k0)
             self.k = k0, body.let("count", count)
@@ -371,9 +374,29 @@ class GemmNest(Tiles):
         if self.is_far and c.pointer is self.pointers.get(self.p.output):
             micro = replace(micro, far=True)
         arguments = M.Arguments(a, state.a_stride, b, *begin, c, stride, count, pitch)
+        if self.group.sums is None or self.clipped:
+            self._call(micro, rows, arguments)
+        else:
+            sums = L.Address(self.pointers[self.group.sums.output], row)
+            with self.body.if_(L.compare("eq", state.panel, 0)):
+                self._call(replace(micro, summing=True), rows, replace(arguments, sums=sums))
+            with self.body.else_():
+                self._call(micro, rows, arguments)
+        self._repair(rows, column, arguments, micro)
+
+    def _call(self, micro: M.Micro, rows: L.Expr, arguments: M.Arguments) -> None:
         for helper in M.call(self.body, micro, self.heights, rows, arguments):
             self.helpers[helper.name] = helper
-        self._repair(rows, column, arguments, micro)
+
+    def _clear_sums(self, state: State, begin: L.Expr, first: L.Expr, last: L.Expr) -> None:
+        """The sums of A's columns are those of the first panel's passes."""
+        assert self.group.sums is not None
+        pointer = self.pointers[self.group.sums.output]
+        with (
+            self.body.if_(L.compare("eq", begin, 0)),
+            self.body.loop("m", self._row_of(first), self._row_of(last)) as m,
+        ):
+            self.body.store(pointer, m, L.const(0, pointer.dtype))
 
     def _fill(self, state: State, micro: M.Micro, first: L.Expr, last: L.Expr) -> None:
         """The first values of a panel's sums."""

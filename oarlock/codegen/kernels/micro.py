@@ -38,7 +38,8 @@ class Micro:
     the storage of B; ``taps`` (0 to 2) counts loops over pairs of blocks; ``strided``: B has a row
     stride of its own; ``turned``: A is [K, rows], its rows adjacent and its stride between k.
     ``ahead``: a turned A is fetched for the tile after this one, whose rows are next in memory;
-    ``far``: C is not in the caches, its lines are asked for before the sums are there.
+    ``far``: C is not in the caches, its lines are asked for before the sums are there; ``summing``:
+    the sums of a turned A over k are added to ``sums`` besides.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class Micro:
     turned: bool = False
     ahead: bool = False
     far: bool = False
+    summing: bool = False
 
     @property
     def columns(self) -> int:
@@ -63,7 +65,7 @@ class Micro:
         weights = "" if self.weights is self.dtype else f"_{self.weights}"
         more = f"_taps{self.taps}" if self.taps else ""
         shape = f"{self.rows}x{self.vectors}v{self.lanes}"
-        flags = ("strided", "turned", "ahead", "far")
+        flags = ("strided", "turned", "ahead", "far", "summing")
         more += "".join(f"_{flag}" for flag in flags if getattr(self, flag))
         return f"gemm_{self.dtype}{weights}_{shape}{more}"
 
@@ -102,13 +104,15 @@ class Arguments:
     depth: L.Expr
     b_stride: L.Expr | None = None
     taps: tuple[tuple[L.Expr, L.Expr], ...] = ()
+    sums: L.Address | None = None
 
     def exprs(self) -> tuple[L.Expr, ...]:
         """In the order of the C parameters."""
         more = (self.b_stride,) if self.b_stride is not None else ()
         flat = tuple(x for tap in self.taps for x in tap)
         ends = (self.start, self.start_stride, self.c, self.c_stride, self.depth)
-        return (self.a, self.a_stride, self.b, *more, *ends, *flat)
+        sums = (self.sums,) if self.sums is not None else ()
+        return (self.a, self.a_stride, self.b, *more, *ends, *flat, *sums)
 
 
 def call(
@@ -175,6 +179,7 @@ class _Parameters:
         names = ("lda", "lds", "ldc", "depth")
         self.lda, self.lds, self.ldc, self.depth = (L.Var(n, L.INDEX) for n in names)
         self.ldb = L.Var("ldb", L.INDEX) if micro.strided else None
+        self.sums = L.Pointer("sums", micro.dtype, "param", written=True) if micro.summing else None
         self.taps = tuple(
             (L.Var(f"taps{i}", L.INDEX), L.Var(f"step{i}", L.INDEX)) for i in range(micro.taps)
         )
@@ -184,7 +189,8 @@ class _Parameters:
         more = (self.ldb,) if self.ldb is not None else ()
         flat = tuple(x for tap in self.taps for x in tap)
         ends = (self.start, self.lds, self.c, self.ldc, self.depth)
-        return (self.a, self.lda, self.b, *more, *ends, *flat)
+        sums = (self.sums,) if self.sums is not None else ()
+        return (self.a, self.lda, self.b, *more, *ends, *flat, *sums)
 
     def exprs(self) -> tuple[L.Expr, ...]:
         """The parameters as arguments of another call."""
@@ -214,6 +220,7 @@ class _Builder:
         self.micro, self.body, self.p = micro, Body(), _Parameters(micro)
         self.body.reserve(*(x.name for x in self.p.params()))
         self.sums: dict[tuple[int, int], L.Var] = {}
+        self.halves: list[tuple[int, L.Var]] = []
 
     def build(self) -> L.Function:
         """Load the sums, run over taps and depth, store them."""
@@ -222,9 +229,13 @@ class _Builder:
         for r, j in self._places():
             first = L.load(self.p.start, self._at(r, j, self.p.lds), self.micro.lanes)
             self.sums[r, j] = self.body.variable(f"c{r}_{j}", first)
+        half = max(1, self.micro.lanes // 2)
+        zero = L.const(0, self.micro.dtype, half)
+        self.halves = [(at, self.body.variable("sum", zero)) for at in self._halves(half)]
         self._taps(self.p.taps, L.icon(0), L.icon(0))
         for (r, j), total in self.sums.items():
             self.body.store(self.p.c, self._at(r, j, self.p.ldc), total)
+        self._add_halves(half)
         return _helper(self.micro.name, self.body, self.p.params())
 
     def _places(self) -> list[tuple[int, int]]:
@@ -232,6 +243,19 @@ class _Builder:
 
     def _at(self, r: int, j: int, stride: L.Expr) -> L.Expr:
         return stride * r + j * self.micro.lanes
+
+    def _halves(self, half: int) -> list[int]:
+        """Where the two halves of a register that cover all rows of A begin: they overlap."""
+        return [0, self.micro.rows - half] if self.micro.summing else []
+
+    def _add_halves(self, half: int) -> None:
+        """All are read before one is stored, as some elements are in both."""
+        to = self.p.sums
+        if to is None:
+            return
+        totals = [self.body.let("total", L.load(to, L.icon(at), half) + v) for at, v in self.halves]
+        for (at, _), total in zip(self.halves, totals):
+            self.body.store(to, L.icon(at), total)
 
     def _fetch(self, place: L.Address, to_write: int) -> None:
         self.body.call("__builtin_prefetch", place, L.const(to_write, i32))
@@ -259,6 +283,9 @@ class _Builder:
             with self.body.loop("k", 0, self.p.depth) as k:
                 if m.ahead:
                     self._fetch(L.Address(bases[0], k * self.p.lda + (2 * m.rows - 1)), 0)
+                for at, total in self.halves:
+                    part = L.load(bases[0], k * self.p.lda + at, total.lanes)
+                    self.body.assign(total, total + part)
                 self._step(bases, b, k, self.sums)
             return
         self._chained(bases, b, chains)
