@@ -23,6 +23,7 @@ from oarlock.runtime.cache import Cache, open_cache
 from oarlock.runtime.threads import granted_cores
 
 CSRC = Path(__file__).parent / "csrc"
+POOL = ("pool.c", "twister.c")
 TIMEOUT_S = 900.0
 TAIL_LINES = 20
 OLDEST = {"gcc": 10, "clang": 14, "zig": 14}
@@ -131,7 +132,7 @@ def _identity(command: tuple[str, ...]) -> str:
 
 def _pool_key(identity: str) -> str:
     digest = hashlib.sha256(identity.encode())
-    for name in ("oarlock.h", "pool.c"):
+    for name in ("oarlock.h", *POOL):
         digest.update((CSRC / name).read_bytes())
     return f"pool-{digest.hexdigest()}"
 
@@ -140,7 +141,7 @@ def _build_pool(command: tuple[str, ...], folder: Path, cache: Cache) -> None:
     kind, version = _describe(command, cache)
     flags = [*_common_flags(kind), "-O2", f"-I{CSRC}"]
     output = folder / "pool.so"
-    run([*command, *flags, "-shared", str(CSRC / "pool.c"), "-o", str(output)], cache)
+    run([*command, *flags, "-shared", *(str(CSRC / n) for n in POOL), "-o", str(output)], cache)
     (folder / "compiler.json").write_text(json.dumps({"kind": kind, "version": version}))
 
 

@@ -15,7 +15,7 @@ from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.joint.recording import Port, StepRecording, through_torch
 from oarlock.runtime import engine
 from oarlock.runtime.session import Plan, Session
-from oarlock.train import team
+from oarlock.train import draws, team
 
 
 @dataclass
@@ -119,13 +119,18 @@ class StepRunner:
         if len(numbers):
             self._numbers[:] = numbers  # type: ignore[assignment]
         outputs = self._allocate(bound)
-        for k, draw in self._draws:
-            drawn = draw.make()
-            self._point(k, drawn)
-            bound[k] = drawn
+        if self._draws:
+            self._draw(bound)
         self.session.call(self.plan)
         self._finish(bound)
         return outputs, bound
+
+    def _draw(self, bound: list[Any]) -> None:
+        """Random numbers, in the order of the code."""
+        made = draws.make_all([draw for _, draw in self._draws], self.session.engine.pool)
+        for (k, _), drawn in zip(self._draws, made):
+            self._point(k, drawn)
+            bound[k] = drawn
 
     def _bind(self, leaves: Sequence[Any]) -> list[Any]:
         """Point the inputs at their tensors; the tensors by port, then what must stay alive."""

@@ -24,10 +24,11 @@ class Draw:
 
     def make(self) -> torch.Tensor:
         """The numbers, dense."""
-        first = () if self.like is None else (self._empty(),)
+        first = () if self.like is None else (self.empty(),)
         return self.func(*first, *self.args, **self.kwargs).contiguous()
 
-    def _empty(self) -> torch.Tensor:
+    def empty(self) -> torch.Tensor:
+        """Memory for them, where they are drawn into a tensor."""
         assert self.like is not None
         shape, stride, dtype = self.like
         return torch.empty_strided(shape, stride, dtype=dtype)
