@@ -209,10 +209,10 @@ class Writer:
             level,
             self.draw.choice(
                 [
-                    f"self.log.append({self.scalar(scope)}.detach())",
+                    f"self.log.append(({self.scalar(scope)}).detach())",
                     "self.calls += 1",
-                    f"self.level.copy_({self.scalar(scope)}.detach())",
-                    f"self.level = {self.scalar(scope)}.detach() * 0.5",
+                    f"self.level.copy_(({self.scalar(scope)}).detach())",
+                    f"self.level = ({self.scalar(scope)}).detach() * 0.5",
                 ]
             ),
         )
