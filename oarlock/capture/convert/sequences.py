@@ -156,6 +156,8 @@ def loop(
     go: list[Any] = [negated(halted) if is_run_time(halted) else total > start]
     if type(items) is range:
         items = Range(items.start, items.stop, items.step)
+    elif isinstance(items, torch.Tensor) and items.requires_grad and is_run_time(total):
+        items = items.unbind(0)  # its gradient adds up as that of Python's own loop
 
     def round_() -> None:
         body(at_index(items, index[0]))
