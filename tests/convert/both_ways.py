@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from oarlock.capture.convert import tracing
 from oarlock.capture.convert.state import Text
+from oarlock.capture.tape import runtime
 
 
 class Journal:
@@ -152,6 +153,9 @@ class BothWays(TorchFunctionMode):
 
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
+
+    def ordered(self, items: Any, keys: Any, reverse: bool) -> Any:
+        return runtime.ordered(items, keys, reverse)
 
     def is_of_two_types(self, x: Any) -> bool:
         return False

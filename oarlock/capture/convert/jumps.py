@@ -47,6 +47,7 @@ class Jumps:
         self.scope = scope
         self.flags: set[str] = set()
         self.taken: frozenset[str] = frozenset()
+        self.shapes: list[str] = []
 
     def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
         kinds = (*_JUMPS, *_TRY)
@@ -55,12 +56,18 @@ class Jumps:
         last = body[-1]
         if not isinstance(last, ast.Return) and not self.scope.is_generator:
             body = [*body, at(ast.Return(constant(None)), last)]
+        self.shapes = shapes_of([n for n in own_nodes(body) if isinstance(n, ast.Return)])
         made, ends = self.lower(body, None, False)
-        if DONE in ends and not self.scope.is_generator:
-            made.append(at(ast.Return(load(RESULT)), last))
-        self.scope.locals |= {RESULT, DONE} if DONE in ends or self.flags else set()
-        first = [at(assign(name, constant(False)), body[0]) for name in sorted(self.flags & {DONE})]
-        return prune([*first, *made])
+        kinds = [str(i or "") for i in range(len(self.shapes))]
+        used = [k for k in kinds if DONE + k in ends]
+        if used and not self.scope.is_generator:
+            made += [at(choosing(k, used[-1]), last) for k in used[:-1]]
+            made.append(at(ast.Return(load(RESULT + used[-1])), last))
+            self.flags |= {DONE + k for k in used[:-1]}
+        if used or self.flags:
+            self.scope.locals |= {name + k for k in kinds for name in (RESULT, DONE)}
+        flags = sorted(self.flags & {DONE + k for k in kinds})
+        return prune([*(at(assign(name, constant(False)), body[0]) for name in flags), *made])
 
     def lower(
         self, body: list[ast.stmt], loop: _Loop | None, inside: bool
@@ -99,8 +106,10 @@ class Jumps:
             if not inside:
                 return [node], frozenset()
             value = node.value or at(constant(None), node)
-            flag = at(assign(DONE, constant(True)), node)
-            return [at(assign(RESULT, value), node), flag], frozenset({DONE})
+            shape = shape_of(node)
+            kind = str(self.shapes.index(shape) or "") if shape in self.shapes else ""
+            flag = at(assign(DONE + kind, constant(True)), node)
+            return [at(assign(RESULT + kind, value), node), flag], frozenset({DONE + kind})
         if isinstance(node, (ast.Break, ast.Continue)):
             if loop is None:
                 return [node], frozenset()
@@ -237,6 +246,33 @@ class Jumps:
         finalbody, how = self.lower(final, loop, inside)
         ends |= how - {NEXT}
         return [at(node.__class__(body, handlers, orelse, finalbody), node)], frozenset(ends)
+
+
+def choosing(kind: str, into: str) -> ast.stmt:
+    """The result is that of a kind, where it was left: a decision of its own, so that it may fork."""
+    return ast.If(load(DONE + kind), [assign(RESULT + into, load(RESULT + kind))], [])
+
+
+def shapes_of(returns: list[ast.Return]) -> list[str]:
+    """The structures that a function returns, as far as its text tells; one where it only may return None."""
+    found = sorted({shape_of(node) for node in returns})
+    return [""] if set(found) <= {"value", "none"} else found
+
+
+_DISPLAYS = (ast.Tuple, ast.List, ast.Dict)
+
+
+def shape_of(node: ast.Return) -> str:
+    value = node.value
+    if value is None or (isinstance(value, ast.Constant) and value.value is None):
+        return "none"
+    if isinstance(value, ast.Call) and len(value.args) == 1:  # a display that is converted
+        value = value.args[0] if isinstance(value.args[0], _DISPLAYS) else value
+    if isinstance(value, (ast.Tuple, ast.List)):
+        return f"{type(value).__name__} of {len(value.elts)}"
+    if isinstance(value, ast.Dict):
+        return f"dict of {[ast.dump(k) for k in value.keys if k is not None]}"
+    return "value"
 
 
 _TRY = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)

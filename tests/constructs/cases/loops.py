@@ -732,3 +732,20 @@ def list_outside_learns_in_inner_loop(x, n):
                 kept.append(v * x)
         x = x + last
     return x, kept
+
+
+@case(
+    (t(0.3, -0.1, 0.4), t(9.0)),
+    (t(-0.3, -0.1, 0.4, -0.2), t(9.0)),
+    (t(0.1, 0.5, 0.2), t(0.3)),
+    (t(0.1, 0.9, 0.2, 0.4), t(0.3)),
+    (t(2.0, -0.1), t(9.0)),
+    (t(-0.5, -0.1), t(9.0)),
+)
+def returns_of_other_structures(x, bound):
+    for i, row in enumerate(x):
+        if row > bound:
+            return {"row": row, "place": i}
+    if x.sum() > 0:
+        return x, bound, row
+    return row
