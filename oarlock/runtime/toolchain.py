@@ -162,6 +162,8 @@ def flags_for(compiler: Compiler, target: Target) -> tuple[str, ...]:
     flags = [*_common_flags(compiler.kind, target.zig_cpu), f"-I{CSRC}"]
     flags += ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing"]
     flags += ["-fno-unroll-loops"]  # loops are written as wide as they are to be: 20 times faster
+    if compiler.kind != "gcc" and target.isa.startswith("avx"):
+        flags += ["-mstackrealign"]  # else vectors are spilled across lines, and some across pages
     if compiler.kind == "zig":
         flags += ["-Xclang", "-O3"]  # zig turns every -O into -O2
         flags += ["-mprefer-vector-width=512"] if target.vector_bytes == 64 else []

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from oarlock.codegen import target as targets
+from oarlock.codegen.lower import lower
 from oarlock.errors import ToolError
+from oarlock.ir import Builder, Program, TensorType, f32
 from oarlock.runtime import toolchain
 from oarlock.runtime.cache import Cache, private_folder
 
@@ -120,3 +122,22 @@ def test_a_changed_compiler_is_another(store, bare):
     before = toolchain._identity((str(path),))
     os.utime(path, (1, 1))
     assert toolchain._identity((str(path),)) != before
+
+
+@pytest.mark.skipif(
+    not shutil.which("clang") or targets.get("cpu").isa != "avx512", reason="AVX-512 by clang"
+)
+def test_vectors_are_spilled_to_whole_lines(store, tmp_path):
+    """A spill across two lines costs, one across two pages halves the speed of a product: which of
+    them it is depends on where the stack begins."""
+    b = Builder()
+    x, w = b.input(TensorType(f32, (512, 256)), "x"), b.input(TensorType(f32, (1024, 256)), "w")
+    bias = b.input(TensorType(f32, (1024,)), "bias")
+    b.graph.outputs = [b.add(b.matmul(x, b.transpose(w, perm=(1, 0))), bias)]
+    (tmp_path / "product.c").write_text(lower(Program(b.graph), targets.get("cpu")).sources[0])
+    compiler, text = toolchain.find("clang", store), tmp_path / "product.s"
+    flags = toolchain.flags_for(compiler, targets.get("cpu"))
+    command = [*compiler.command, *flags, "-S", str(tmp_path / "product.c"), "-o", str(text)]
+    toolchain.run(command, store)
+    spills = [line for line in text.read_text().splitlines() if "64-byte Spill" in line]
+    assert all("vmovap" in line or "vmovdqa" in line for line in spills)
