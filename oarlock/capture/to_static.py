@@ -315,6 +315,8 @@ class StaticFunction(Captured):
     def placed(self, made: Tape, plan: Plan) -> Tape:
         """In place of the tapes that it serves for as well, or beside the others."""
         made.refused = plan.refused
+        if made.is_narrow and plan.near:
+            return self.add(made, len(self.tapes))  # those that serve it are asked before
         served = [] if made.root.raises else plan.served(made)
         if not served:
             return self.add(made)
@@ -349,8 +351,8 @@ class StaticFunction(Captured):
             tape.dims = {key: dim for key, dim in named.items() if key in tape.symbolic}
         return tape
 
-    def add(self, tape: Tape) -> Tape:
-        self.tapes.insert(0, tape)
+    def add(self, tape: Tape, at: int = 0) -> Tape:
+        self.tapes.insert(at, tape)
         if len(self.tapes) > 1:
             _LOG.info("%s: specialisation %d", self.name, len(self.tapes))
         if len(self.tapes) == MANY + 1:

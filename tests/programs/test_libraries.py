@@ -26,7 +26,7 @@ def image(n: int) -> dict[str, torch.Tensor]:
 
 MODELS = {
     "GPT2LMHeadModel": ("GPT2Config", {"n_layer": 2, "n_head": 2, "n_embd": 32, "vocab_size": 97}, text),
-    "LlamaForCausalLM": ("LlamaConfig", {**WIDE, "num_key_value_heads": 2}, text),
+    "LlamaForCausalLM": ("LlamaConfig", {**WIDE, "num_key_value_heads": 1}, text),
     "BertForSequenceClassification": ("BertConfig", WIDE, text),
     "MixtralForCausalLM": ("MixtralConfig", {**WIDE, "num_key_value_heads": 2, "num_local_experts": 4}, text),
     "SwinForImageClassification": (

@@ -68,6 +68,7 @@ class Tape:
     is_tried: bool = False  # whether it can be compiled is known
     is_verified: bool = False  # a call has done what eager does
     refused: set[frozenset[Any]] = field(default_factory=set)  # free sizes that were tried in vain
+    is_narrow: bool = False  # it does not serve the call whose sizes were the other ones
     makes_state: bool = False  # of optimizers, in their first step
 
     def __str__(self) -> str:
@@ -300,6 +301,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     )  # fmt: skip
     tape.objects = [obj for way in ends for obj in way.objects]
     tape.changes = first.effects.changes(1) if len(ends) == 1 else None
+    tape.is_narrow = any(way.tracer.is_narrow for way in ends)
     tape.makes_state = any(one.grows for way in ends for one in way.held)
     forget(root)
     return tape

@@ -94,6 +94,7 @@ class Tracer(TorchFunctionMode):
         self.journal.first = self.objects.substitute
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.reported = reported
+        self.is_narrow = False  # takes for constant what differs between the worlds
         self.unconverted: dict[str, None] = {}
         self.has_backward = False
         self.grads_set: set[int] = set()
@@ -420,6 +421,7 @@ class Tracer(TorchFunctionMode):
             raise NeedsConstant(x.loops, refusal)
         if x.is_data or x.loops:
             self.control.fork_for(x, UnsupportedError(refusal))
+        self.is_narrow |= x.hint != x.other
         self.block.nodes.append(Check(x.val, x.hint, f"{what} needs a plain number", user_line(3)))
         return x.hint
 

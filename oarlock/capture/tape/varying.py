@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from oarlock.capture.tape.nodes import Check, Val, leaves
+import torch
+
+from oarlock.capture.tape.emit import uses
+from oarlock.capture.tape.nodes import Call, Check, Val, leaves
 from oarlock.capture.tape.sources import Key, key_of
 
 if TYPE_CHECKING:
@@ -103,34 +106,33 @@ def differing(tape: Tape, args: tuple, kwargs: dict[str, Any]) -> tuple[Pairs, b
 
 def blamed(tape: Tape, reason: str) -> set[Key]:
     """The sizes and numbers that a check of ``tape`` depends on, which has failed for ``reason``."""
-    makers: dict[Val, Any] = {}
-    checks = []
+    makers, inputs = {}, {val.id: (val, source) for val, source in tape.inputs}
+    todo: list[tuple[int, int | None]] = []  # values, with the axis where only a size of it counts
     for node in tape.root.walk():
-        makers |= {out: node for out in leaves(getattr(node, "outs", None)) if isinstance(out, Val)}
+        makers |= {val.id: node for val in _made(node)}
         if isinstance(node, Check) and f"{node.where}: {node.what}" == reason:
-            checks.append(node)
-    sources = dict(tape.inputs)
-    found: set[Key] = set()
-    for val, axis in _behind(checks, makers):
-        if val in sources:
-            axes = [axis] if axis is not None else [-1, *val.dims]
-            found |= {key_of(sources[val], one) for one in axes}
-    return found & tape.symbolic.keys()
-
-
-def _behind(checks: list[Check], makers: dict[Val, Any]) -> Iterator[tuple[Val, int | None]]:
-    """The values that checks are computed from, with the axis where only its size is."""
-    todo: list[tuple[Val, int | None]] = [(check.value, None) for check in checks]
-    done: set[Val] = set()
+            todo += [(val, None) for val in uses(node)]
+    free, done, found = set(tape.symbolic), set(), set()
     while todo:
         val, axis = todo.pop()
-        yield val, axis
-        if not isinstance(val, Val) or val in done:
-            continue
-        done.add(val)
         node = makers.get(val)
-        given = list(leaves((getattr(node, "args", ()), getattr(node, "kwargs", {}))))
-        is_size = getattr(getattr(node, "func", None), "__name__", "") == "size" and len(given) == 2
-        for x in given:
-            if isinstance(x, Val):
-                todo.append((x, given[1] if is_size and isinstance(given[1], int) else None))
+        if val in inputs:
+            given, source = inputs[val]
+            axes = [axis] if axis is not None else [-1, *given.dims]
+            found |= {key_of(source, one) for one in axes}
+        elif not isinstance(node, Call) or not isinstance(node.outs, Val) or _is_list(node.outs):
+            return free  # what loops and decisions give, and lists that they fill
+        elif val not in done:
+            done.add(val)
+            axis = node.args[1] if node.func is torch.Tensor.size else None
+            todo += [(used, axis) for used in uses(node)]
+    return found & free or free
+
+
+def _made(node: Any) -> Iterator[Val]:
+    for name in ("outs", "params"):
+        yield from (val for val in leaves(getattr(node, name, None)) if isinstance(val, Val))
+
+
+def _is_list(val: Val) -> bool:
+    return isinstance(val.sample, list)
