@@ -125,6 +125,9 @@ def _tables(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
 
 _CACHE = functools._lru_cache_wrapper
 _caches: weakref.WeakSet[Any] = weakref.WeakSet()  # those known
+_clean: weakref.WeakKeyDictionary[Any, int] = (
+    weakref.WeakKeyDictionary()
+)  # misses when it held none
 _modules = [0]  # how many were imported when they were looked for
 
 
@@ -143,8 +146,12 @@ def forget_stand_ins(of_all: bool = True) -> None:
         _modules[0] = len(sys.modules)
         _caches.update(x for x in gc.get_referrers(_CACHE) if type(x) is _CACHE)
     for cache in list(_caches):
-        if cache.cache_info().currsize and _holds_fake(cache):
+        info = cache.cache_info()
+        if info.misses == _clean.get(cache):
+            continue
+        if info.currsize and _holds_fake(cache):
             cache.cache_clear()
+        _clean[cache] = cache.cache_info().misses
 
 
 def _holds_fake(cache: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 
 from oarlock import knobs
 from oarlock.capture.convert.calls import call_of
+from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import Captured, active, is_plain
@@ -339,7 +340,7 @@ class StaticFunction(Captured):
         self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any], lists_all: bool = True
     ) -> Tape:
         name = self.name
-        with without_saved_hooks():
+        with without_saved_hooks(), converting_modules():
             tape = trace(
                 self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic,
                 lists_all=lists_all,

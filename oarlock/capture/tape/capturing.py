@@ -189,7 +189,9 @@ def _way(
     except UnsupportedError as refusal:
         if tracer.control.loose is None:
             raise
-        raise ForkNeeded(tracer.control.loose, refusal) from refusal
+        raise tracer.control.first(ForkNeeded(tracer.control.loose, refusal)) from refusal
+    except ForkNeeded as need:
+        raise tracer.control.first(need) from need.refusal
     finally:
         unconverted.update(tracer.unconverted)
         torch._C._set_grad_enabled(modes.grad)
@@ -237,6 +239,10 @@ class Way:
     @property
     def root(self) -> Block:
         return self.tracer.root
+
+    @property
+    def taken(self) -> list[ForkNeeded]:
+        return self.tracer.control.taken
 
     @property
     def inputs(self) -> list[tuple[Val, Source, Any]]:

@@ -79,6 +79,7 @@ class Control:
         self.loops = 0
         self.decisions: dict[int, bool] = {}
         self.decided = 0
+        self.taken: list[ForkNeeded] = []  # those not among them that fork
         self.number: int | None = None  # the outermost decision that is being traced
         self.born: dict[int, Any] = {}  # objects that the paths have made which are joined now
         self.loose: int | None = None  # the last decision whose ways join loosely
@@ -152,14 +153,23 @@ class Control:
             (then if way else orelse)()
             return
         self.number = number
+        lists, merged = len(self.tracer.lists.all), self.tracer.merged.now()
+        before = self.mark(lists)
         try:
             self.both(test, truth, then, orelse, state)
         except UnsupportedError as refusal:
+            self.number = None
             if self.passed(refusal, then, orelse):
                 return
             need = ForkNeeded(self.made.get(truth.id, number), refusal)
             if isinstance(refusal, JoinRefused) and need.number == number:
-                raise need from refusal
+                if number < max(self.decisions, default=-1) or self.mark(lists) != before:
+                    raise need from refusal
+                self.tracer.merged.back(merged)
+                self.taken.append(need)
+                self.tracer.block.nodes.append(Fork(truth, self.where(state)))
+                then()
+                return
             self.assume(test, truth, then, orelse, need)
             return
         finally:
@@ -169,6 +179,20 @@ class Control:
             if any(out.loose for out in node.outs):
                 self.loose = number
             self.made |= {out.id: self.made.get(truth.id, number) for out in node.outs}
+
+    def mark(self, lists: int) -> tuple[Any, ...]:
+        """What tells whether a decision that was refused has left something behind; ``lists``: how
+        many there were before it."""
+        tracer = self.tracer
+        lists_of_run = [x.val for x in tracer.lists.all[:lists]]
+        grads = tracer.has_backward, len(tracer.grads_set), len(tracer.graded.unsure)
+        return len(tracer.root.nodes), lists_of_run, len(tracer.cached), grads
+
+    def first(self, need: ForkNeeded) -> ForkNeeded:
+        """``need``, or the decision before it that forks."""
+        if not self.taken or need.number <= self.taken[0].number:
+            return need
+        return ForkNeeded(self.taken[0].number, need.refusal)
 
     def both(self, test: Any, truth: Val, then: Callable, orelse: Callable, state: State) -> None:
         """Trace both branches, and join what they give."""

@@ -25,10 +25,12 @@ class ForkNeeded(BaseException):
 
 
 class Way(Protocol):
-    """One capture of the code, for given decisions."""
+    """One capture of the code, for given decisions; ``taken``: those that it found must fork, after
+    which it went on as where they are true."""
 
     root: Block
     inputs: list[tuple[Val, Source, Any]]
+    taken: list[ForkNeeded]
 
 
 @dataclass(eq=False)
@@ -43,16 +45,34 @@ def explore(run: Callable[[dict[int, bool]], Way]) -> Any:
     """A tree of ways: ``run(decisions)`` captures one, forced to take those decisions."""
     ends = 1
 
+    def count(found: ForkNeeded) -> None:
+        nonlocal ends
+        ends += 1
+        if ends > ENDS:
+            raise found.refusal
+
+    def beside(way: Way, decisions: dict[int, bool]) -> Any:
+        """``way``, with those that part from it."""
+        tree: Any = way
+        for i, found in reversed([*enumerate(way.taken)]):
+            count(found)
+            before = {one.number: True for one in way.taken[:i]}
+            try:
+                tree = Split(tree, go({**decisions, **before, found.number: False}))
+            except ForkNeeded as earlier:
+                number = min(earlier.number, way.taken[0].number)
+                raise ForkNeeded(number, earlier.refusal) from earlier
+        return tree
+
     def go(decisions: dict[int, bool]) -> Any:
         nonlocal ends
+        known = ends
         try:
-            return run(decisions)
+            return beside(run(decisions), decisions)
         except ForkNeeded as need:
-            found = need
+            found, ends = need, known
         while not decisions or found.number > max(decisions):
-            ends += 1
-            if ends > ENDS:
-                raise found.refusal
+            count(found)
             number = found.number
             try:
                 return Split(go({**decisions, number: True}), go({**decisions, number: False}))

@@ -11,7 +11,7 @@ import torch
 
 from oarlock.capture.tape.containers import KINDS, Containers
 from oarlock.capture.tape.journal import MISSING, TABLES, content, put
-from oarlock.capture.tape.nodes import Call, Check, Val, leaves
+from oarlock.capture.tape.nodes import Block, Call, Check, Val, leaves
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.queries import access_of, name_of
 from oarlock.capture.tape.sources import Source, item_path, key_of
@@ -34,7 +34,7 @@ class Sizes:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.known: dict[tuple[int, int], Any] = {}
-        self.checked: set[tuple[int, int]] = set()
+        self.checked: dict[tuple[int, int], Block] = {}
 
     def read(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Any:
         x = args[0]
@@ -73,8 +73,10 @@ class Sizes:
         tracer = self.tracer
         if axis not in val.dims:
             is_input = val.block is tracer.root and not val.loose
-            if (val.dims or val.loose) and not is_input and key not in self.checked:
-                self.checked.add(key)
+            known = self.checked.get(key)
+            is_checked = known is not None and tracer.block.is_within(known)
+            if (val.dims or val.loose) and not is_input and not is_checked:
+                self.checked[key] = tracer.block
                 got = Val(tracer.block, n)
                 tracer.emit(torch.Tensor.size, (val, axis), {}, got)
                 tracer.block.nodes.append(

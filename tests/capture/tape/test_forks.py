@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import itertools
 
 import pytest
 import torch
 
+from oarlock.capture.tape import capturing
 from oarlock.capture.to_static import to_static
 
 UP, DOWN = torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0])
@@ -185,3 +187,29 @@ def test_keys_without_a_literal():
     )
     for x in (UP, DOWN):
         assert torch.equal(static(x, {Colour.BLUE: x}), x * 2 + x)
+
+
+def labelled(x):
+    """Three decisions that fork, and one between them that does not."""
+    found = {}
+    if x[0] > 0:
+        found["first"] = x + 1
+    if x[1] > 0:
+        x = x * 2
+    for i in (2, 3):
+        if x[i] > 0:
+            found[f"at {i}"] = x - i
+    return found, x
+
+
+def test_a_way_that_forks_is_captured_once(monkeypatch):
+    ways = []
+    one = capturing._way
+    monkeypatch.setattr(capturing, "_way", lambda *a: (ways.append(1), one(*a))[1])
+    static = to_static(labelled)
+    for signs in itertools.product((-1.0, 1.0), repeat=4):
+        x = torch.tensor(signs) * torch.arange(1.0, 5.0)
+        want, got = labelled(x), static(x)
+        assert list(got[0]) == list(want[0])
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+    assert static.captures == 1 and len(ways) == 8
