@@ -51,7 +51,12 @@ class InvalidModel(UserError):
 
 
 class UnsupportedError(UserError):
-    """Something cannot go further; ``problems`` lists all of it, one line each."""
+    """Something cannot go further; ``problems`` lists all of it, one line each.
+
+    ``sites``: lines of containers that, followed in another way, may let it.
+    """
+
+    sites: frozenset[tuple[str, int]] = frozenset()
 
     def __init__(self, headline: str, problems: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)

@@ -9,7 +9,5 @@ KNOWN: dict[str, str] = {
 # Of test_positions.py, likewise.
 IN_POSITIONS: dict[str, str] = {
     "while_in_for.and_value": "the dtype of a value that is a truth or a number in a loop: refused",
-    "while_in_for.dict_new_key": "a key on one way of a decision in a loop on data: refused",
     "while_loop.and_value": "the dtype of a value that is a truth or a number in a loop: refused",
-    "while_loop.dict_new_key": "a key on one way of a decision in a loop on data: refused",
 }

@@ -129,6 +129,23 @@ class BothWays(TorchFunctionMode):
     def override(self, function: Any) -> Any:
         return None
 
+    kinds = ()
+    places: dict[int, Any] = {}
+
+    @property
+    def tables(self) -> BothWays:
+        """Dicts and sets stay as they are."""
+        return self
+
+    def made(self, x: Any) -> Any:
+        return x
+
+    def is_of_run(self, kind: type, rows: Any) -> bool:
+        return False
+
+    def blame(self, refusal: Any, owner: Any) -> None:
+        """No other way is tried."""
+
     @property
     def recursive(self) -> BothWays:
         return self

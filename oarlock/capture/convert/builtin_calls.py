@@ -53,7 +53,7 @@ from oarlock.capture.convert.sequences import (
 )
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.texts import format_, repr_, str_
-from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.tracing import is_table, tracer
 from oarlock.capture.convert.truth import (
     contains,
     is_run_time,
@@ -92,6 +92,8 @@ def isinstance_(x: Any, kinds: Any) -> Any:
         return active.number(isinstance, (x, kinds), True, True)
     if hasattr(x, "run_time_tuple"):
         return issubclass(tuple, kinds)
+    if is_table(x):
+        return issubclass(x.kind, kinds)
     return found or (isinstance(x, NUMBERS) and issubclass(active.type_of(x), kinds))
 
 

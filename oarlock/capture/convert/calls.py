@@ -17,7 +17,7 @@ import torch
 from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
-from oarlock.capture.convert.tracing import tracer, used
+from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
 from oarlock.capture.owners import know_cache
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
@@ -164,6 +164,8 @@ def constructor(cls: type) -> Callable[..., Any]:
     is_simple = type(cls).__call__ is type.__call__ and cls.__new__ in _ALWAYS_NEW
     if issubclass(cls, BaseException):
         return cls
+    if tracer() is not None and cls in tracer().tables.kinds:
+        return functools.partial(table, cls)
     if not is_simple:
         return reading(cls)
     init = cls.__init__
@@ -183,10 +185,37 @@ def new(made: Any) -> Any:
     """``made``, which the code has just made: no path that is open had it before."""
     active = tracer()
     if active is not None:
+        made = active.tables.made(made)
+        if is_table(made):
+            return made
         active.journal.create(made)
         for key in made if isinstance(made, (dict, set)) else ():
             active.journal.keyed(key)
     return made
+
+
+def table(cls: type, *args: Any, **named: Any) -> Any:
+    """``cls(...)`` of a dict or set, one of the run where data decide its keys."""
+    active = tracer()
+    factory = args[0] if cls is collections.defaultdict and args else None
+    rows = args[factory is not None :]
+    if rows and active.tables.is_of_run(cls, rows[0]):
+        pairs = is_table(rows[0]) or isinstance(rows[0], dict)
+        found = active.tables.build(cls, factory, rows[0], pairs)
+        if named:
+            found.update(named)
+        return found
+    return new(own(cls, args, named))
+
+
+def display(kind: type, rows: list[Any]) -> Any:
+    """``{...}``; ``rows``: its items, or pairs."""
+    active = tracer()
+    if active is None:
+        return kind(rows)
+    if active.tables.is_of_run(kind, rows):
+        return active.tables.build(kind, None, rows, kind is dict)
+    return new(kind(rows))
 
 
 def own(cls: type, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -217,9 +246,12 @@ def builtin(function: Any) -> Any:
         if isinstance(owner, dict) and function.__name__ == "get" and type(owner).get is dict.get:
             return functools.partial(attributes.get_, owner)
         active.uses(owner)
-        if function.__name__ in MUTATORS:
+        if id(owner) in active.tables.places:
+            function = functools.partial(_keyed, owner, function)
+        name = getattr(function, "__name__", "") or function.args[1].__name__
+        if name in MUTATORS:
             active.journal.touch(owner)
-        elif function.__name__ == "copy":
+        elif name == "copy":
             return lambda: new(function())
     elif isinstance(owner, str):
         if function.__name__ == "format":
@@ -232,6 +264,11 @@ def builtin(function: Any) -> Any:
     elif isinstance(owner, torch.Tensor) or _is_torch(function):
         return functools.partial(active.parsed, function)
     return reading(function)
+
+
+def _keyed(owner: Any, method: Any, *args: Any, **options: Any) -> Any:
+    with at_key(owner):
+        return method(*args, **options)
 
 
 def of_text(active: Any, method: Any, *args: Any, **options: Any) -> Any:

@@ -361,6 +361,9 @@ class Expressions(ast.NodeTransformer):
         keys = [k if k is None else self.visit(k) for k in node.keys]
         pairs = zip(node.keys, self.all(node.values))
         values = [v if k is not None else at(apply("whole", v), node) for k, v in pairs]
+        if any(not isinstance(k, ast.Constant) for k in keys) and None not in keys:
+            rows = [ast.Tuple([k, v], ast.Load()) for k, v in zip(keys, values)]
+            return at(apply("dict_", *rows), node)
         return at(apply("new", at(ast.Dict(keys, values), node)), node)
 
     def visit_Starred(self, node: ast.Starred) -> ast.expr:
@@ -370,7 +373,7 @@ class Expressions(ast.NodeTransformer):
         return at(ast.Starred(value, node.ctx), node)
 
     def visit_Set(self, node: ast.Set) -> ast.expr:
-        return at(apply("new", at(ast.Set(self.all(node.elts)), node)), node)
+        return at(apply("set_", *self.all(node.elts)), node)
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
         if self.foreign:

@@ -17,7 +17,7 @@ from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling, open_handlers
 from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import State, Text, Undefined
-from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.tracing import at_key, tracer
 from oarlock.capture.convert.truth import (
     as_number,
     compare_items,
@@ -83,7 +83,6 @@ class Operators:
     handling = staticmethod(handling)
     context = staticmethod(context)
     slice = staticmethod(builtins.slice)
-    new_set = staticmethod(builtins.set)
 
     def __init__(self, file: str, module: dict[str, Any], cells: dict[str, CellType]) -> None:
         self.file, self.module, self.cells = file, module, cells
@@ -340,6 +339,17 @@ class Operators:
         """A container that the code has just made: no path that is open had it before."""
         return calls.new(made)
 
+    def dict_(self, *rows: tuple[Any, Any]) -> Any:
+        """``{key: value, ...}``"""
+        return calls.display(dict, list(rows))
+
+    def new_set(self) -> Any:
+        return calls.new(builtins.set())
+
+    def set_(self, *items: Any) -> Any:
+        """``{a, b, ...}``"""
+        return calls.display(set, list(items))
+
     def bound(self, names: dict[str, Thunk]) -> dict[str, Any]:
         """``locals()``: the variables that have a value."""
         found = {}
@@ -406,7 +416,8 @@ class Operators:
 
     def add(self, items: set[Any], item: Any) -> None:
         touch(items, item)
-        items.add(item)
+        with at_key(items):
+            items.add(item)
 
     def put(self, items: dict[Any, Any], key: Any, value: Any) -> None:
         touch(items, key)

@@ -71,7 +71,7 @@ def _extreme_of_run(
 
         def look(item: Any) -> None:
             rank_of_item = rank(item)
-            wins = truth(better(rank_of_item, at_best[0]))
+            wins = truth(_compared(better, rank_of_item, at_best[0]))
             best[0] = select(wins, lambda: item, lambda: best[0], here())
             at_best[0] = select(wins, lambda: rank_of_item, lambda: at_best[0], here())
 
@@ -82,10 +82,16 @@ def _extreme_of_run(
     return select(length(items) > 0, found, without_items, here())
 
 
+def _compared(op: Callable[..., Any], a: Any, b: Any) -> Any:
+    """``op(a, b)``, item by item for tuples and lists."""
+    rows = all(isinstance(x, (tuple, list)) and not is_run_time(x) for x in (a, b))
+    return compare_items(op, list(a), list(b)) if rows else op(a, b)
+
+
 def _fold(better: Callable[..., Any], items: list[Any], keys: list[Any]) -> Any:
     best, at_best = items[0], keys[0]
     for item, key in zip(items[1:], keys[1:]):
-        wins = better(key, at_best)
+        wins = _compared(better, key, at_best)
         if not is_run_time(wins):
             best, at_best = (item, key) if wins else (best, at_best)
             continue
@@ -148,10 +154,7 @@ def _insertion_sort(items: list[Any], keys: list[Any], reverse: bool) -> Any:
 def _ordered(ka: Any, a: Any, kb: Any, b: Any, reverse: bool) -> list[tuple[Any, Any]]:
     """Two neighbours and their keys in order."""
     first, second = (ka, kb) if reverse else (kb, ka)
-    if isinstance(ka, (tuple, list)):
-        swap = compare_items(operator.lt, list(first), list(second))
-    else:
-        swap = first < second
+    swap = _compared(operator.lt, first, second)
     if not is_run_time(swap):
         return [(kb, b), (ka, a)] if swap else [(ka, a), (kb, b)]
     low = select(swap, lambda: kb, lambda: ka, here())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import State, Text
-from oarlock.capture.convert.tracing import is_proxy, tracer
+from oarlock.capture.convert.tracing import at_key, is_proxy, is_table, tracer
 from oarlock.capture.convert.truth import (
     is_run_time,
     negated,
@@ -40,6 +40,8 @@ def own_items(items: Any) -> Any:
     active = tracer()
     if active is not None:
         active.uses(items)
+    if is_table(items):
+        return items.keys()
     if active is None or is_proxy(items) or special(items, "__iter__") is None:
         return items
     return converted_function(type(items).__iter__)(items)
@@ -187,6 +189,8 @@ def item(owner: Any, key: Any) -> Any:
         key = _with_numbers(key)
         return active.indexed(owner, key) if _has_rows(key) else owner[key]
     kind = type(owner)
+    if is_table(owner):
+        return owner[key]
     if isinstance(owner, dict) and not active.is_symbolic(key):
         active.uses(owner, key)
     else:
@@ -213,7 +217,8 @@ def item(owner: Any, key: Any) -> Any:
         return method(owner, key)
     if hasattr(kind, "__missing__"):
         active.journal.touch(owner)
-    value = owner[key]
+    with at_key(owner):
+        value = owner[key]
     if (kind is list or isinstance(owner, dict)) and hasattr(active, "read_item"):
         return active.read_item(owner, key, value)
     return value
@@ -256,6 +261,12 @@ def _pick(owner: Any, key: Any) -> Any:
 
 
 def _look_up(owner: Any, key: Any) -> Any:
+    if hasattr(type(owner), "__missing__"):
+        with at_key(owner):
+            refuse_here(
+                f"data decide a key of a {type(owner).__name__}, which makes what is missing",
+                "make it in the function",
+            )
     keys = list(owner)
 
     def from_(place: int) -> Any:
@@ -286,8 +297,12 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
     if active is not None and active.is_choice(owner):
         active.each(owner, lambda x: set_item(x, key, value))
         return
+    if is_table(owner):
+        owner[key] = value
+        return
     if isinstance(owner, dict) and isinstance(key, (torch.SymInt, torch.SymFloat)):
-        key = active.concrete(key, "a key of a dict") if is_run_time(key) else key
+        with at_key(owner):
+            key = active.concrete(key, "a key of a dict") if is_run_time(key) else key
     if active is not None:
         report_change(active, owner)
         if isinstance(owner, dict) and type(key) in (str, int, float):
@@ -311,11 +326,13 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
         if isinstance(owner, torch.Tensor) and active is not None and _has_rows(key):
             active.indexed(owner, key, value)
         else:
-            owner[key] = value
+            with at_key(owner):
+                owner[key] = value
 
 
 def del_item(owner: Any, key: Any) -> None:
     """``del owner[key]``"""
     if isinstance(owner, list) and isinstance(key, torch.Tensor) and is_run_time(key):
         key = key.reshape(()).item()
-    del owner[_with_numbers(key)]
+    with at_key(owner):
+        del owner[_with_numbers(key)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _TAPE = "oarlock.capture.tape"
@@ -29,3 +31,20 @@ def used(x: Any) -> Any:
     if active is not None:
         active.uses(x)
     return x
+
+
+def is_table(x: Any) -> bool:
+    """A dict or set whose keys are known at run time."""
+    return hasattr(type(x), "is_run_table")
+
+
+@contextmanager
+def at_key(owner: Any) -> Iterator[None]:
+    """A key of ``owner`` is used: a refusal knows that it would be none for a table of the run."""
+    active = tracer()
+    try:
+        yield
+    except BaseException as refusal:
+        if active is not None and hasattr(refusal, "sites"):
+            active.tables.blame(refusal, owner)
+        raise

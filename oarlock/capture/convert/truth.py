@@ -12,7 +12,7 @@ import torch
 
 from oarlock.capture.convert.problems import NotConvertible, Problem
 from oarlock.capture.convert.state import State, Text, Undefined
-from oarlock.capture.convert.tracing import is_proxy, tracer
+from oarlock.capture.convert.tracing import at_key, is_proxy, is_table, tracer
 
 Thunk = Callable[[], Any]
 _PLAIN = frozenset(
@@ -155,6 +155,13 @@ def contains(item: Any, items: Any) -> Any:
     active = tracer()
     if active is None:
         return item in items
+    if is_table(items):
+        return items.has(item)
+    with at_key(items):
+        return _contains(active, item, items)
+
+
+def _contains(active: Any, item: Any, items: Any) -> Any:
     active.journal.used(items)
     active.journal.keyed(item)
     if isinstance(items, torch.Tensor):

@@ -131,10 +131,13 @@ def captured(
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
     known = dict(symbolic or {})
     recursive: frozenset[CodeType] = frozenset()
+    sites: frozenset[Any] = frozenset()
     is_exact = False
 
     def way(decisions: dict[int, bool]) -> Way:
-        tracer = Tracer(state_sources(roots), known, recursive, is_exact, reported, are_apart)
+        tracer = Tracer(
+            state_sources(roots), known, recursive, is_exact, reported, are_apart, sites
+        )
         return _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
 
     while True:
@@ -142,6 +145,12 @@ def captured(
             tree = explore(way)
         except Recursion as found:
             recursive |= found.codes
+            continue
+        except UnsupportedError as refusal:
+            more = refusal.sites - sites
+            if not more:
+                raise
+            sites |= more
             continue
         if not is_exact and any(_is_one_told(way.tracer) for way in ways(tree)):
             is_exact = True

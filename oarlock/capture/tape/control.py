@@ -45,6 +45,8 @@ Contents = dict[int, tuple[Any, Any]]
 class NeedsConstant(BaseException):
     """Code in a loop needs a number that the loop changes as a plain Python number."""
 
+    sites: frozenset[tuple[str, int]] = frozenset()
+
     def __init__(self, loops: frozenset[int], refusal: str) -> None:
         self.loops, self.refusal = loops, refusal
         super().__init__(refusal)
@@ -331,10 +333,12 @@ class Control:
 
     def refuse_object(self, obj: Any, why: str, state: State) -> None:
         file, line = state.where
-        raise JoinRefused(
+        refusal = JoinRefused(
             f"{Where(file, line)}: a {type(obj).__name__} {why} of a decision on data; give both "
             f"paths the same keys and lengths, or keep the values in variables"
         )
+        self.tracer.tables.blame(refusal, obj)
+        raise refusal
 
     def output(self, node: If, leaf: Leaf, name: str) -> None:
         """A result of an ``If`` for one joined value."""
@@ -360,7 +364,7 @@ class Control:
         if isinstance(joint, Many):
             return self.container(joint)
         made = self.tracer.stand_for(joint, joint.out)
-        if joint.kind == "list" and joint.a is list:
+        if joint.kind == "list" and joint.a is list and joint.cell is None:
             self.merge_lists(made, joint)
         return made
 
@@ -458,7 +462,9 @@ class Control:
         while True:
             again = test()
             if isinstance(again, torch.Tensor) or (isinstance(again, Number) and again.is_data):
-                raise UnsupportedError(need.refusal)
+                refusal = UnsupportedError(need.refusal)
+                refusal.sites = need.sites
+                raise refusal
             if not again:
                 return
             body()

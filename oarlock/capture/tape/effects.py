@@ -20,6 +20,7 @@ from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, key_of
+from oarlock.capture.tape.tables import RunTable
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ class Effects:
             return self.tracer.note(x)
         if isinstance(x, Choice):
             self.refuse_made(x)
-        if isinstance(x, (Choice, Text)) or (isinstance(x, RunList) and x.val is not None):
+        if isinstance(x, (Choice, Text, RunTable)) or (
+            isinstance(x, RunList) and x.val is not None
+        ):
             return self.tracer.leaf(x)
         if not depth or isinstance(x, (str, bytes, torch.nn.Module, type)):
             return None

@@ -49,6 +49,7 @@ class Leaf:
     grad: bool = False
     is_data: bool = True
     item: Any = None
+    cell: Any = None  # the Items of lists that are followed at run time
     more: tuple[Any, ...] = ()
 
     def type_key(self) -> tuple:
@@ -258,6 +259,9 @@ class Joiner:
         return Leaf("number", (x, y), a, b, loose=loose, is_data=is_data)
 
     def containers(self, x: Any, y: Any) -> Any:
+        if all(hasattr(type(v), "is_run_table") for v in (x, y)) and x.kind is y.kind:
+            x.tracer.tables.unify(x, y)
+            return Leaf("table", (x, y), x.kind, x.kind)
         if self.may_grow and _are_rows(x, y):
             from oarlock.capture.tape.lists import item_of_all
 
@@ -287,6 +291,8 @@ def _is_row(x: Any, kind: type) -> bool:
 
 
 def keys_of(x: Any) -> list[Any] | None:
+    if hasattr(type(x), "is_run_table"):
+        return None
     if isinstance(x, dict):
         return list(x)
     if isinstance(x, (tuple, list)):
@@ -311,7 +317,7 @@ def holds_run_time(x: Any, depth: int = 4) -> bool:
     """A tensor or symbolic number is inside."""
     if isinstance(x, (torch.Tensor, Number)):
         return True
-    if not depth or isinstance(x, Text):  # a text is one value itself
+    if not depth or isinstance(x, Text) or hasattr(type(x), "is_run_table"):  # one value itself
         return False
     if isinstance(x, dict):
         return any(holds_run_time(v, depth - 1) for v in x.values())

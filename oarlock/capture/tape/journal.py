@@ -47,6 +47,8 @@ class Journal:
         self.first: Callable[[Any], None] = lambda obj: None  # before an object's first change
 
     def touch(self, obj: Any) -> None:
+        if hasattr(type(obj), "is_run_table"):
+            return
         if self.merged is not None:
             self.merged.changed(obj)
         if any(id(obj) not in frame.before for frame in self.frames):

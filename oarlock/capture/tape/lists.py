@@ -34,6 +34,26 @@ STEPS: dict[Any, int] = {list.append: 1, list.insert: 1, list.pop: -1, operator.
                          operator.setitem: 0, list.reverse: 0}  # fmt: skip
 
 
+class Items:
+    """What the items of a list may be: the joint of all.  Lists that may be one object share it.
+
+    ``home``: where the list is made, the outermost one of several; ``is_deep``: lists that are put
+    in are of the run too, so that what happens to them through this list is not missed.
+    """
+
+    def __init__(self) -> None:
+        self.joint: Any = None
+        self.home: Block | None = None
+        self.is_deep = False
+        self.next: Items | None = None
+
+    def root(self) -> Items:
+        found = self
+        while found.next is not None:
+            found = found.next
+        return found
+
+
 class RunList(list):
     """A list of a trace: an ordinary one, until a decision on data changes its length.
 
@@ -45,9 +65,25 @@ class RunList(list):
     born: Val | None = None  # the list at run time, when it becomes one of the run
     source: Any = None  # of a list that exists before the call
     observed: Any = None  # what guards its content
-    item: Any = None  # the joint of its items
+    cell: Any = None  # the Items
     lengths: tuple[int, int] | None = None  # in both worlds, where that does not depend on data
     home: Any = None  # the block where it has these lengths
+
+    @property
+    def items(self) -> Items:
+        if self.cell is None:
+            self.cell = Items()
+            self.cell.home = None if self.born is None else self.born.block
+        return self.cell.root()
+
+    @property
+    def item(self) -> Any:
+        """The joint of its items."""
+        return None if self.cell is None else self.items.joint
+
+    @item.setter
+    def item(self, joint: Any) -> None:
+        self.items.joint = joint
 
     def run_time_length(self) -> Any:
         return self.tracer.lists.length(self)
@@ -288,7 +324,9 @@ class Lists:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
-        self.learned: list[RunList] = []  # whose items got another type, in order
+        self.learned: list[
+            Block | None
+        ] = []  # homes of lists whose items got another type, in order
         self.all: list[RunList] = []
 
     def new(self, items: Any = ()) -> RunList:
@@ -363,15 +401,52 @@ class Lists:
     def learn(self, obj: RunList, x: Any) -> None:
         """``obj`` may hold ``x``."""
         joiner, where = Joiner(self.tracer.val), self.tracer.where()
+        if obj.items.is_deep:
+            self.deepen(x)
         new = _loose(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
         if obj.item is None or not same_type(obj.item, new):
-            self.learned.append(obj)
+            self.learned.append(obj.items.home)
         obj.item = new
+
+    def deepen(self, x: Any) -> None:
+        """Lists in ``x`` are of the run from now on, and so are lists in them."""
+        for inner in leaves(x):
+            if isinstance(inner, RunList) and not inner.items.is_deep:
+                inner.items.is_deep = True
+                if inner.val is None:
+                    self.tracer.journal.touch(inner)
+                    self.materialise(inner, [])
+            elif isinstance(inner, RunList) and inner.val is None:
+                self.materialise(inner, [])
+
+    def holder(self, val: Val) -> RunList:
+        """What knows the items of a container that is no list."""
+        found = RunList()
+        found.tracer, found.val, found.born = self.tracer, val, val
+        found.items.is_deep = True
+        self.all.append(found)
+        return found
+
+    def unify(self, a: Items, b: Items) -> None:
+        """Lists with items ``a`` and lists with items ``b`` may be one list."""
+        a, b = a.root(), b.root()
+        if a is b:
+            return
+        joint, home = b.joint, b.home
+        b.next, a.is_deep = a, a.is_deep or b.is_deep
+        if joint is not None:
+            known = RunList()
+            known.tracer, known.cell = self.tracer, a
+            self.learn(known, self.tracer.sample_of(joint))
+        if not same_type(joint, a.joint):
+            self.learned.append(home)
+        if a.home is not None and home is not None and a.home.is_within(home):
+            a.home = home
 
     def have_learned(self, since: int, *inside: Block) -> bool:
         """Whether items of lists that were made outside of these blocks got another type since
         ``learned`` was so long."""
-        homes = (obj.born.block for obj in self.learned[since:] if obj.born is not None)
+        homes = [home for home in self.learned[since:] if home is not None]
         return any(not any(home.is_within(b) for b in inside) for home in homes)
 
     def length(self, obj: RunList) -> Any:
@@ -466,7 +541,10 @@ class Lists:
         """What the code holds for one of two lists, or tuples, of different lengths."""
         found = RunTuple() if leaf.a is tuple else RunList()
         found.tracer, found.val, found.born = self.tracer, val, val
-        found.item = leaf.item
+        if leaf.cell is not None:
+            found.cell = leaf.cell
+        else:
+            found.item = leaf.item
         self.all.append(found)
         self.tracer.journal.create(found)
         for part in leaf.parts:
@@ -534,6 +612,11 @@ def item_of_all(joiner: Joiner, parts: tuple[Any, ...]) -> Any:
     return found
 
 
+def loosely(tracer: Tracer, x: Any) -> Any:
+    """The joint of ``x`` with itself."""
+    return _loose(Joiner(tracer.val), x, tracer.where())
+
+
 def outs_of(joint: Any) -> Any:
     if isinstance(joint, Leaf):
         return joint.out  # type: ignore[attr-defined]
@@ -549,6 +632,11 @@ def _loose(joiner: Joiner, x: Any, where: Any) -> Any:
         return joiner.tensors(x, x)
     if isinstance(x, (bool, int, float, Number)):
         return joiner.numbers(x, x)
+    if hasattr(type(x), "is_run_table"):
+        return Leaf("table", (x, x), x.kind, x.kind)
+    if _is_run(x):
+        kind = tuple if isinstance(x, RunTuple) else list
+        return Leaf("list", (x, x), kind, kind, item=x.item, cell=x.items)
     if isinstance(x, (tuple, list, dict)):
         keys = keys_of(x) or []
         return Many(x, keys, [_loose(joiner, item_of(x, k), where) for k in keys])
@@ -567,6 +655,12 @@ def merged(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
     if isinstance(old, Many) and type(old.like) is type(x) and len(old.keys) == len(x):
         items = [merged(joiner, p, x[k], where) for k, p in zip(old.keys, old.items)]
         return Many(old.like, old.keys, items)
+    if isinstance(old, Leaf) and old.kind == "table" and hasattr(type(x), "is_run_table"):
+        x.tracer.tables.unify(old.parts[0], x)
+        return old
+    if isinstance(old, Leaf) and old.kind == "list" and old.cell is not None and _is_run(x):
+        x.tracer.lists.unify(old.cell, x.items)
+        return old
     if isinstance(old, Leaf):
         first = old.parts[0]
         new = joiner.join(first, x)

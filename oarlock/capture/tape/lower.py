@@ -41,7 +41,7 @@ from oarlock.capture.tape.nodes import (
     map_tree,
 )
 from oarlock.capture.tape.queries import READS, name_of
-from oarlock.capture.tape.runtime import recursive
+from oarlock.capture.tape.runtime import recursive, table
 from oarlock.capture.torch_private import symbolic_kernels, whole_composites
 from oarlock.errors import OarlockError, UnsupportedError
 from oarlock.ir import Dim, Program, Signature, State, Value, bool_, i64
@@ -166,6 +166,10 @@ class Lowering:
     def call(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The result of a call."""
         func = call.func
+        if func is table:
+            raise NotImplementedError(
+                "a dict or set whose keys data decide; count in a tensor, or mark in a tensor of bools"
+            )
         if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
             with self.outside():
                 return self.read(name_of(func), *args)

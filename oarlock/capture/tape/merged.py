@@ -105,6 +105,7 @@ class Merged:
         for merge in self.merges:
             yield from map(id, (merge.made, *merge.parts, *merge.older))
         yield from self.stale
+        yield from self.tracer.tables.places
         yield from (id(x) for notes in self.notes.values() for x, _ in notes)
         yield from self.families
         for family in {id(f): f for _, f in self.families.values()}.values():
@@ -137,7 +138,8 @@ class Merged:
         _, family = self.families.get(id(obj), (None, None))
         if family is not None and not any(x is obj for x in family.lists):
             for other in family.others(obj):
-                self.stale[id(other)] = (other, family.number)
+                if not (_is_of_run(obj) and _is_of_run(other)):
+                    self.stale[id(other)] = (other, family.number)
 
     def used(self, obj: Any) -> None:
         """What ``obj`` holds is about to be read."""
@@ -185,7 +187,7 @@ class Merged:
         """``items`` is a list of the run from now on: its items are what was recorded of them."""
         for x, when in self.notes.pop(id(items), ()):
             family = self.family(items)
-            if self.changes.get(id(x), 0) > when:
+            if self.changes.get(id(x), 0) > when and not _is_of_run(x):
                 self.refuse(x, family.number, "is changed after it was put into a list")
             family.inner.append(x)
             self.families[id(x)] = (x, family)
@@ -222,9 +224,15 @@ class Merged:
             f"{self.tracer.where()}: a {kind} that is one of several, as data decide, {why}; make a "
             f"new {kind} in place of changing it, or keep its values in variables"
         )
+        self.tracer.tables.blame(refusal, obj)
         if number is None:
             raise refusal
         raise ForkNeeded(number, refusal)
+
+
+def _is_of_run(x: Any) -> bool:
+    """A list of the run: under each of its names it is one object in the replay."""
+    return isinstance(x, list) and getattr(x, "val", None) is not None
 
 
 def is_changeable(x: Any) -> bool:

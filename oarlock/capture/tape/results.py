@@ -16,6 +16,7 @@ from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.capture.tape.sources import Source
+from oarlock.capture.tape.tables import RunTable
 
 
 def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
@@ -45,7 +46,9 @@ class Rebuild:
             return self.emitter.expr(self.note(x))
         if isinstance(x, Val):
             return self.emitter.expr(x)
-        if isinstance(x, (Choice, Text)) or (isinstance(x, RunList) and x.val is not None):
+        if isinstance(x, (Choice, Text, RunTable)) or (
+            isinstance(x, RunList) and x.val is not None
+        ):
             return self.emitter.expr(self.note(x))
         if id(x) in self.places:
             return self.place(self.places[id(x)][1])

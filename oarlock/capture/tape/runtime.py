@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import operator
 from typing import Any
@@ -171,3 +172,35 @@ def text(*parts: Any) -> str:
 
 
 NAMES["same_objects"] = same_objects
+
+
+def table(kind: type, factory: Any, rows: Any, is_pairs: bool) -> Any:
+    """A dict or set of given rows."""
+    if kind is collections.defaultdict:
+        return collections.defaultdict(factory, rows)
+    return kind(dict(rows)) if is_pairs and kind is collections.Counter else kind(rows)
+
+
+def items_of(x: Any) -> list[Any]:
+    """The keys of a dict, the items of a set."""
+    return list(x)
+
+
+def values_of(x: dict[Any, Any]) -> list[Any]:
+    return list(x.values())
+
+
+def pairs_of(x: dict[Any, Any]) -> list[Any]:
+    return list(x.items())
+
+
+def elements_of(x: collections.Counter[Any]) -> list[Any]:
+    return list(x.elements())
+
+
+def copy_of(x: Any) -> Any:
+    return x.copy()
+
+
+def popitem(x: dict[Any, Any], last: bool) -> Any:
+    return x.popitem() if last else x.popitem(last=False)  # type: ignore[call-arg]

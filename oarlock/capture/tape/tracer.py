@@ -49,6 +49,7 @@ from oarlock.capture.tape.raising import failed
 from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
 from oarlock.capture.tape.recursion import Recursive
 from oarlock.capture.tape.sources import Source
+from oarlock.capture.tape.tables import RunTable, Tables
 from oarlock.capture.tape.texts import Texts
 from oarlock.capture.tape.worlds import Worlds, inherited
 from oarlock.capture.torch_private import (
@@ -70,7 +71,7 @@ class Tracer(TorchFunctionMode):
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
 
     Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over; are_apart: each
-        number that is read from data has another sample.
+        number that is read from data has another sample; sites: see ``Tables``.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Tracer(TorchFunctionMode):
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
         recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
         reported: frozenset[str] = frozenset(), are_apart: bool = False,
+        sites: frozenset[Any] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.are_apart = are_apart
@@ -86,6 +88,7 @@ class Tracer(TorchFunctionMode):
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
         self.inputs = Inputs(self, state or {}, symbolic or {}, is_exact)
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
+        self.tables = Tables(self, sites)
         self.opaque, self.texts = Opaque(self), Texts(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
@@ -271,6 +274,8 @@ class Tracer(TorchFunctionMode):
             return x.val
         if isinstance(x, Choice):
             return x._oarlock_val
+        if isinstance(x, RunTable):
+            return x.val
         if isinstance(x, RunList):
             self.merged.used(x)
             return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
@@ -324,6 +329,9 @@ class Tracer(TorchFunctionMode):
             return number
         if leaf.kind == "list":
             val.sample = self.lists.one_of(leaf, val)
+            return val.sample
+        if leaf.kind == "table":
+            val.sample = self.tables.one_of(leaf, val)
             return val.sample
         if leaf.kind == "any":
             return choice(self, leaf, val)
@@ -440,7 +448,7 @@ class Tracer(TorchFunctionMode):
 
     def is_symbolic(self, x: Any) -> bool:
         """``x`` is known at run time only: a tensor, a symbolic number, a list of run-time length."""
-        return isinstance(x, (torch.Tensor, Number, Choice)) or (
+        return isinstance(x, (torch.Tensor, Number, Choice, RunTable)) or (
             isinstance(x, RunList) and x.val is not None
         )
 
@@ -501,6 +509,8 @@ class Tracer(TorchFunctionMode):
         """The value of a test, or a bool that is known now."""
         if isinstance(test, RunList) and test.val is not None:
             test = self.lists.length(test) > 0
+        if isinstance(test, RunTable):
+            test = test.run_time_length() > 0
         if isinstance(test, Choice):
             return self.number(bool, (test,), True, True).val
         if isinstance(test, (torch.Tensor, Number)):
@@ -551,6 +561,8 @@ class Tracer(TorchFunctionMode):
             return each(x, type)
         if hasattr(x, "run_time_tuple"):
             return tuple
+        if isinstance(x, RunTable):
+            return x.kind
         for stand, real in ((Number, type(getattr(x, "hint", None))), (RunList, list), (Text, str)):
             if isinstance(x, stand):
                 return real
