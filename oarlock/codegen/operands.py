@@ -48,6 +48,16 @@ def _whole(value: Value) -> tuple[Index, Value, Size]:
     return index, *through_views(value, index, space)
 
 
+def number_everywhere(value: Value) -> int | float | None:
+    """What each element is, where that is known."""
+    node = value.producer
+    while node is not None and node.name in ("broadcast_to", "reshape"):
+        node = node.inputs[0].producer
+    if node is None or node.name != "const" or isinstance(node.op.value, tuple):  # type: ignore
+        return None
+    return node.op.value  # type: ignore[attr-defined]
+
+
 def operands_of(node: Node) -> Sequence[Value]:
     """What the kernel of ``node`` reads from memory."""
     from oarlock.codegen.kernels import makers

@@ -68,3 +68,24 @@ def test_targets(name, attrs, target, hidden):
 @pytest.mark.parametrize("name", [n for n, attrs in SCANS if not attrs])
 def test_symbolic_sizes(name, sizes):
     check(name, 40, sizes, {}, bias=False, symbolic=True, threads=2)
+
+
+@pytest.mark.parametrize("hidden", [8, 40])
+@pytest.mark.parametrize("number", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["lstm_scan_grad", "gru_scan_grad", "rnn_scan_grad"])
+def test_no_gradient_but_of_the_last_state(name, number, hidden):
+    """Zeros for the gradient of all outputs are not stored; other numbers are."""
+    b = Builder()
+    types = types_of(name, hidden, 5, 3, True)
+    inputs = [b.input(t, f"x{i}") for i, t in enumerate(types[1:])]
+    dy = b.broadcast_to(b.const(number, f32), shape=types[0].shape)
+    b.graph.outputs = list(b.build(REGISTRY[name](), dy, *inputs))
+    program = Program(b.graph)
+    predictor = Predictor(program, threads=2)
+    assert len(predictor.report().kernels) == (1 if number == 0 else 2)
+    rng, gates = np.random.default_rng(0), REGISTRY[name].gates
+    arrays = [rng.uniform(-1, 1, v.shape).astype(np.float32) for v in inputs]
+    arrays[-1] *= np.float32(0.5 / (gates * hidden) ** 0.5)  # steps contract
+    for got, want in zip(predictor(*arrays), evaluate(program, *arrays), strict=True):
+        bound = 16 * gates * hidden * 2.0**-24 * max(1.0, np.abs(want).max(initial=0))
+        np.testing.assert_allclose(got, want, rtol=0, atol=bound)

@@ -11,6 +11,7 @@ from oarlock.codegen import loops as L
 from oarlock.codegen.emitter import OUT_OF_RANGE
 from oarlock.codegen.kernel import Kernel
 from oarlock.codegen.kernels.rows import AxisKernel
+from oarlock.codegen.operands import number_everywhere
 from oarlock.codegen.scalars import RULES
 from oarlock.codegen.target import Target
 from oarlock.ir.dim import Size, product
@@ -25,23 +26,13 @@ _JOIN = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
 
 def _operands(node: Node) -> tuple[Value, ...]:
     """What the kernel reads."""
-    return node.inputs if _number(node.inputs[0]) is None else node.inputs[1:]
-
-
-def _number(value: Value) -> int | float | None:
-    """What each element is, where that is known."""
-    node = value.producer
-    while node is not None and node.name in ("broadcast_to", "reshape"):
-        node = node.inputs[0].producer
-    if node is None or node.name != "const" or isinstance(node.op.value, tuple):  # type: ignore
-        return None
-    return node.op.value  # type: ignore[attr-defined]
+    return node.inputs if number_everywhere(node.inputs[0]) is None else node.inputs[1:]
 
 
 def _in_place(node: Node) -> tuple[tuple[Value, Value], ...]:
     """The copy of an element is all that reads x there."""
     x, *others = node.inputs
-    return () if x in others or _number(x) is not None else ((node.output, x),)
+    return () if x in others or number_everywhere(x) is not None else ((node.output, x),)
 
 
 class Put:
@@ -131,7 +122,7 @@ def _place(k: AxisKernel, raw: L.Expr, n: Size) -> L.Expr:
 def _copy(k: AxisKernel, item: L.Expr, size: Size, lanes: int) -> None:
     """Copy slab ``item`` of x, or fill it."""
     x, y = k.node.inputs[0], k.pointers[k.node.output]
-    number = _number(x)
+    number = number_everywhere(x)
     start = k.body.let("first", item * L.index(size))
 
     def leaf(j: L.Expr, lanes: int) -> None:

@@ -23,6 +23,7 @@ from oarlock.codegen.kernels import micro as M
 from oarlock.codegen.kernels.panels import Panels
 from oarlock.codegen.kernels.rnn import LIKELY_STEPS, ROW, THREAD_WORK, parts_of, pieces
 from oarlock.codegen.nests import describe, kernel_name, pointers_of
+from oarlock.codegen.operands import number_everywhere
 from oarlock.codegen.target import Target
 from oarlock.ir import Builder, Dim, Graph, Program, TensorType, Value
 from oarlock.ir.dim import bounds
@@ -40,6 +41,11 @@ class ScanGradMaker:
 
     takes_epilogue = False
 
+    @staticmethod
+    def operands(node: Node) -> tuple[Value, ...]:
+        """Zeros, the gradient of outputs that nothing reads but the last, need no memory."""
+        return node.inputs[1:] if _has_no_dy(node) else node.inputs
+
     def accepts(self, node: Node, target: Target) -> bool:
         """f32 or f64, a known number of units; others become loops over smaller kernels."""
         hidden = node.inputs[-1].shape[1]
@@ -49,6 +55,11 @@ class ScanGradMaker:
         """See ``Maker``."""
         assert group.anchor is not None
         return _ScanGrad(group.anchor, target).build()
+
+
+def _has_no_dy(node: Node) -> bool:
+    dy, *others = node.inputs
+    return number_everywhere(dy) == 0 and dy not in others
 
 
 class _Step(Built):
@@ -82,14 +93,15 @@ class _Cell:
     operand: int  # which sequence the product reads
 
 
-def _cell(op: Any, dtype: L.DType, hidden: int, rows: Sequence[int]) -> _Cell:
-    """``rows`` are the widths of what a step reads, in multiples of H."""
+def _cell(op: Any, dtype: L.DType, hidden: int, rows: Sequence[int], has_dy: bool) -> _Cell:
+    """``rows`` are the widths of what a step reads, in multiples of H; without dy, that is 0."""
     b = Builder(Graph())
     state = TensorType(dtype, (ROW, hidden))
     wide = [b.input(TensorType(dtype, (ROW, n * hidden)), f"v{i}") for i, n in enumerate(rows)]
     grads = [b.input(state, f"g{i}") for i in range(op.states)]
     m = _Step(b, state)
-    after, given = op.step(m, wide, None, *grads)
+    zeros = [] if has_dy else [b.broadcast_to(b.const(0.0, dtype), shape=state.shape)]
+    after, given = op.step(m, [*zeros, *wide], None, *grads)
     parts = [parts_of(v, hidden) for v in given]
     rest = _without(b, after[0], m.product)
     b.graph.outputs = [*(p for found in parts for p in found), rest, *after[1:]]
@@ -122,7 +134,8 @@ class _ScanGrad:
         self.op, self.dy = op, self.node.inputs[0]
         self.grads, self.saved, self.firsts, self.w = op.operands(self.node.inputs[1:])
         rows = op.before(self.saved, self.firsts, lambda s, x: _Previous(s, x))
-        self.rows: list[Value | _Previous] = [self.dy, *rows]
+        self.has_dy = not _has_no_dy(self.node)
+        self.rows: list[Value | _Previous] = [self.dy, *rows] if self.has_dy else rows
         self.steps, self.batch, self.hidden = self.dy.shape
         self.micro = M.tile(self.target, self.dy.dtype, self.dy.dtype)
         high = bounds(self.batch)[1]
@@ -131,7 +144,7 @@ class _ScanGrad:
         self.pitch = self.panels * self.micro.columns
         self.depth = op.gates * self.hidden
         widths = [self._width(r) for r in self.rows]
-        self.cell = _cell(op, self.dy.dtype, self.hidden, widths)
+        self.cell = _cell(op, self.dy.dtype, self.hidden, widths, self.has_dy)
 
     def _width(self, row: Value | _Previous) -> int:
         value = row.sequence if isinstance(row, _Previous) else row
@@ -139,7 +152,8 @@ class _ScanGrad:
 
     def build(self) -> Kernel:
         """The kernel."""
-        reads, writes = tuple(dict.fromkeys(self.node.inputs)), self.node.outputs
+        reads = tuple(dict.fromkeys(ScanGradMaker.operands(self.node)))
+        writes = self.node.outputs
         self.pointers = pointers_of(reads, writes)
         dtype = self.micro.dtype
         packed_bytes = self.depth * self.pitch * dtype.bytes
@@ -251,6 +265,7 @@ class _ScanGrad:
             self._cells(body, r, reads, grads, given)
         helpers = self._product(body, rows, given[cell.operand], packed, grads[0])
         more = f"_{self.op.nonlinearity}" if hasattr(self.op, "nonlinearity") else ""
+        more += "" if self.has_dy else "_of_last"
         name = f"{self.op.name}{more}_step_{dtype}_{self.hidden}_{self.micro.name}"
         return L.Function(
             f"{name}_{len(self.heights)}", body.statements, params=params, is_kernel=False,
