@@ -138,8 +138,8 @@ class Operators:
             for item in _iterable(items):
                 body(item)
             return None
-        source = iter(_iterable(items))
-        for place, item in enumerate(source):
+        source = sequences.Rounds(_iterable(items))
+        for place, item in enumerate(source.items()):
             body(item)
             halt = stop()
             if is_run_time(halt):
@@ -147,18 +147,21 @@ class Operators:
                 if sequences.is_long(items, place + 1):
                     with contextlib.suppress(UnsupportedError):  # the body needs the plain item
                         return sequences.loop(items, body, stop, state, place + 1, halt)
-                return self._rest(source, body, stop, state)
+                return self._rest(source, place + 1, body, stop, state)
             if halt:
                 return None
         return None
 
-    def _rest(self, items: Any, body: Callable[[Any], None], stop: Thunk, state: State) -> None:
+    def _rest(
+        self, items: sequences.Rounds, start: int, body: Callable[[Any], None], stop: Thunk,
+        state: State,
+    ) -> None:  # fmt: skip
         """The rest of a plain loop that may be left at run time: each round under a condition."""
-        for item in items:
+        for place, item in enumerate(items.items(start), start):
 
-            def round_(item: Any = item) -> None:
+            def round_(item: Any = item, place: int = place) -> None:
                 body(item)
-                self._rest(items, body, stop, state)
+                self._rest(items, place + 1, body, stop, state)
 
             halt = stop()
             if not is_run_time(halt):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +136,24 @@ def _no_iterator() -> Any:
         "a sequence of run-time length is read outside of a for loop",
         "loop over it, or stack it to a tensor",
     )
+
+
+class Rounds:
+    """The items of a plain loop, which a trace may go through more than once from some round on."""
+
+    def __init__(self, items: Any) -> None:
+        self.held: Any = items if isinstance(items, (list, tuple, range)) else []
+        self.source = None if self.held is items else iter(items)
+
+    def items(self, place: int = 0) -> Iterator[Any]:
+        while place < len(self.held) or self.source is not None:
+            if place == len(self.held):
+                try:
+                    self.held.append(next(self.source))  # type: ignore[arg-type]
+                except StopIteration:
+                    return
+            yield self.held[place]
+            place += 1
 
 
 UNROLLED = 8  # rounds of a plain loop after one that may be its last

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 16
 PEELED = 2  # first trips of a loop that may leave other structures than the rest
+FORKS = 2  # on a way: after them lists of two lengths are one of a length known at run time
 SHALLOW = 16  # decisions inside each other before recursion is looked for
 DEPTH = 60  # Python allows 100 levels of indentation
 Contents = dict[int, tuple[Any, Any]]
@@ -207,7 +208,7 @@ class Control:
                 f"function that calls itself until data stop it; write it as a while loop"
             )
         for _ in range(ATTEMPTS):
-            a, b = self.path(then, state, before), self.path(orelse, state, before)
+            a, b = self.paths(then, orelse, state, before)
             if not self.tracer.lists.grow(a.contents, b.contents, self.old(a, b)):
                 break
         if a.error is not None and b.error is not None:
@@ -215,6 +216,18 @@ class Control:
             self.tracer.block.nodes.append(node)
             raise a.error
         self.merge(test, truth, a, b, state)
+
+    def paths(self, then: Callable, orelse: Callable, state: State, before: tuple) -> list[Path]:
+        """Both branches; what one changes is not changed where the other one runs."""
+        merged = self.tracer.merged
+        known = dict(merged.stale)
+        a, first = self.path(then, state, before), merged.stale
+        merged.stale = known
+        b = self.path(orelse, state, before)
+        merged.stale = {k: x for k, x in first.items() if k not in b.born} | {
+            k: x for k, x in merged.stale.items() if k not in a.born
+        }
+        return [a, b]
 
     def path(self, fn: Callable[[], Any], state: State, before: tuple) -> Path:
         """Trace ``fn`` into a block, and undo what it did to variables and objects."""
@@ -255,7 +268,8 @@ class Control:
         tracer = self.tracer
         is_data = not isinstance(test, Number) or test.is_data
         taken = (True, False) if is_data else (bool(test.hint), bool(test.other))
-        joiner = Joiner(tracer.val, is_data, tracer.block, taken, may_grow=bool(self.running))
+        may_grow = bool(self.running) or sum(n < self.decided for n in self.decisions) >= FORKS
+        joiner = Joiner(tracer.val, is_data, tracer.block, taken, may_grow=may_grow)
         old = self.old(a, b)
         tracer.graded.join(*(path.grads for path in (a, b) if path.error is None))
         if a.error is not None:
@@ -282,9 +296,10 @@ class Control:
                 self.output(node, leaf, name)
         self.born = {**a.born, **b.born}
         tracer.merged.event += 1
+        for obj, _ in held.values():
+            tracer.journal.touch(obj)
         state.set(tuple(map(self.value, joints)))
         for obj, joint in held.values():
-            tracer.journal.touch(obj)
             put(obj, self.value(joint))
         self.born = {}
 

@@ -126,10 +126,19 @@ def _share(ours: list[Any], theirs: list[Any]) -> None:
     """Values that both captures met before they part get one id."""
     assert len(ours) == len(theirs), "a capture that is repeated meets the same calls"
     for a, b in zip(ours, theirs):
-        if hasattr(a, "shadow"):
-            a.shadows = [*getattr(a, "shadows", [a.shadow]), *getattr(b, "shadows", [b.shadow])]
         for x, y in zip(_made(a), _made(b), strict=True):
             y.id = x.id
+    for a, b in zip(_inside(ours), _inside(theirs), strict=True):
+        if hasattr(a, "shadow"):
+            a.shadows = [*getattr(a, "shadows", [a.shadow]), *getattr(b, "shadows", [b.shadow])]
+
+
+def _inside(nodes: list[Any]) -> Iterator[Any]:
+    """Nodes, and those of their blocks."""
+    for node in nodes:
+        yield node
+        for block in blocks_of(node) if not isinstance(node, Fork) else ():
+            yield from _inside([] if block is None else block.nodes)
 
 
 def _made(node: Any) -> Iterator[Val]:

@@ -262,7 +262,7 @@ class Joiner:
         if all(hasattr(type(v), "is_run_table") for v in (x, y)) and x.kind is y.kind:
             x.tracer.tables.unify(x, y)
             return Leaf("table", (x, y), x.kind, x.kind)
-        if self.may_grow and _are_rows(x, y):
+        if (self.may_grow or _is_run(x) or _is_run(y)) and _are_rows(x, y):
             from oarlock.capture.tape.lists import item_of_all
 
             kind = tuple if type(x) is tuple or hasattr(x, "run_time_tuple") else list
@@ -281,7 +281,12 @@ def _are_rows(x: Any, y: Any) -> bool:
     lists, tuples = ([_is_row(v, kind) for v in (x, y)] for kind in (list, tuple))
     if not (all(lists) or all(tuples)):
         return False
-    return any(getattr(v, "val", None) is not None for v in (x, y)) or len(x) != len(y)
+    return _is_run(x) or _is_run(y) or len(x) != len(y)
+
+
+def _is_run(x: Any) -> bool:
+    """A list, or tuple, of run-time length."""
+    return isinstance(x, list) and getattr(x, "val", None) is not None
 
 
 def _is_row(x: Any, kind: type) -> bool:

@@ -160,13 +160,13 @@ class Data:
         tracer = self.tracer
         val = tracer.val(x)
         sample = val.sample
-        if 0 in val.dims or "rank" in val.loose:
-            return self.run_list(func, x, sample)
-        if val.dims:
+        if "rank" in val.loose or val.dims - {0} or (val.dims and not sample.dim()):
             raise UnsupportedError(
                 f"{tracer.where()}: tolist of axes known at run time; loop over the rows, "
                 f"`for row in x`, and take the items of each"
             )
+        if val.dims:
+            return self.run_list(func, x, sample)
         made: list[Any] = []
 
         def build(shape: Any) -> tuple[Any, Any]:
@@ -183,18 +183,19 @@ class Data:
 
     def run_list(self, func: Any, x: torch.Tensor, sample: torch.Tensor) -> Any:
         tracer = self.tracer
-        if sample.dim() != 1:
-            raise UnsupportedError(
-                f"{tracer.where()}: tolist of axes known at run time; loop over the rows, "
-                f"`for row in x`, and take the items of each"
-            )
+
+        def item(shape: Any) -> Any:
+            if not shape:
+                return self.scalar(Val(tracer.block, None), sample.dtype)
+            return tracer.lists.new([item(shape[1:]) for _ in range(shape[0])])
+
         val = tracer.val(x)
         twin = sample if val.twin is None else val.twin
         is_data = "data" in val.loose or sample.shape == twin.shape
         found = tracer.lists.run((sample.shape[0], twin.shape[0]), is_data)
         tracer.journal.create(found)
         tracer.emit(func, (x,), {}, found.val)
-        tracer.lists.learn(found, self.scalar(Val(tracer.block, None), sample.dtype))
+        tracer.lists.learn(found, item(tuple(sample.shape[1:])))
         return found
 
     def truth(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

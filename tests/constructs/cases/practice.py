@@ -93,3 +93,92 @@ class Tuples(torch.nn.Module):
 
 
 case(r(3), r(3), r(3), r(3), captures=2)(Tuples)
+
+
+@case((places(5, 0, 3, 4, 0, 0),), (places(0, 1, 3, 4, 0, 2),), grad=False)
+def pieces_between_separators(tokens):
+    pieces, current = [], []
+    for token in tokens:
+        if token == 0:
+            if current:
+                pieces.append(torch.stack(current))
+                current = []
+        else:
+            current.append(token)
+    if current:
+        pieces.append(torch.stack(current))
+    return len(pieces), max([len(x) for x in pieces])
+
+
+@case(t(1.0, 0.5, -1.0, 2.0), t(0.1, 0.1, 0.1, 0.1), t(-1.0, 3.0, 0.2, 0.4))
+def full_buffer_is_emptied(x):
+    total, held, count = torch.zeros(()), [], 0
+    for v in x:
+        held.append(v)
+        if torch.stack(held).sum() > 1:
+            total = total + torch.stack(held).max()
+            count += 1
+            held = []
+    if held:
+        total = total - torch.stack(held).sum()
+    return total, count, len(held)
+
+
+@case(t(1.0, 2.0), t(-1.0, -2.0), t(1.0, -2.0))
+def list_replaced_or_grown(x):
+    first = [x]
+    second = first
+    if x[0] > 0:
+        second = [x * 2]
+    else:
+        first.append(x + 1)
+    if x[1] > 0:
+        first.append(x)
+    return len(first), torch.stack(second).sum(), torch.stack(first)
+
+
+@case(t(4.0, -2.0, 3.0), t(0.1, 0.2, 0.3))
+def oldest_are_dropped(x):
+    points, values, y = [], [], torch.zeros_like(x)
+    for k in range(4):
+        value = torch.cos(y) * 0.5 + x * 0.1
+        points.append(y)
+        values.append(value)
+        if len(points) > 2:
+            points.pop(0)
+            values.pop(0)
+        if (value - y).norm() < 1e-3:
+            break
+        steps = torch.stack([v - p for v, p in zip(values, points)])
+        y = (steps.sum(0) + torch.stack(values).sum(0)) * 0.1
+    return y, k
+
+
+@case((places(2, 0, 1, 1), r(4, 3)), (places(1, 1, 1, 1), r(4, 3)), (places(0, 0, 0, 2), r(4, 3)))
+def shift_or_reduce(actions, x):
+    stack, buffer = [], list(x)
+    for a in actions:
+        if a == 0 and len(buffer) > 0:
+            stack.append(buffer.pop(0))
+        elif a == 1 and len(stack) >= 2:
+            right = stack.pop()
+            left = stack.pop()
+            stack.append(right + 2 * left)
+        else:
+            if len(buffer) > 0:
+                stack.append(-buffer.pop(0))
+    return len(stack), torch.stack(stack).sum()
+
+
+@case(
+    (torch.arange(12).view(3, 4),),
+    (torch.arange(20).view(5, 4) % 7,),
+    (torch.ones(2, 4).long(),),
+    grad=False,
+)
+def rows_as_lists(rows):
+    total = 0
+    for a, b, c, d in rows.tolist():
+        if a > b - 2:
+            total += c * d
+    return total, len(rows.tolist())
