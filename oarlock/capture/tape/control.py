@@ -296,10 +296,9 @@ class Control:
                 self.output(node, leaf, name)
         self.born = {**a.born, **b.born}
         tracer.merged.event += 1
-        for obj, _ in held.values():
-            tracer.journal.touch(obj)
         state.set(tuple(map(self.value, joints)))
         for obj, joint in held.values():
+            tracer.journal.record(obj)
             put(obj, self.value(joint))
         self.born = {}
 

@@ -281,7 +281,11 @@ def _are_rows(x: Any, y: Any) -> bool:
     lists, tuples = ([_is_row(v, kind) for v in (x, y)] for kind in (list, tuple))
     if not (all(lists) or all(tuples)):
         return False
-    return _is_run(x) or _is_run(y) or len(x) != len(y)
+    return _is_run(x) or _is_run(y) or _length(x) != _length(y)
+
+
+def _length(x: Any) -> int:
+    return list.__len__(x) if isinstance(x, list) else len(x)
 
 
 def _is_run(x: Any) -> bool:
@@ -301,7 +305,7 @@ def keys_of(x: Any) -> list[Any] | None:
     if isinstance(x, dict):
         return list(x)
     if isinstance(x, (tuple, list)):
-        return list(range(len(x)))
+        return list(range(_length(x)))
     if not is_record(x):
         return None
     return list(vars(x)) if holds_run_time(x) or _is_frozen(x) else None

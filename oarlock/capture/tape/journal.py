@@ -51,6 +51,10 @@ class Journal:
             return
         if self.merged is not None:
             self.merged.changed(obj)
+        self.record(obj)
+
+    def record(self, obj: Any) -> None:
+        """``obj`` is about to be changed as code was told before that it changes it."""
         if any(id(obj) not in frame.before for frame in self.frames):
             self.settle(obj)
             now = content(obj)

@@ -225,7 +225,7 @@ class Loop:
         self.state.set(tuple(map(self.control.value, self.joints)))
         self.control.born = {}
         for obj, _, joint in self.held.values():
-            tracer.journal.touch(obj)
+            tracer.journal.record(obj)
             put(obj, self.control.value(joint))
 
     def parts(self, joint: Any, value: Any) -> list[Any]:

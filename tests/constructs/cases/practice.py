@@ -182,3 +182,30 @@ def rows_as_lists(rows):
         if a > b - 2:
             total += c * d
     return total, len(rows.tolist())
+
+
+@case(r(6), r(7), r(11))
+def run_is_flushed(x):
+    total, run = torch.zeros(()), []
+    for v in x:
+        if v > 0:
+            if run:
+                total = total + torch.stack(run).sum()
+            run = []
+        else:
+            run.append(v)
+    return total, len(run)
+
+
+@case((places(4, 2, 9), 16), (places(1, 1, 1), 16), (places(3, 3, 3, 8), 10), grad=False)
+def batches_of_a_budget(lengths, budget):
+    batches, current, longest = 0, [], 0
+    for k, n in enumerate(lengths):
+        most = max(longest, int(n))
+        if most * (len(current) + 1) > budget:
+            batches += 1
+            current = []
+            most = int(n)
+        current.append(k)
+        longest = most
+    return batches, longest, len(current)
