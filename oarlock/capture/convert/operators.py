@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import attributes, calls, sequences
+from oarlock.capture.convert import attributes, calls, iterating, sequences
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling, open_handlers
 from oarlock.capture.convert.spelling import spelled
@@ -131,7 +131,10 @@ class Operators:
     def for_(
         self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names
     ) -> None:
+        is_held = iterating.is_held_iterator(items)
         items = sequences.own_items(items)
+        if is_held and tracer() is not None and tracer().is_branching():
+            _refuse_iterator("on one path of a decision on data, or in a loop on data")
         if sequences.is_run_time_sequence(items):
             return sequences.loop(items, body, stop, self.state(get, put, names))
         if stop is None:
@@ -143,6 +146,8 @@ class Operators:
             body(item)
             halt = stop()
             if is_run_time(halt):
+                if is_held:
+                    _refuse_iterator("that data end")
                 state = self.state(get, put, names)
                 if sequences.is_long(items, place + 1):
                     with contextlib.suppress(UnsupportedError):  # the body needs the plain item
@@ -471,6 +476,14 @@ def touch(owner: Any, key: Any = None) -> None:
 
 def _iterable(items: Any) -> Iterable[Any]:
     return items
+
+
+def _refuse_iterator(where: str) -> None:
+    refuse_here(
+        f"a loop {where} takes items of an iterator that a variable holds: how many are left is "
+        f"known at run time only",
+        "make a list of it, and loop over the list or a slice of it",
+    )
 
 
 def _nothing() -> tuple[Any, ...]:

@@ -209,3 +209,14 @@ def batches_of_a_budget(lengths, budget):
         current.append(k)
         longest = most
     return batches, longest, len(current)
+
+
+@case((t(1.0, 2.0), t(3.0, 4.0)), (t(-1.0, -2.0), t(3.0, 4.0)), (t(2.0, 2.0), t(1.0, 4.0)))
+def pairs_made_before_a_decision(x, y):
+    pairs, found = zip(x, y), []
+    if x.sum() > 0:
+        for a, b in pairs:
+            found.append(a * b)
+    else:
+        found.append(y[0])
+    return torch.stack(found), len(found)
