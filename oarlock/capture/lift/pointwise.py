@@ -274,7 +274,8 @@ _reduction("reduce_prod", "aten.prod.default", "aten.prod.dim_int")
 
 def _truth_reduction(name: str, record: str) -> None:
     def call(b: Lifter, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
-        return getattr(b, record)(_truth(b, x), axes=_axes(x, dim), keepdims=keepdim)
+        found = getattr(b, record)(_truth(b, x), axes=_axes(x, dim), keepdims=keepdim)
+        return b.to(found, b.type.dtype)
 
     lift(f"aten.{name}.default", f"aten.{name}.dim", f"aten.{name}.dims")(call)
 

@@ -13,9 +13,10 @@ from oarlock.capture.lowering.frames import Frame, align, as_tuple
 from oarlock.capture.lowering.held import Holder, Recorded, empty, held, truth_of
 from oarlock.capture.lowering.joined import Joined
 from oarlock.capture.lowering.lists import ListValue
-from oarlock.capture.lowering.loops import ROUNDS, Carried, Loop, Promoted
-from oarlock.capture.lowering.recorder import BlockRecorder
+from oarlock.capture.lowering.loops import GUESSES, ROUNDS, Carried, Loop, Promoted
+from oarlock.capture.lowering.recorder import BlockRecorder, Refused
 from oarlock.ir import Size, Value, bool_, bounds
+from oarlock.ir.scope import types_use
 
 
 class Blocks:
@@ -43,6 +44,16 @@ class Blocks:
             r.restore(before)
             r.shapes.restore(scope)
         return Recorded(frame, results, written)
+
+    def known(self) -> set[str]:
+        """Names of the symbols that have a value in the innermost graph."""
+        found, frame = set(self.r.shapes.given), self.r.b.frame
+        while frame is not None:
+            for node in frame.graph.nodes:
+                found |= set(node.op.binds)
+            found |= types_use(frame.graph.inputs)
+            frame = frame.parent
+        return found
 
     def within(self, recorded: Recorded, make: Callable[[], Any]) -> Any:
         """Add to the graph of a recorded block again."""
@@ -167,8 +178,26 @@ class Blocks:
 
         Args: axes: of each variable, those whose size may change.
         """
+        mark = self.r.mark()
+        for guess in GUESSES:
+            try:
+                return self._looped(init, cond, body, axes, guess)
+            except Refused:
+                if guess == GUESSES[-1]:
+                    raise
+            self.r.back_to(mark)
+        raise AssertionError("the last guess returns or raises")
+
+    def _looped(
+        self,
+        init: Sequence[Any],
+        cond: Callable[[list[Any]], Value],
+        body: Callable[[list[Any]], Sequence[Any]],
+        axes: Sequence[Collection[int]],
+        guess: str,
+    ) -> list[Any]:
         start = [Carried.of(self, x) for x in init]
-        carried = Loop(self, start, axes)
+        carried = Loop(self, start, axes, guess)
         for _ in range(ROUNDS):
             try:
                 test, step = carried.record(cond, body)

@@ -117,9 +117,10 @@ def bincount(r: Any, x: torch.Tensor, weights: Any = None, minlength: int = 0) -
     return like.new_zeros(size).index_add(0, x.to(torch.int64), like)
 
 
-def _groups(r: Any, sorted_: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _groups(r: Any, sorted_: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The first row of every run of equal rows, the run of each row, the lengths of the runs."""
-    first = torch.cat([changed.new_ones(1), changed])
+    is_first = torch.arange(sorted_.shape[0]) == 0
+    first = (sorted_ != sorted_.roll(1)) | is_first
     places = nonzero(r, first).select(1, 0)
     group = first.to(torch.int64).cumsum(0) - 1
     counts = torch.zeros_like(places).index_add(0, group, torch.ones_like(group))
@@ -132,7 +133,7 @@ def unique(
     return_counts: bool = False,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
     row, order = torch.sort(x.reshape(-1), stable=True)
-    found, group, counts = _groups(r, row, row[1:] != row[:-1])
+    found, group, counts = _groups(r, row)
     inverse = torch.zeros_like(group).scatter(0, order, group).reshape(x.shape)
     return found, inverse, counts
 
@@ -145,7 +146,7 @@ def unique_consecutive(
     if dim is not None:
         raise NotImplementedError("unique_consecutive along an axis")
     row = x.reshape(-1)
-    found, group, counts = _groups(r, row, row[1:] != row[:-1])
+    found, group, counts = _groups(r, row)
     return found, group.reshape(x.shape), counts
 
 
@@ -168,7 +169,7 @@ def slice_(
 @rule("aten.select.int")
 def select(r: Any, x: torch.Tensor, dim: int, index: Any) -> Any:
     """``x[n]``: a negative n counts from the end."""
-    if not isinstance(index, torch.SymInt) or not r.shapes.is_number(index.node.expr):
+    if not isinstance(index, torch.SymInt) or not _is_decided_by_run(r, index):
         return NotImplemented
     with outside_modes():
         place, axis = r.scalars.value(index, i64), dim % x.dim()
@@ -201,6 +202,14 @@ def _is_certain(r: Any, bound: Any, size: Any) -> bool:
     if low[0] >= 0:
         return spare[0] >= 0
     return low[1] is not None and low[1] < 0 and bounds(size + cut)[0] >= 0
+
+
+def _is_decided_by_run(r: Any, number: torch.SymInt) -> bool:
+    """Not known from the sizes of the inputs."""
+    if r.shapes.is_number(number.node.expr):
+        return True
+    size = r.shapes.size(number)
+    return isinstance(size, Dim) and not size.symbols() <= r.shapes.given
 
 
 def _is_number(r: Any, bound: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.constants import size_in
+from oarlock.capture.convert.state import Undefined
 from oarlock.capture.lowering.frames import Frame, align, as_tuple
 from oarlock.capture.lowering.held import (
     Holder,
@@ -27,11 +29,13 @@ from oarlock.capture.lowering.held import (
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
 from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, bounds, i64
+from oarlock.ir.scope import symbols_in
 
 if TYPE_CHECKING:
     from oarlock.capture.lowering.blocks import Blocks
 
 ROUNDS = 12
+GUESSES = ("", "seen", "last")
 
 
 @dataclass
@@ -64,25 +68,54 @@ class Carried:
 
 
 class Promoted(Exception):
-    """A number that a loop makes a tensor of ``type``: it is one from the start."""
+    """A variable that a loop makes one of another kind, which it is from the start then."""
 
     def __init__(self, carried: Carried, type: TensorType) -> None:
         super().__init__(f"a number becomes {type}")
         self.carried, self.type = carried, type
 
     def restart(self, blocks: Blocks, loop: Loop) -> Loop:
+        self.change(blocks)
+        return Loop(blocks, loop.carried, loop.axes, loop.guess)
+
+    def change(self, blocks: Blocks) -> None:
+        """A number becomes a tensor of ``type``."""
         r = blocks.r
         self.carried.init = r.new(one_of(r, self.carried.init, self.type))
         self.carried.kind = "tensor"
-        return Loop(blocks, loop.carried, loop.axes)
+
+
+class Filled(Promoted):
+    """A variable without a value that a loop gives one: None or a value."""
+
+    def __init__(self, carried: Carried, type: TensorType, like: Any) -> None:
+        super().__init__(carried, type)
+        self.like = like
+
+    def change(self, blocks: Blocks) -> None:
+        """It becomes ``None`` or a value of ``type``; sizes that only the loop knows are 0 first."""
+        r, c = blocks.r, self.carried
+        known = blocks.known()
+        shape = tuple(n if symbols_in(n) <= known else 0 for n in self.type.shape)
+        zeros = r.b.full(0, shape, self.type.dtype) if shape else r.b.const(0, self.type.dtype)
+        value = python_of(r, zeros, self.like)
+        c.init = Maybe(Truth(r.b.const(False, bool_)), value, isinstance(c.init, Undefined))
+        c.kind, c.parts = "maybe", [Carried.of(blocks, value)]
 
 
 class Loop:
-    """A loop on its way to a form in which sizes and types stay the same."""
+    """A loop on its way to a form in which sizes and types stay the same.
+
+    ``guess``: which sizes may change: those that the tape names (""), those that trips change
+    ("seen"), which at the start of every trip but the first may be checked to be what they were at
+    the first, as those are that only the last trip changes ("last").
+    """
 
     def __init__(
-        self, blocks: Blocks, carried: list[Carried], axes: Sequence[Collection[int]]
-    ) -> None:
+        self, blocks: Blocks, carried: list[Carried], axes: Sequence[Collection[int]],
+        guess: str = "",
+    ) -> None:  # fmt: skip
+        self.guess = guess
         self.blocks, self.r, self.carried, self.axes = blocks, blocks.r, carried, axes
         self.written: dict[Holder, int] = {}  # with the number of its values
         self.classes: dict[tuple[int, int], Dim] = {}  # (leaf, axis) of a size that changes
@@ -91,12 +124,15 @@ class Loop:
         self.inside: list[TensorType] = []
         self.updated: set[int] = set()  # tensors that the body updates in place, by number
         self.counts: dict[int, Dim] = {}  # numbers that are always equal to a size that changes
+        self.growing: set[tuple[int, int]] = set()  # likely sizes found to change in each trip
         self.settled: set[Any] = set()  # sizes and numbers found to be of no class
         self._expect()
 
     def _expect(self) -> None:
         """Sizes that the tape says may change, and numbers that begin as one of them."""
         at = 0
+        if self.guess:
+            return
         for c, axes in zip(self.carried, self.axes):
             if c.kind == "tensor":
                 for axis in sorted(axes):
@@ -147,6 +183,9 @@ class Loop:
             elif c.kind == "maybe":
                 found += self._maybe(item, c)
             elif c.kind == "plain":
+                if is_nothing(c.init) and (isinstance(item, (torch.Tensor, Maybe)) or is_one(item)):
+                    like = item.value if isinstance(item, Maybe) else item
+                    raise Filled(c, type_of(self.r, like), like)
                 if item is not c.init and item != c.init:
                     raise NotImplementedError(
                         f"a loop changes {c.init!r} into {named(item)}, known when it runs only"
@@ -207,8 +246,9 @@ class Loop:
         self.inside = [self._type(i, v) for i, v in enumerate(self.start)]
         items: list[Any] = []
 
-        def begin(frame: Frame) -> None:
-            values = enumerate([frame.input(t, f"v{i}") for i, t in enumerate(self.inside)])
+        def begin(frame: Frame, of_trip: bool = False) -> None:
+            inputs = [frame.input(t, f"v{i}") for i, t in enumerate(self.inside)]
+            values = enumerate(self._refined(inputs) if of_trip and self.guess == "last" else inputs)
             items[:] = self._items(values, self.carried, self.counts)
             for holder, count in self.written.items():
                 self._enter(frame, holder, [next(values)[1] for _ in range(count)])
@@ -225,7 +265,28 @@ class Loop:
             found = self._values(results, self.carried)
             return found + [self.r.b.frame.local(v) for h in self.written for v in held(h)]
 
-        return test, self.blocks.record(run, begin)
+        return test, self.blocks.record(run, functools.partial(begin, of_trip=True))
+
+    def _refined(self, inputs: Sequence[Value]) -> list[Value]:
+        """Inputs of a trip with the sizes that the loop begins with."""
+        found = []
+        for i, (value, start) in enumerate(zip(inputs, self.start)):
+            shape = tuple(
+                self._taken((i, axis), n, start.shape[axis]) for axis, n in enumerate(value.shape)
+            )
+            found.append(value if shape == value.shape else self.r.b.refine(value, shape=shape))
+        return found
+
+    def _grows(self, results: Sequence[Value]) -> bool:
+        """Some size that was taken to stay is another after each trip."""
+        new = set()
+        for key in self.classes if self.guess == "last" else ():
+            low, high = bounds(results[key[0]].shape[key[1]] - self.start[key[0]].shape[key[1]])
+            if low > 0 or (high is not None and high < 0):
+                new.add(key)
+        new -= self.growing
+        self.growing |= new
+        return bool(new)
 
     def _enter(self, frame: Frame, holder: Holder, values: list[Value]) -> None:
         """Let a view or list hold ``values`` in the block that begins."""
@@ -259,7 +320,10 @@ class Loop:
             self.written[holder] = len(like)
             is_empty = isinstance(holder, ListValue) and holder.stacks is None
             self.start += empty(self.r, like) if is_empty else held(holder)
-        if new or not self._same_types(step.results) or not self._same_classes(step.results):
+        if (
+            new or not self._same_types(step.results) or self._grows(step.results)
+            or not self._same_classes(step.results)
+        ):  # fmt: skip
             self._add_counts()
             return False
         return self._same_counts(step.results) and not self._constant(step.results)
@@ -277,13 +341,20 @@ class Loop:
         """Take back classes of sizes that do not change."""
         same = {
             key for key, dim in self.classes.items()
-            if results[key[0]].shape[key[1]] == dim
+            if results[key[0]].shape[key[1]] in (
+                dim, self._taken(key, dim, self.start[key[0]].shape[key[1]])
+            )
         }  # fmt: skip
         for key in same:
             dim = self.classes.pop(key)
             self.counts = {i: d for i, d in self.counts.items() if d != dim}
         self.settled.update(same)
         return bool(same)
+
+    def _taken(self, key: tuple[int, int], size: Size, begin: Size) -> Size:
+        """What a size is inside of a trip."""
+        is_taken = self.guess == "last" and key not in self.growing and begin != 0
+        return begin if is_taken else size
 
     def _same_types(self, results: Sequence[Value]) -> bool:
         settled = True

@@ -123,33 +123,44 @@ class Results:
         self.r, self.env = recorder, env
         self.outputs: list[Value] = []
 
-    def tree(self, x: Any, noted: Any, where: str) -> Tree:
-        """The tree of ``x``, an object of the capture; ``noted`` has its run-time values."""
+    def whole(self, x: Any, noted: Any, where: str) -> tuple:
+        """``x``, an object of the capture, with run-time values in it: ``(kind, ...)``, as ways of a
+        fork are joined by it; ``noted`` has its run-time values."""
         if isinstance(noted, Val):
-            return self.found(self.env[noted], where)
+            return ("value", self.env[noted])
         if x is None or isinstance(x, (bool, int, float, str)):
-            return {"const": x}
+            return ("value", x)
         if isinstance(x, (torch.dtype, torch.device)):
-            return {"const": str(x)}
+            return ("value", str(x))
         if isinstance(x, dict):
-            pairs = [
-                [k, self.tree(v, n, f"{where}.{k}")] for (k, v), n in zip(x.items(), noted or [])
-            ]
+            items = zip(x.items(), noted or [])
+            parts = tuple(self.whole(v, n, f"{where}.{k}") for (k, v), n in items)
             named = hasattr(x, "__dataclass_fields__")
-            return {"record": type(x).__name__, "fields": pairs} if named else {"dict": pairs}
+            return ("record", type(x).__name__, tuple(x), parts) if named else (
+                "dict", tuple(x), parts)  # fmt: skip
         if isinstance(x, (tuple, list)):
-            items = zip(x, noted or [])
-            trees = [self.tree(v, n, f"{where}.{i}") for i, (v, n) in enumerate(items)]
+            items = enumerate(zip(x, noted or []))
+            parts = tuple(self.whole(v, n, f"{where}.{i}") for i, (v, n) in items)
             if hasattr(x, "_fields"):
-                pairs = [[k, t] for k, t in zip(x._fields, trees)]
-                return {"record": type(x).__name__, "fields": pairs}
-            return {"tuple" if isinstance(x, tuple) else "list": trees}
+                return ("record", type(x).__name__, x._fields, parts)
+            return ("tuple" if isinstance(x, tuple) else "list", parts)
         fields = dict(fields_of(x) or ())
         if fields:
             known = dict(zip(vars(x), noted or []))
-            pairs = [[k, self.tree(v, known.get(k), f"{where}.{k}")] for k, v in fields.items()]
-            return {"record": type(x).__name__, "fields": pairs}
+            parts = tuple(self.whole(v, known.get(k), f"{where}.{k}") for k, v in fields.items())
+            return ("record", type(x).__name__, tuple(fields), parts)
         raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")
+
+    def tree(self, whole: tuple, where: str) -> Tree:
+        """The tree of what ``whole`` gives."""
+        kind, *rest = whole
+        if kind == "value":
+            return self.found(rest[0], where)
+        if kind in ("tuple", "list"):
+            return {kind: [self.tree(x, f"{where}.{i}") for i, x in enumerate(rest[0])]}
+        keys, parts = rest[-2:]
+        pairs = [[k, self.tree(x, f"{where}.{k}")] for k, x in zip(keys, parts)]
+        return {"dict": pairs} if kind == "dict" else {"record": rest[0], "fields": pairs}
 
     def found(self, x: Any, where: str) -> Tree:
         """The tree of a run-time value."""

@@ -16,9 +16,14 @@ from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.lowering.scalars import Scalars
 from oarlock.capture.recorder import Recorder, Spoiled
-from oarlock.capture.torch_private import is_fake
+from oarlock.capture.symbols import exceptions, holds, readable
+from oarlock.capture.torch_private import FEW, is_fake
 from oarlock.errors import OarlockError
 from oarlock.ir import Dim, Origin, TensorType, Value, f64, i64
+
+
+class Refused(Exception):
+    """A node of the tape has no form in the IR; the reason is noted."""
 
 
 @dataclass
@@ -165,6 +170,46 @@ class BlockRecorder(Recorder):
         return self.scalars.number(scalar)
 
     # ---- blocks
+
+    def mark(self) -> tuple[int, int]:
+        """Where problems and decisions stand."""
+        return len(self.problems), len(self.shapes.env.decisions)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forget problems and decisions since."""
+        del self.problems[mark[0] :], self.shapes.env.decisions[mark[1] :]
+
+    def assert_decisions(self, since: int) -> None:
+        """What torch has decided on sizes that do not prove it holds in each run, or is an error.
+
+        Decisions on sizes of the inputs that are other for more than a few sizes stay: they are
+        refused.
+        """
+        made = self.shapes.env.decisions[since:]
+        kept = []
+        for decision in made:
+            if holds(decision.condition, self.shapes.symbols):
+                continue
+            if self._is_refused(decision):
+                kept.append(decision)
+                continue
+            self.b.assert_(
+                self.scalars.expression(decision.condition),
+                message=f"{self.where}: another size than the program was made for: "
+                f"{readable(decision.condition, self.shapes.symbols)} does not hold",
+                kind="Respecialise",
+            )
+        self.shapes.env.decisions[since:] = kept
+
+    def _is_refused(self, decision: Any) -> bool:
+        shapes = self.shapes
+        if decision.number:
+            return True
+        if shapes.is_number(decision.condition):
+            return False
+        dims = [shapes.symbols[s] for s in decision.condition.free_symbols if s in shapes.symbols]
+        names = set().union(*(dim.symbols() for dim in dims))
+        return names <= shapes.given and exceptions(decision.condition, shapes.symbols, FEW) is None
 
     def snapshot(self) -> Snapshot:
         shown = {v: (v.value, v.seen, v.origin_value) for v in self.known_views}

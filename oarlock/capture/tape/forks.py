@@ -113,7 +113,7 @@ def _block(tree: Any, depth: int) -> Block:
     start = marks[depth - 1] + 1 if depth else 0
     if not isinstance(tree, Split):
         root = first.root
-        return Block(None, nodes[start:], root.results, root.raises, first)
+        return Block(None, nodes[start:], root.results, root.raises, first, first.result)
     mark = marks[depth]
     for way in ways(tree.orelse):
         _share(nodes[: mark + 1], way.root.nodes[: mark + 1])

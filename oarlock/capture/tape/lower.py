@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,7 +21,7 @@ from oarlock.capture.lowering.blocks import Blocks
 from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.ports import Inputs, Results
-from oarlock.capture.lowering.recorder import BlockRecorder
+from oarlock.capture.lowering.recorder import BlockRecorder, Refused
 from oarlock.capture.lowering.recursion import Recursions, ends
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.recorder import Narrowed
@@ -31,6 +31,7 @@ from oarlock.capture.tape.nodes import (
     Block,
     Call,
     Check,
+    Fork,
     If,
     Print,
     Raise,
@@ -51,8 +52,20 @@ from oarlock.ir.verify import verify
 PLAIN_REASONS = (NotImplementedError, OarlockError, TypeError, ValueError, RuntimeError, IndexError)
 
 
-class Refused(Exception):
-    """A node of the tape has no form in the IR; the reason is noted."""
+class Env:
+    """What every Val is here; captures that fork name one value by Vals of one id."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Any] = {}
+
+    def __getitem__(self, val: Val) -> Any:
+        return self.found[val.id]
+
+    def __setitem__(self, val: Val, x: Any) -> None:
+        self.found[val.id] = x
+
+    def __contains__(self, val: Val) -> bool:
+        return val.id in self.found
 
 
 class Lowering:
@@ -62,7 +75,8 @@ class Lowering:
         self.r, self.blocks = recorder, Blocks(recorder)
         self.recursions = Recursions(self)
         recorder.lowering = self
-        self.env: dict[Val, Any] = {}
+        self.env = Env()
+        self.results = Results(recorder, self.env)
         self.notes: list[str] = []
 
     @contextlib.contextmanager
@@ -138,14 +152,17 @@ class Lowering:
         for node in block.nodes:
             self.r.where = str(node.where)
             self.r.b.origin = self.r.origin()
+            decided = len(self.r.shapes.env.decisions)
             try:
                 getattr(self, f"_{type(node).__name__.lower()}")(node)
+                with self.outside():
+                    self.r.assert_decisions(decided)
             except Refused:
                 raise
             except PLAIN_REASONS as error:
                 self.refuse(node, error)
 
-    def refuse(self, node: Any, error: Exception) -> None:
+    def refuse(self, node: Any, error: Exception) -> NoReturn:
         """Note why, and stop.  Raises: Refused."""
         what = f"{name_of(node.func)}: " if isinstance(node, Call) else ""
         kind = (
@@ -319,6 +336,48 @@ class Lowering:
         self.fail_unless(good, failing)
         self.inline(other, node.outs)
 
+    # ---- ends
+
+    def ending(self, block: Block, result: Any) -> tuple:
+        """What the function gives at the end of a block: that of the ways where it forks."""
+        self.run(block)
+        last = block.nodes[-1] if block.nodes else None
+        if isinstance(last, Fork):
+            return self.fork(last)
+        return self.results.whole(result, block.results[0], "result")
+
+    def fork(self, node: Fork) -> tuple:
+        """The ways of a decision, joined where they end.  Raises: Refused."""
+        try:
+            return self.joined(node)
+        except PLAIN_REASONS as error:
+            self.refuse(node, error)
+
+    def joined(self, node: Fork) -> tuple:
+        test = self.test(node.test)
+        if isinstance(test, bool):
+            way = node.then if test else node.orelse
+            return self.ending(way, way.result)
+        for failing, other in ((node.then, node.orelse), (node.orelse, node.then)):
+            if failing.raises:
+                with self.outside():
+                    good = self.r.b.logical_not(test) if failing is node.then else test
+                self.fail_unless(good, failing)
+                return self.ending(other, other.result)
+        with self.outside():
+            sides = [self.way(block) for block in (node.then, node.orelse)]
+            return self.blocks.branch(test, *sides)[0]
+
+    def way(self, block: Block) -> Callable[[], list[Any]]:
+        def run() -> list[Any]:
+            with self.scope():
+                return [self.ending(block, block.result)]
+
+        return run
+
+    def _fork(self, node: Fork) -> None:
+        """Lowered by ``ending``: it is the last node."""
+
     def fail_unless(self, good: Value, block: Block) -> None:
         """An assertion with the error that a block raises.
 
@@ -332,13 +391,12 @@ class Lowering:
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
         """Values of a block that only the block sees."""
-        before = dict(self.env)
+        before = dict(self.env.found)
         try:
             with self.recording():
                 yield
         finally:
-            self.env.clear()
-            self.env.update(before)
+            self.env.found = before
 
     def side(self, block: Block) -> Callable[[], list[Any]]:
         def run() -> list[Any]:
@@ -351,7 +409,8 @@ class Lowering:
     def _while(self, node: While) -> None:
         init = [self.get(x) for x in node.init]
         if self.recursions.is_first and not ends(node.body):
-            self.env.update(zip(node.params, init))
+            for param, x in zip(node.params, init):
+                self.env[param] = x
             return
 
         def begin(items: list[Any]) -> None:
@@ -455,11 +514,11 @@ def _lower(
     changes = getattr(tape, "changes", None) or []
     attributes = Attributes(recorder, changes, places)
     inputs.bind_others(attributes)
-    results = Results(recorder, low.env)
+    results, whole = low.results, ()
     with contextlib.suppress(Refused), low.recording():
-        low.run(tape.root)
+        whole = low.ending(tape.root, tape.result)
     refuse(list(dict.fromkeys(recorder.problems)))
-    tree = results.tree(tape.result, tape.root.results[0], "result")
+    tree = results.tree(whole, "result")
     refuse(list(dict.fromkeys([*recorder.problems, *recorder.shapes.refused()[0]])))
     try:
         states = recorder.states() | attributes.after(low.env, tape.root.results)

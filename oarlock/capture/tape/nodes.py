@@ -158,7 +158,8 @@ class Raise:
 class Block:
     """Nodes in order; ``results``: trees of Vals and plain values.
 
-    ``end``: the capture whose end this is, in a function that forks.
+    ``end``: the capture whose end this is, in a function that forks; ``result``: the object that it
+    returns.
     """
 
     parent: Block | None = None
@@ -166,6 +167,7 @@ class Block:
     results: list[Any] = field(default_factory=list)
     raises: bool = False
     end: Any = None
+    result: Any = None
 
     def __repr__(self) -> str:
         return f"Block({len(self.nodes)} nodes)"
