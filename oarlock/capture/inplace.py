@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 
-NEW_NAMES = {"normal_": "normal_functional", "bernoulli_": "bernoulli"}
+NEW_NAMES = {
+    "normal_": "normal_functional", "bernoulli_": "bernoulli", "__ior__": "bitwise_or",
+    "__iand__": "bitwise_and", "__ixor__": "bitwise_xor", "__ilshift__": "bitwise_left_shift",
+    "__irshift__": "bitwise_right_shift",
+}  # fmt: skip
 
 
 @cache

@@ -14,6 +14,7 @@ from oarlock.errors import ModelError
 from oarlock.ir import Dim, Size, TensorType, bool_, i64
 from oarlock.ir.dim import Symbol
 from oarlock.ir.op import Op, op
+from oarlock.ops.messages import filled
 from oarlock.ops.shape import full_slice
 
 
@@ -102,7 +103,10 @@ class Refine(Op):
 
 @op("assert_")
 class Assert(Op):
-    """The condition; false ends the run with ``message``, where ``{i}`` stands for operand ``i + 1``.
+    """The condition; false ends the run with ``message``.
+
+    Where there are operands beside the condition, ``{i}`` in it stands for operand ``i + 1``, with a
+    conversion and a format as in Python's format strings, ``!t`` for a tensor as ``str`` gives it.
 
     Shapes:  condition bool[], *values  ->  bool[]
     Attrs:   kind: the class of the exception that the captured code raises.
@@ -125,8 +129,4 @@ class Assert(Op):
 
     def error(self, values: Any) -> ModelError:
         """The error of a run in which the condition is false."""
-        text = self.message
-        for i, value in enumerate(values):
-            shown = np.asarray(value)
-            text = text.replace(f"{{{i}}}", str(shown.item() if shown.ndim == 0 else shown))
-        return ModelError(self.kind, text)
+        return ModelError(self.kind, filled(self.message, values))

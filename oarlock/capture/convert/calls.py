@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import inspect
+import operator
 import types
 from array import array
 from collections.abc import Callable
@@ -374,4 +375,17 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
 
 
 def percent(left: str, values: tuple[Any, ...]) -> str:
-    return Text.of(texts.percent_parts(left, values))
+    return Text.of(texts.percent_parts(left, list(values)))
+
+
+def percent_of_text(left: Text, values: tuple[Any, ...]) -> str:
+    """``left % values`` for a template with values of the run in it, which hold no template."""
+    rest, parts = list(values), []
+    for part in left.parts:
+        if isinstance(part, str):
+            parts += texts.percent_parts(part, rest)
+        elif isinstance(part[0], str) or "%" in (part[2] or ""):
+            return left.changed(operator.mod, values)
+        else:
+            parts.append(part)
+    return Text.of(tuple(parts))

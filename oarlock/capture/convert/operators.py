@@ -452,6 +452,8 @@ class Operators:
 
     def percent(self, left: Any, right: Any) -> Any:
         values = right if isinstance(right, tuple) else (right,)
+        if isinstance(left, Text):
+            return calls.percent_of_text(left, values)
         if isinstance(left, str) and any(is_run_time(x) or spelled(x) for x in values):
             return calls.percent(left, values)
         return left % right

@@ -55,10 +55,10 @@ def format_text(text: str, *args: Any, **names: Any) -> str:
     return Text.of(tuple(parts))
 
 
-def percent_parts(text: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The parts of ``text % values``; ``%s`` and ``%r`` as conversions, numbers as formats."""
+def percent_parts(text: str, rest: list[Any]) -> tuple[Any, ...]:
+    """The parts of ``text % rest``, whose values are taken from it; ``%s`` and ``%r`` as conversions,
+    numbers as formats."""
     parts: list[Any] = []
-    rest = list(values)
     end = 0
     for found in re.finditer(r"%(?P<flags>[-+ #0]*[\d]*(?:\.\d+)?)(?P<kind>[sdrifgeEGxXo%])", text):
         parts.append(text[end : found.start()])

@@ -166,6 +166,21 @@ def slice_(
     return found if step == 1 else ATEN.slice.Tensor(found, dim, None, None, step)
 
 
+@rule("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+def squeeze(r: Any, x: torch.Tensor, dim: Any = None) -> Any:
+    """Axes of a free size stay: a run checks that they do not have one element."""
+    shape = r.type_of(r.fake(x)).shape
+    dims = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
+    for size in dict.fromkeys(shape[i] for i in dims if shape):
+        low, high = bounds(size)
+        if isinstance(size, Dim) and low <= 1 and (high is None or high >= 1):
+            message = f"{r.where}: squeeze() of an axis with one element, which leaves fewer axes"
+            with outside_modes():
+                many = r.b.ne(r.b.size(dim=size), r.b.const(1, i64))
+                r.b.assert_(many, message=message, kind="Respecialise")
+    return NotImplemented
+
+
 @rule("aten.select.int")
 def select(r: Any, x: torch.Tensor, dim: int, index: Any) -> Any:
     """``x[n]``: a negative n counts from the end."""

@@ -8,6 +8,7 @@ import torch
 
 from oarlock.capture.lowering.held import (
     Recorded,
+    empty,
     is_nothing,
     is_one,
     is_plain,
@@ -19,6 +20,7 @@ from oarlock.capture.lowering.held import (
     type_of,
     value_of,
 )
+from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
 from oarlock.ir import Value, bool_
 
@@ -31,6 +33,7 @@ class Joined:
 
     def __init__(self, plain: Any, sides: tuple[Any, Any], kind: str) -> None:
         self.plain, self.sides, self.kind = plain, sides, kind
+        self.full: ListValue | None = None  # of two lists, one that has items
 
     @staticmethod
     def of(blocks: Blocks, a: Any, b: Any) -> Joined:
@@ -46,6 +49,8 @@ class Joined:
             return Joined(None, (a, b), "tensor")
         if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) and is_one(a) and is_one(b):
             return Joined(None, (a, b), "one")
+        if is_row(a) and is_row(b):
+            return Joined(None, (a, b), "list")
         if all(is_symbolic(x) or isinstance(x, (bool, int, float)) for x in (a, b)):
             if kind_of(a) is kind_of(b):
                 return Joined(None, (a, b), "number")
@@ -61,6 +66,8 @@ class Joined:
         mine = self.sides[k]
         if self.kind == "maybe":
             return blocks.within(side, lambda: self._maybe(blocks, k))
+        if self.kind == "list":
+            return blocks.within(side, lambda: self._rows(blocks, k))
         if self.kind == "one":
             return [blocks.within(side, lambda: self._one(blocks, mine))]
         return [blocks.within(side, lambda: value_of(blocks.r, mine))]
@@ -69,6 +76,14 @@ class Joined:
         """A tensor of one element, or a number of its type."""
         tensor = next(x for x in self.sides if isinstance(x, torch.Tensor))
         return one_of(blocks.r, mine, type_of(blocks.r, tensor))
+
+    def _rows(self, blocks: Blocks, k: int) -> list[Value]:
+        """The stacks of a list, in the graph of its branch."""
+        r, mine = blocks.r, self.sides[k]
+        self.full = self.full or same_leaves([items_of(r, x) for x in self.sides])
+        own = items_of(r, mine)
+        stacks = empty(r, self.full.known()) if own.stacks is None else own.known()
+        return [r.b.frame.local(v) for v in stacks]
 
     def _maybe(self, blocks: Blocks, k: int) -> list[Value]:
         r, mine = blocks.r, self.sides[k]
@@ -92,6 +107,9 @@ class Joined:
             a, b = (x.value if isinstance(x, Maybe) else x for x in self.sides)
             like = b if is_nothing(a) else a
             return Maybe(flag, python_of(r, next(found), like), all(map(is_unbound, self.sides)))
+        if self.kind == "list":
+            assert self.full is not None
+            return of_rows(r, [next(found) for _ in self.full.known()], self.full.like)
         if self.kind == "one":
             value = next(found)
             return Truth(value) if value.dtype.is_bool else r.new(value)

@@ -10,7 +10,7 @@ import torch
 
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
 from oarlock.capture.tape import runtime
-from oarlock.ir import Value, i64
+from oarlock.ir import Value, f64, i64
 
 
 class ListValue:
@@ -152,13 +152,46 @@ def list_of(r: Any, items: Sequence[Any]) -> ListValue:
     return found
 
 
-def _items(r: Any, x: Any) -> ListValue:
+def of_rows(r: Any, stacks: Sequence[Value], like: Any) -> ListValue:
+    """A list with a row of ``stacks`` for each item."""
+    found = ListValue(r)
+    found.like = like
+    found.set(stacks)
+    return found
+
+
+def items_of(r: Any, x: Any) -> ListValue:
+    """A list of the code, or a tuple, as one of run-time length."""
     return x if isinstance(x, ListValue) else list_of(r, x)
 
 
+def numbers_of(r: Any, stack: Value) -> ListValue:
+    """The elements of a vector as Python numbers."""
+    wide = f64 if stack.dtype.is_float else stack.dtype if stack.dtype.is_bool else i64
+    stack = r.b.to(stack, wide)
+    like = False if wide.is_bool else 0.0 if wide.is_float else 0
+    return of_rows(r, [stack], like)
+
+
+def is_row(x: Any) -> bool:
+    """It can be a list of run-time length."""
+    return isinstance(x, ListValue) or type(x) in (list, tuple)
+
+
+def same_leaves(lists: Sequence[ListValue]) -> ListValue:
+    """The first that has items.  Raises: NotImplementedError where the others' are of other types."""
+    full = [x for x in lists if x.stacks is not None]
+    if not full:
+        raise NotImplementedError("lists of different lengths that are always empty")
+    types = [[(v.dtype, v.rank) for v in x.known()] for x in full]
+    if any(t != types[0] for t in types):
+        raise NotImplementedError("lists of different lengths whose items have different types")
+    return full[0]
+
+
 def _add(r: Any, a: Any, b: Any) -> ListValue:
-    found = _items(r, a).derived(lambda s: s)
-    other = _items(r, b)
+    found = items_of(r, a).derived(lambda s: s)
+    other = items_of(r, b)
     if other.stacks is not None:
         found.join([other.stacks], other.like)
     return found
@@ -172,7 +205,7 @@ def _spread(r: Any, kind: type, *parts: Any) -> ListValue:
 
 
 def _extend(r: Any, a: ListValue, b: Any) -> None:
-    other = _items(r, b)
+    other = items_of(r, b)
     if other.stacks is not None:
         a.join([other.stacks], other.like)
 

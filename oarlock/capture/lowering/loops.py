@@ -26,7 +26,7 @@ from oarlock.capture.lowering.held import (
     type_of,
     value_of,
 )
-from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
 from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, bounds, i64
 from oarlock.ir.scope import symbols_in
@@ -103,6 +103,37 @@ class Filled(Promoted):
         c.kind, c.parts = "maybe", [Carried.of(blocks, value)]
 
 
+class Listed(Promoted):
+    """A list or tuple that a loop replaces by others: one of run-time length."""
+
+    def __init__(self, carried: Carried, item: ListValue) -> None:
+        Exception.__init__(self, "a list becomes another")
+        self.carried, self.item = carried, item
+
+    def change(self, blocks: Blocks) -> None:
+        r, c = blocks.r, self.carried
+        own = items_of(r, c.init)
+        if own.stacks is None:
+            known = blocks.known()
+            rows = [
+                r.b.full(
+                    0, (0, *(n if symbols_in(n) <= known else 0 for n in v.shape[1:])), v.dtype
+                )
+                for v in same_leaves([own, self.item]).known()
+            ]
+            own = of_rows(r, rows, self.item.like)
+        c.init, c.kind, c.parts = own, "list", []
+
+
+def _is_other_list(init: Any, item: Any) -> bool:
+    """Two lists that are not one, or two tuples of different lengths."""
+    if not (is_row(init) and is_row(item)) or init is item:
+        return False
+    if isinstance(init, ListValue) or isinstance(item, ListValue):
+        return True
+    return type(init) is type(item) and len(init) != len(item)
+
+
 class Loop:
     """A loop on its way to a form in which sizes and types stay the same.
 
@@ -156,6 +187,8 @@ class Loop:
         def visit(c: Carried) -> None:
             if c.kind == "maybe":
                 found.append(False)
+            elif c.kind == "list":
+                found.extend(False for _ in c.init.known())
             elif c.kind != "tree" and c.kind != "plain":
                 found.append(c.kind == "number")
             for part in c.parts:
@@ -174,7 +207,11 @@ class Loop:
         """
         found: list[Value] = []
         for item, c in zip(items, carried):
-            if c.kind == "tree":
+            if c.kind == "list":
+                found += self._rows(item, c)
+            elif c.kind in ("tree", "plain") and _is_other_list(c.init, item):
+                raise Listed(c, items_of(self.r, item))
+            elif c.kind == "tree":
                 if type(item) is not type(c.init) or len(item) != len(c.parts):
                     raise NotImplementedError(
                         f"a loop changes {named(c.init)} of {len(c.parts)} into {named(item)}"
@@ -202,6 +239,12 @@ class Loop:
                 found.append(value_of(self.r, item))
         return found
 
+    def _rows(self, item: Any, c: Carried) -> list[Value]:
+        """The stacks of a list."""
+        own = items_of(self.r, item)
+        stacks = empty(self.r, c.init.known()) if own.stacks is None else own.known()
+        return [self.r.b.frame.local(v) for v in stacks]
+
     def _maybe(self, item: Any, c: Carried) -> list[Value]:
         r = self.r
         if isinstance(item, Maybe):
@@ -223,6 +266,9 @@ class Loop:
                 found.append(type(c.init)(self._items(values, c.parts, counts)))
             elif c.kind == "plain":
                 found.append(c.init)
+            elif c.kind == "list":
+                rows = [next(values)[1] for _ in c.init.known()]
+                found.append(of_rows(self.r, rows, c.init.like))
             elif c.kind == "maybe":
                 flag = Truth(next(values)[1])
                 inner = self._items(values, c.parts, counts)[0]
@@ -248,7 +294,9 @@ class Loop:
 
         def begin(frame: Frame, of_trip: bool = False) -> None:
             inputs = [frame.input(t, f"v{i}") for i, t in enumerate(self.inside)]
-            values = enumerate(self._refined(inputs) if of_trip and self.guess == "last" else inputs)
+            values = enumerate(
+                self._refined(inputs) if of_trip and self.guess == "last" else inputs
+            )
             items[:] = self._items(values, self.carried, self.counts)
             for holder, count in self.written.items():
                 self._enter(frame, holder, [next(values)[1] for _ in range(count)])

@@ -35,6 +35,7 @@ class Inputs:
         ranges: Mapping[str, Dim],
     ) -> None:
         self.r, self.bind, self.ranges = recorder, bind, ranges
+        self.sizes = getattr(tape, "symbolic", None) or {}
         self.given = {source.path: val for val, source in tape.inputs if source.base is None}
         self.keys = dict(tape.inputs)
         self.named = tape.dims
@@ -94,21 +95,24 @@ class Inputs:
             if axis not in free:
                 sizes.append(n)
                 continue
-            named = self.named.get(key_of(self.keys[val], axis)) if val is not None else None
-            sizes.append(self.dim(n, n if named is None else named))
+            key = key_of(self.keys[val], axis) if val is not None else None
+            named = self.named.get(key)
+            sizes.append(self.dim(n, self.sizes.get(key, n) if named is None else named))
         return tuple(sizes)
 
     def dim(self, n: int, key: Any) -> Dim:
-        """The dim of a size that is ``n`` in the example; ``key``: that size, or its dim."""
+        """The dim of a size that is ``n`` in the example; ``key``: the sizes that it was seen with, or
+        its dim."""
         if isinstance(key, Dim) and not key.is_symbol:
             return key
         name = key.name if isinstance(key, Dim) else f"N{len(self.dims)}"
-        if (key if isinstance(key, int) else name) not in self.dims:
+        seen = name if isinstance(key, Dim) else key
+        if seen not in self.dims:
             dim = self.ranges.get(name) or (key if isinstance(key, Dim) else Dim(name))
-            self.dims[key if isinstance(key, int) else name] = dim
+            self.dims[seen] = dim
             self.r.shapes.hint(dim, n)
             self.r.shapes.given.add(dim.name)
-        return self.dims[key if isinstance(key, int) else name]
+        return self.dims[seen]
 
     def bind_others(self, attributes: Attributes) -> None:
         """Tensors and numbers that the code found beside its arguments."""

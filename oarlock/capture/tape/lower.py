@@ -7,6 +7,7 @@ become scalars, and sizes where they are used as such.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,8 +15,9 @@ import torch
 
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import NARROWINGS, refuse
+from oarlock.capture.convert.state import Undefined
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
-from oarlock.capture.lowering import lists
+from oarlock.capture.lowering import lists, messages
 from oarlock.capture.lowering.attributes import Attributes, Names
 from oarlock.capture.lowering.blocks import Blocks
 from oarlock.capture.lowering.held import truth_of
@@ -25,6 +27,7 @@ from oarlock.capture.lowering.recorder import BlockRecorder, Refused
 from oarlock.capture.lowering.recursion import Recursions, ends
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.recorder import Narrowed
+from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
 from oarlock.capture.tape.nodes import (
     Assert,
@@ -128,6 +131,16 @@ class Lowering:
             text = "a variable has no value" if x.unbound else "expected a tensor, got None"
             self.r.b.assert_(flag, message=text, kind=kind)
 
+    def expect_bound(self, func: Any, x: Maybe, *names: str) -> None:
+        """The assertion of ``runtime.bound`` or ``attribute``."""
+        try:
+            func(Undefined(names[-1]), *names)
+        except (AttributeError, UnboundLocalError) as error:
+            with self.outside():
+                flag = self.r.b.local(self.r.scalars.value(x.flag))
+                if truth_of(flag) is not True:
+                    self.r.b.assert_(flag, message=str(error), kind=type(error).__name__)
+
     def outside(self) -> Any:
         """A context to add nodes in."""
         from oarlock.capture.torch_private import outside_modes
@@ -178,7 +191,10 @@ class Lowering:
             self.set(call.outs, self.recursions.call(*call.args))
             return
         args, kwargs = self.get(call.args), self.get(call.kwargs)
+        decided = len(self.r.shapes.env.inner)
         self.set(call.outs, self.call(call, args, kwargs))
+        if any(self.r.shapes.is_number(d.condition) for d in self.r.shapes.env.inner[decided:]):
+            raise NotImplementedError("it decides on the elements of a tensor as it runs")
 
     def call(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The result of a call."""
@@ -195,8 +211,21 @@ class Lowering:
                 return lists.list_of(self.r, args)
         if func in _SEEDING:
             return self.seed(func, args)
+        if func is runtime.text:
+            return messages.Message(args)
+        if func in (runtime.bound, runtime.attribute) and isinstance(args[0], Maybe):
+            return self.expect_bound(func, *args)
+        if func in (runtime.is_none, runtime.is_missing) and isinstance(args[0], Maybe):
+            with self.outside():
+                return self.r.scalars.compute(operator.is_, (args[0], None))
         if any(isinstance(x, ListValue) for x in args):
             return self.on_list(func, args, kwargs)
+        if func in _TRUTHS and isinstance(args[0], torch.Tensor):
+            with self.outside():
+                number = self.read(_TRUTHS[func], args[0])
+                return (
+                    number if func is not operator.not_ else self.r.scalars.compute(func, (number,))
+                )
         if name_of(func) in _INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
             args = (args[0], self.index(args[1]), *args[2:])
         if name_of(func) in ("__setitem__", "setitem") and _picks_by_number(args[1]):
@@ -273,6 +302,8 @@ class Lowering:
         shape = self.r.value(x).shape
         if not shape:
             return self.r.scalars.number(self.r.value(x))
+        if not isinstance(shape[0], int) and len(shape) == 1:
+            return lists.numbers_of(self.r, self.r.value(x))
         if not isinstance(shape[0], int):
             raise NotImplementedError("a list as long as the data say")
         with self.recording():
@@ -381,12 +412,41 @@ class Lowering:
     def fail_unless(self, good: Value, block: Block) -> None:
         """An assertion with the error that a block raises.
 
-        What the block computes before it is not needed to say what has failed.
+        What the block computes before it is recorded where the message needs it.
         """
+        if messages.needs_values(block) and self.fails_with_values(good, block):
+            return
         error = next((n for n in reversed(list(block.walk())) if isinstance(n, Raise)), None)
-        kind, text = ("RuntimeError", "") if error is None else _said(error.kind, error.args)
+        kind = "RuntimeError" if error is None else error.kind.__name__
+        text = "" if error is None else messages.said(error)
         with self.outside():
             self.r.b.assert_(good, message=text, kind=kind)
+
+    def fails_with_values(self, good: Value, block: Block) -> bool:
+        """A branch that computes what a message shows, and fails; whether there is one."""
+        mark = self.r.mark()
+
+        def fail() -> list[Any]:
+            with self.scope():
+                self.run(block)
+                if not block.raises:  # the message of an assertion
+                    self.fail("AssertionError", messages.text(self.get(block.results[0])))
+            return []
+
+        try:
+            with self.outside():
+                self.blocks.branch(good, list, fail)
+        except (Refused, *PLAIN_REASONS):
+            self.r.back_to(mark)
+            return False
+        return True
+
+    def fail(self, kind: str, parts: Sequence[Any]) -> None:
+        """An assertion that never holds."""
+        template, values = messages.template(self.r, parts)
+        with self.outside():
+            bad = self.r.b.const(False, bool_)
+            self.r.b.assert_(bad, *values, message=template, kind=kind)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -444,13 +504,16 @@ class Lowering:
             return
         with self.outside():
             good = self.r.b.const(False, bool_) if test is False else test
-            message = node.message.results[0] if node.message is not None else ""
-            self.r.b.assert_(good, message=_text(message), kind="AssertionError")
+        block = node.message
+        has_values = block is not None and messages.needs_values(block)
+        if has_values and self.fails_with_values(good, block):
+            return
+        message = block.results[0] if block is not None else ""
+        with self.outside():
+            self.r.b.assert_(good, message=messages.plain(message), kind="AssertionError")
 
     def _raise(self, node: Raise) -> None:
-        kind, text = _said(node.kind, node.args)
-        with self.outside():
-            self.r.b.assert_(self.r.b.const(False, bool_), message=text, kind=kind)
+        self.fail(node.kind.__name__, messages.of_error(node, self.get(node.args)))
 
     def _check(self, node: Check) -> None:
         value = self._leaf(node.value)
@@ -461,8 +524,6 @@ class Lowering:
         if isinstance(value, torch.Tensor):
             value = Truth(self.test(node.value))
         with self.outside():
-            import operator
-
             same = self.r.scalars.compute(operator.eq, (value, node.expected))
             text = f"{node.what}: another value than the captured {node.expected!r}"
             self.r.b.assert_(self.r.scalars.value(same), message=text, kind="Respecialise")
@@ -574,30 +635,18 @@ def _is_place(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.dtype not in (torch.bool, torch.uint8)
 
 
-def _said(kind: type, args: Sequence[Any]) -> tuple[str, str]:
-    return kind.__name__, ", ".join(map(_text, args))
-
-
-def _text(x: Any) -> str:
-    return str(x) if not isinstance(x, Val) else "..."
-
-
 def _reader_table() -> dict[str, Any]:
-    import operator
-
     return {
         "__bool__": bool, "is_nonzero": bool, "__int__": int, "__float__": float,
         "__index__": int, "item": operator.pos,
     }  # fmt: skip
 
 
-def _identities() -> tuple[Any, ...]:
-    import operator
-
-    return (operator.is_, operator.is_not)
-
-
+_TRUTHS = {
+    bool: "__bool__", operator.truth: "__bool__", operator.not_: "__bool__", int: "__int__",
+    float: "__float__", operator.index: "__index__",
+}  # fmt: skip
 _SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
 _INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 _READERS = _reader_table()
-_IDENTITY = _identities()
+_IDENTITY = (operator.is_, operator.is_not)

@@ -20,7 +20,7 @@ from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.lower import lower_with_places
 from oarlock.capture.tape.nodes import Call, Val
 from oarlock.capture.tape.queries import name_of
-from oarlock.errors import DivergenceError, UnsupportedError
+from oarlock.errors import DivergenceError, ModelError, UnsupportedError
 from oarlock.evaluate import evaluate, evaluate_graph, match_inputs, solve_dims
 from oarlock.ir import DType, Program, decode
 from oarlock.ops.random import GENERATOR
@@ -143,8 +143,13 @@ def check(
     Raises: DivergenceError.
     """
     draws = GENERATOR in program.params
-    with eager_draws() if draws else contextlib.nullcontext():
-        expected, values, left = _eager(program, fn, args, kwargs, state)
+    values = [_array(x) for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    try:
+        with eager_draws() if draws else contextlib.nullcontext():
+            expected, left = _eager(program, fn, args, kwargs, state)
+    except Exception as error:
+        _check_error(program, values, error)
+        return
     got, after = _evaluated(program, values)
     wants, haves = list(_leaves(expected)), list(_leaves(got))
     if len(wants) != len(haves):
@@ -154,6 +159,19 @@ def check(
     for entry, want, have in zip(program.state, left, after):
         if entry.name != GENERATOR:
             _compare(entry.name, want, have)
+
+
+def _check_error(program: Program, values: Sequence[np.ndarray], error: Exception) -> None:
+    """The program must fail where the code does.  Raises: DivergenceError."""
+    try:
+        evaluate(program, *values)
+    except ModelError as found:
+        if found.kind == type(error).__name__:
+            return
+        raise DivergenceError(
+            f"eager raises {type(error).__name__}, the program {found}"
+        ) from error
+    raise DivergenceError(f"eager raises {type(error).__name__}: {error}; the program does not")
 
 
 def _evaluated(program: Program, values: Sequence[np.ndarray]) -> tuple[Any, list[np.ndarray]]:
@@ -166,9 +184,8 @@ def _evaluated(program: Program, values: Sequence[np.ndarray]) -> tuple[Any, lis
 
 def _eager(
     program: Program, fn: Any, args: tuple, kwargs: dict[str, Any], state: State
-) -> tuple[Any, list[np.ndarray], list[Any]]:
-    """What eager gives, the arrays it was given, the state it leaves; all else stays as it was."""
-    values = [_array(x) for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+) -> tuple[Any, list[Any]]:
+    """What eager gives, and the state it leaves; all else stays as it was."""
     before = Attributes.of(fn)
     copies = map_tensors((args, kwargs), torch.Tensor.clone)
     tensors = {id(t): t for m, _ in before.held for t in [*m.parameters(), *m.buffers()]}
@@ -176,7 +193,7 @@ def _eager(
     kept = [(t, t.detach().clone()) for t in tensors.values()]
     try:
         with torch.no_grad(), state.kept():
-            return fn(*copies[0], **copies[1]), values, state.now(program)
+            return fn(*copies[0], **copies[1]), state.now(program)
     finally:
         before.restore()
         forget_stand_ins(of_all=False)
