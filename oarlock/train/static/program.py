@@ -188,7 +188,7 @@ def data(
     recorder = program.recorder
     with torch._C.DisableTorchFunction():
         example = torch.zeros(sizes, dtype=kind, requires_grad=not stop_gradient)
-        value = recorder.add_input(example, source)
+        value = recorder.inputs.tensor(example, source)
     program.placeholders[name] = Placeholder(name, axes, kind, recorder.val(value), value)
     return value
 

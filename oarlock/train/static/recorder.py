@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from oarlock.capture.tape.active import activated, active
+from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.queries import access_of, name_of
@@ -22,6 +23,19 @@ from oarlock.errors import UnsupportedError, UserError
 STATISTICS = ("batch_norm", "instance_norm")  # their schema hides that running values change
 
 
+class Named(Inputs):
+    """Tensors from outside go by the names that their modules have for them."""
+
+    tracer: Recorder
+
+    def fake_of(self, real: Tensor) -> Tensor:
+        """See ``Inputs``."""
+        if id(real) not in self.fakes:
+            name = self.tracer.name_of_tensor(real)
+            self.state.setdefault(id(real), (real, Source(real, "", name)))
+        return super().fake_of(real)
+
+
 class Recorder(Tracer):
     """A tracer that grows one tape over several guards.
 
@@ -31,7 +45,8 @@ class Recorder(Tracer):
 
     def __init__(self, symbolic: dict[Any, tuple[Any, Any]]) -> None:
         super().__init__(None, symbolic)
-        self.symbolic = self.objects.symbolic = symbolic
+        self.inputs = Named(self, {}, symbolic, False)
+        self.objects.symbolic = symbolic
         self.fake = guarded_fake_mode(self.check_active)
         self.writes: dict[int, set[int]] = {}
         self.counters: set[int] = set()
@@ -82,11 +97,6 @@ class Recorder(Tracer):
             return CREATED.get(real, "")
         return found[1].split(".", 1)[1] if len(self.roots) == 1 else found[1]
 
-    def fake_of(self, real: Tensor) -> Tensor:
-        if id(real) not in self.fakes:
-            self.state.setdefault(id(real), (real, Source(real, "", self.name_of_tensor(real))))
-        return super().fake_of(real)
-
     def stand_for(self, leaf: Any, val: Val) -> Any:
         with self.fake:
             return super().stand_for(leaf, val)
@@ -121,7 +131,7 @@ class Recorder(Tracer):
         if "out" in kwargs:
             target = next(iter(leaves(kwargs["out"])), None)
         return isinstance(target, Tensor) and (
-            id(target) in self.fakes
+            id(target) in self.inputs.fakes
             or id(target) in self.tensor_names
             or storage_of(target) not in self.made
         )
@@ -154,7 +164,9 @@ class Recorder(Tracer):
 
     def watch(self, call: Callable[[], Any], found: list[Any], func: Any) -> Any:
         """Run a recorded call, and note the memory that it changes."""
-        tensors = [x if is_fake(x) else self.fake_of(x) for x in found if isinstance(x, Tensor)]
+        tensors = [
+            x if is_fake(x) else self.inputs.fake_of(x) for x in found if isinstance(x, Tensor)
+        ]
         before = [x._version for x in tensors]
         block, count = self.block, len(self.block.nodes)
         out = call()
