@@ -32,6 +32,11 @@ class Specs:
         if isinstance(given, InputSpec):
             given = [given]
         if not isinstance(given, Mapping):
+            if len(given) > len(self.parameters) > 0 and not self._takes_more():
+                raise UserError(
+                    f"input_spec of {self.name}: {len(given)} specs for the arguments "
+                    f"{', '.join(self.parameters)}"
+                )
             names = [*self.parameters, *(f"args[{i}]" for i in range(len(given)))]
             return dict(zip(names, given))
         unknown = [k for k in given if k not in self.parameters]
@@ -41,6 +46,10 @@ class Specs:
                 f"the arguments are {', '.join(self.parameters)}"
             )
         return dict(given)
+
+    def _takes_more(self) -> bool:
+        kinds = {p.kind for p in self.parameters.values()}
+        return inspect.Parameter.VAR_POSITIONAL in kinds
 
     # ---- calls
 

@@ -142,3 +142,8 @@ def test_an_object_that_is_called_keeps_its_state():
         assert torch.equal(static(torch.ones(2)), plain(torch.ones(2)))
     assert ours.calls == plain.calls == 4 and static.captures <= 2
     assert "Counter.__call__" in static.report()
+
+
+def test_more_specs_than_arguments_are_refused():
+    with pytest.raises(UserError, match="of fn: 3 specs for the arguments x, y"):
+        list(to_static(fn, input_spec=[*FREE, InputSpec((1,))]).programs)
