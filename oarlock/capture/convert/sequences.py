@@ -223,7 +223,10 @@ def item(owner: Any, key: Any) -> Any:
         return _look_up(owner, key)
     if is_run_time(key) and not is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
-            return _pick(owner, key)
+            if hasattr(owner, "site"):
+                active.tables.follow(owner)
+            with at_key(owner):
+                return _pick(owner, key)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
             return _look_up(owner, key)
     if type(key) is slice and type(owner) in (tuple, list):

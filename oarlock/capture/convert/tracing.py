@@ -44,7 +44,8 @@ def at_key(owner: Any) -> Iterator[None]:
     active = tracer()
     try:
         yield
-    except BaseException as refusal:
+    except BaseException as error:
+        refusal = error if hasattr(error, "sites") else getattr(error, "refusal", None)
         if active is not None and hasattr(refusal, "sites"):
             active.tables.blame(refusal, owner)
         raise

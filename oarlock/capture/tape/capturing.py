@@ -31,6 +31,7 @@ from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.refusals import every
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
+from oarlock.capture.tape.tables import Follow
 from oarlock.capture.tape.tracer import Tracer, ambient
 from oarlock.errors import OarlockError, UnsupportedError
 from oarlock.ir import Dim
@@ -145,6 +146,9 @@ def captured(
             tree = explore(way)
         except Recursion as found:
             recursive |= found.codes
+            continue
+        except Follow as found:
+            sites |= found.sites
             continue
         except UnsupportedError as refusal:
             more = refusal.sites - sites

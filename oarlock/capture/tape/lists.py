@@ -66,6 +66,7 @@ class RunList(list):
     source: Any = None  # of a list that exists before the call
     observed: Any = None  # what guards its content
     cell: Any = None  # the Items
+    site: Any = None  # the line of the code that makes it
     lengths: tuple[int, int] | None = None  # in both worlds, where that does not depend on data
     home: Any = None  # the block where it has these lengths
 
@@ -336,6 +337,12 @@ class Lists:
         self.tracer.journal.create(found)
         found.born = Val(self.tracer.block, found)
         self.shadowed(list_of, tuple(list.__iter__(found)), found.born, found)
+        found.site = self.tracer.tables.site()
+        if found.site in self.tracer.tables.sites:
+            count = list.__len__(found)
+            found.items.is_deep = True
+            self.materialise(found, [])
+            found.home, found.lengths = self.tracer.block, (count, count)
         return found
 
     def run(self, lengths: Any, is_data: bool) -> RunList:
@@ -409,14 +416,18 @@ class Lists:
         obj.item = new
 
     def deepen(self, x: Any) -> None:
-        """Lists in ``x`` are of the run from now on, and so are lists in them."""
+        """Lists in ``x`` are of the run from now on, and so are lists in them.
+
+        Raises: Follow where one is in another list already, which holds a copy of it at run time.
+        """
         for inner in leaves(x):
-            if isinstance(inner, RunList) and not inner.items.is_deep:
-                inner.items.is_deep = True
-                if inner.val is None:
-                    self.tracer.journal.touch(inner)
-                    self.materialise(inner, [])
-            elif isinstance(inner, RunList) and inner.val is None:
+            if not isinstance(inner, RunList) or (inner.items.is_deep and inner.val is not None):
+                continue
+            if inner.val is None and self.tracer.merged.is_noted(inner):
+                self.tracer.tables.refollow(inner)
+            inner.items.is_deep = True
+            if inner.val is None:
+                self.tracer.journal.touch(inner)
                 self.materialise(inner, [])
 
     def holder(self, val: Val) -> RunList:

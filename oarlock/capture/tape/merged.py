@@ -183,6 +183,11 @@ class Merged:
         if items.val is not None:
             self.grown(items)
 
+    def is_noted(self, x: Any) -> bool:
+        """``x`` is recorded as part of a list."""
+        notes = (y for held in self.notes.values() for y, _ in held)
+        return id(x) in self.families or any(y is x for y in notes)
+
     def grown(self, items: Any) -> None:
         """``items`` is a list of the run from now on: its items are what was recorded of them."""
         for x, when in self.notes.pop(id(items), ()):
@@ -224,7 +229,9 @@ class Merged:
             f"{self.tracer.where()}: a {kind} that is one of several, as data decide, {why}; make a "
             f"new {kind} in place of changing it, or keep its values in variables"
         )
-        self.tracer.tables.blame(refusal, obj)
+        _, family = self.families.get(id(obj), (None, None))
+        for one in (obj, *(family.lists if family is not None else ())):
+            self.tracer.tables.blame(refusal, one)
         if number is None:
             raise refusal
         raise ForkNeeded(number, refusal)

@@ -16,6 +16,7 @@ import torch
 
 from oarlock.capture.convert.truth import here, holds, select
 from oarlock.capture.tape import runtime
+from oarlock.capture.tape.join import holds_run_time
 from oarlock.capture.tape.lists import RunList, loosely
 from oarlock.capture.tape.nodes import Val, leaves
 from oarlock.capture.tape.numbers import Number
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 KINDS = (dict, set, OrderedDict, defaultdict, Counter)
 LENGTH = 2  # a sample
 Site = tuple[str, int]
+
+
+class Follow(BaseException):
+    """Containers made at ``sites`` must be of the run."""
+
+    def __init__(self, sites: frozenset[Site]) -> None:
+        super().__init__(sites)
+        self.sites = sites
 
 
 class RunTable:
@@ -335,6 +344,26 @@ class Tables:
         """``refusal`` would not be if ``owner`` were a table of the run."""
         if id(owner) in self.places:
             refusal.sites |= {self.places[id(owner)][1]}
+        elif isinstance(owner, RunList) and owner.site is not None:
+            refusal.sites |= {owner.site}
+
+    def follow(self, owner: RunList) -> None:
+        """Data pick one of the lists in ``owner``, which may change.  Raises: Follow."""
+        items = [x for x in list.__iter__(owner) if isinstance(x, RunList) and x.source is None]
+        if not items or owner.site is None or owner.site in self.sites:
+            return
+        sizes = {list.__len__(x) for x in items}
+        if 0 in sizes or len(sizes) > 1 or any(map(holds_run_time, items)):
+            raise Follow(frozenset([owner.site]))
+
+    def refollow(self, inner: RunList) -> None:
+        """``inner`` must be of the run from where it is made.  Raises: Follow, UnsupportedError."""
+        if inner.site is not None and inner.site not in self.sites:
+            raise Follow(frozenset([inner.site]))
+        raise UnsupportedError(
+            f"{self.tracer.where()}: a list that is one of several, as data decide, is in two "
+            f"containers; make it where it is put"
+        )
 
     def one_of(self, leaf: Any, val: Val) -> RunTable:
         """What the code holds for one of several tables."""

@@ -258,3 +258,28 @@ def lis(t):
 def tolist_tensor(x):
     v = x.tolist()
     return torch.tensor([2 * a for a in v]) + x
+
+
+@case(
+    (t(0, 2, 1, 2, 0), t(1.0, 2.0, 3.0, 4.0, 5.0)),
+    (t(1, 1, 0, 0, 1), t(1.0, 2.0, 3.0, -4.0, 5.0)),
+    (t(0, 0, 0, 0, 0), t(3.0, 2.0, 1.0, 1.0, 0.0)),
+)
+def buckets(ix, x):
+    b = [[] for _ in range(3)]
+    for k in range(len(ix)):
+        b[int(ix[k])].append(x[k])
+    return [sum(v) if v else torch.zeros(()) for v in b]
+
+
+@case(
+    (t(0, 2, 1, 2, 0), t(1.0, 2.0, 3.0, 4.0, 5.0)),
+    (t(1, 1, 0, 0, 1), t(1.0, 2.0, 3.0, -4.0, 5.0)),
+    (t(0, 0, 0, 0, 0), t(3.0, 2.0, 1.0, 1.0, 0.0)),
+)
+def buckets_len(ix, x):
+    b = [[], [], []]
+    for k, v in enumerate(ix):
+        b[int(v)].append(x[k])
+    sizes = [len(v) for v in b]
+    return (sizes, [torch.stack(v).mean() for v in b if len(v) > 0])
