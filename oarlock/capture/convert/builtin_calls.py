@@ -86,7 +86,10 @@ def print_(*args: Any, **options: Any) -> None:
 def isinstance_(x: Any, kinds: Any) -> Any:
     """A number of the run is of the Python type that it stands for; one of two types is asked then."""
     active, found = tracer(), isinstance(x, kinds)
-    if active is None or not is_run_time(x):
+    if active is None:
+        return found
+    if not is_run_time(x):
+        active.code.instance(x, kinds, found)
         return found
     if active.is_of_two_types(x):
         return active.number(isinstance, (x, kinds), True, True)

@@ -6,8 +6,10 @@ import collections
 import dataclasses
 import functools
 import inspect
+import itertools
 import operator
 import types
+import weakref
 from array import array
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -19,6 +21,7 @@ from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
+from oarlock.capture.convert.truth import refuse_here
 from oarlock.capture.owners import know_cache
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
@@ -26,6 +29,7 @@ _ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.
 _CACHED = functools._lru_cache_wrapper
 _PLAIN = (bool, int, float, str, bytes, type(None))
 _UNREPORTED = (ModuleType, type, torch.Tensor)
+_OF_TORCH = (torch.dtype, torch.layout, torch.memory_format)
 _DATA = (int, float, str, list, dict, set, torch.Tensor)
 _METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
 
@@ -79,17 +83,28 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
     known = builtin_calls.FUNCTIONS.get(function)
     if known is not None:
         return known
-    made = recursive(converted_or_same(function))
-    return reading(function) if made is function else made
+    made = converted_or_same(function)
+    if made is function:
+        return reading(function)
+    return recursive(followed(function, made))
+
+
+def followed(function: FunctionType, made: FunctionType) -> FunctionType:
+    """``made``, the converted ``function``, which later calls must find as it is."""
+    active = tracer()
+    return made if active is None or made is function else active.code.runs(function, made)
 
 
 def reading(function: Any) -> Any:
     """``function``, which is not converted: what containers hold that it gets is used."""
-    if tracer() is None:
+    active = tracer()
+    if active is None:
         return function
 
     def run(*args: Any, **options: Any) -> Any:
-        return function(*map(used, args), **{k: used(v) for k, v in options.items()})
+        found = function(*map(used, args), **{k: used(v) for k, v in options.items()})
+        active.code.asks(function, args, options, found)
+        return found
 
     return run
 
@@ -115,13 +130,28 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
         return method
     made = converted_or_same(inner)
     if made is not inner:
-        return MethodType(recursive(made), method.__self__)
+        if (
+            tracer() is not None
+            and getattr(type(method.__self__), inner.__name__, None) is not inner
+        ):
+            _inherited(tracer(), type(method.__self__), inner)
+        return MethodType(recursive(followed(inner, made)), method.__self__)
     owner = method.__self__
+    if tracer() is not None and isinstance(owner, torch.nn.Module):
+        tracer().code.tables(owner)
     if not hasattr(owner, "run_time_length"):  # a list of a trace tells itself
         used(owner)
     if isinstance(owner, _CONTAINERS) and tracer() is not None:
         tracer().journal.touch(method.__self__)
     return reading(method)
+
+
+def _inherited(active: Any, cls: type, function: FunctionType) -> None:
+    """``super()`` has given a method of a class further up."""
+    places = ((b, name) for b in cls.__mro__ for name, x in vars(b).items() if x is function)
+    for base, name in itertools.islice(places, 1):
+        active.code.method(base, name)
+        active.code.inherits(cls)
 
 
 def uncached(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -139,6 +169,8 @@ def uncached(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 def converted_partial(function: functools.partial[Any]) -> Callable[..., Any]:
     inner = call(function.func)
+    if tracer() is not None and function.keywords:
+        used(tracer().read(function, "keywords", function.keywords))
     if inner is function.func:
         return function
     return functools.partial(inner, *function.args, **function.keywords)
@@ -149,7 +181,9 @@ def callable_object(function: Any) -> Any:
     method = call_of(type(function))
     if type(method) is not FunctionType:
         know_cache(function)
-        return function
+        return reading(function) if isinstance(function, weakref.ref) else function
+    if tracer() is not None:
+        tracer().code.method(type(function), "__call__")
     return converted_method(MethodType(method, function))
 
 
@@ -170,6 +204,8 @@ def constructor(cls: type) -> Callable[..., Any]:
     if not is_simple:
         return reading(cls)
     init = cls.__init__
+    if tracer() is not None:
+        tracer().code.method(cls, "__init__")
     made = converted_or_same(init) if type(init) is FunctionType else init
     if made is init:
         return cls if tracer() is None else lambda *args, **kwargs: new(own(cls, args, kwargs))
@@ -318,10 +354,10 @@ def read_attribute(owner: Any, name: str) -> Any:
     active = tracer()
     if active is not None and active.is_choice(owner):
         return active.each(owner, lambda x: read_attribute(x, name))
-    if active is None or isinstance(owner, _UNREPORTED):
-        value = getattr(owner, name)
-        is_data = isinstance(owner, type) and isinstance(value, _DATA) and name in vars(owner)
-        return value if active is None or not is_data else active.read(owner, name, value)
+    if active is None:
+        return getattr(owner, name)
+    if isinstance(owner, _UNREPORTED):
+        return _of_code(active, owner, name)
     active.journal.used(owner)
     made = in_class(owner, name)
     if type(made) is property and type(made.fget) is FunctionType:
@@ -335,9 +371,31 @@ def read_attribute(owner: Any, name: str) -> Any:
         value = _value_of(active, owner, name)
         if active.is_missing(value) is not False:
             active.attribute(value, type(owner).__name__, name)
-    if isinstance(value, _METHOD_KINDS) or isinstance(owner, torch.Size):
+    if isinstance(owner, torch.Size):
         return value
+    if made is not None and not _is_own(owner, name):
+        active.code.method(type(owner), name, owner)
+        if isinstance(value, _METHOD_KINDS):
+            return value
     return active.read(owner, name, value)
+
+
+def _of_code(active: Any, owner: Any, name: str) -> Any:
+    """``owner.name`` of a Python module, class or tensor."""
+    value = getattr(owner, name)
+    if isinstance(owner, torch.Tensor):
+        is_own = not active.is_symbolic(value) and _is_own(owner, name)
+        return active.read(owner, name, value) if is_own else value
+    if isinstance(owner, type):
+        active.code.method(owner, name)
+        is_data = isinstance(value, _DATA) and any(name in vars(cls) for cls in owner.__mro__)
+        return active.read(owner, name, value) if is_data else value
+    is_fixed = isinstance(value, (ModuleType, *_OF_TORCH))
+    return value if is_fixed else active.read(owner, name, value)
+
+
+def _is_own(owner: Any, name: str) -> bool:
+    return name in getattr(owner, "__dict__", ())
 
 
 def in_class(owner: Any, name: str) -> Any:
@@ -371,6 +429,13 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     elif made is not None and type(getattr(type(made), "__set__", None)) is FunctionType:
         converted_function(type(made).__set__)(made, owner, value)
     else:
+        if active is not None and name in (
+            "__code__",
+            "__defaults__",
+            "__kwdefaults__",
+            "__bases__",
+        ):
+            refuse_here(f"{name} is set", "call another function, or take an argument")
         setattr(owner, name, value)
 
 

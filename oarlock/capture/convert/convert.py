@@ -117,7 +117,7 @@ def is_library(module: str, file: str) -> bool:
         return not (top == "oarlock" and not file.startswith(_OURS)) and not module.startswith(
             _CONVERTED_LIBRARIES
         )
-    if any(part in file for part in _SITE):
+    if any(part in file for part in _SITE) or module == "random":
         return False
     return file.startswith(_PYTHON) and (top in sys.stdlib_module_names or "/lib/python" in file)
 
@@ -128,7 +128,7 @@ def converted_or_same(function: FunctionType) -> FunctionType:
     if OPERATORS in code.co_freevars:
         return function
     known = _functions.get(function)
-    if known is not None and known.__defaults__ is function.__defaults__:
+    if known is not None and _is_same(known, function):
         return known
     if is_excluded(function):
         return function
@@ -140,6 +140,17 @@ def converted_or_same(function: FunctionType) -> FunctionType:
         return function
     made = _functions[function] = template.bind(function)
     return made
+
+
+def _is_same(made: FunctionType, function: FunctionType) -> bool:
+    """``made`` was converted from ``function`` as it is now."""
+    template = _templates.get(id(function.__code__))
+    return (
+        made.__defaults__ is function.__defaults__
+        and made.__kwdefaults__ is function.__kwdefaults__
+        and template is not None
+        and getattr(template[1], "code", None) is made.__code__
+    )
 
 
 def listing(function: FunctionType) -> FunctionType | None:

@@ -42,6 +42,7 @@ _BINARY: dict[type, str] = {
     ast.BitOr: "|",
     ast.BitXor: "^",
 }
+_UNARY: dict[type, str] = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert: "__invert__"}
 _COMPARE: dict[type, str] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
@@ -128,7 +129,10 @@ class Expressions(ast.NodeTransformer):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         if isinstance(node.op, ast.Not):
             return at(apply("not_", self.test(node.operand)), node)
-        return at(ast.UnaryOp(node.op, self.visit(node.operand)), node)
+        operand = self.visit(node.operand)
+        if isinstance(node.operand, ast.Constant):
+            return at(ast.UnaryOp(node.op, operand), node)
+        return at(apply("unary", constant(_UNARY[type(node.op)]), operand), node)
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
         parts = (node.test, node.body, node.orelse)
@@ -278,7 +282,9 @@ class Expressions(ast.NodeTransformer):
         left, right = self.visit(node.left), self.visit(node.right)
         if isinstance(node.op, ast.Mod) and isinstance(node.left, (ast.Constant, ast.JoinedStr)):
             return at(apply("percent", left, right), node)
-        return at(ast.BinOp(left, node.op, right), node)
+        if isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant):
+            return at(ast.BinOp(left, node.op, right), node)
+        return at(apply("binary", constant(symbol_of(node.op)), left, right), node)
 
     # functions inside expressions
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from oarlock.capture.convert.tracing import tracer
+
 _local = threading.local()
 _lock = threading.Lock()
 _users = [0]
@@ -44,6 +46,9 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if not getattr(_local, "depth", 0):
         return _original(self, *args, **kwargs)
+    active = tracer()
+    if active is not None:
+        active.code.calls(self)
     with own_entries_known(self), converted_hooks(self):
         return _call_converted(self, *args, **kwargs)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import attributes, calls, iterating, sequences
+from oarlock.capture.convert import arithmetic, attributes, calls, iterating, sequences
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling, open_handlers
 from oarlock.capture.convert.spelling import spelled
@@ -36,21 +36,6 @@ from oarlock.errors import UnsupportedError
 Thunk = Callable[[], Any]
 Names = tuple[str, ...]
 
-_UPDATES: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.iadd,
-    "-": operator.isub,
-    "*": operator.imul,
-    "/": operator.itruediv,
-    "//": operator.ifloordiv,
-    "%": operator.imod,
-    "**": operator.ipow,
-    "@": operator.imatmul,
-    "<<": operator.ilshift,
-    ">>": operator.irshift,
-    "&": operator.iand,
-    "|": operator.ior,
-    "^": operator.ixor,
-}
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -309,6 +294,12 @@ class Operators:
     def differs(self, left: Any, right: None) -> Any:
         return self.not_(tracer().is_(left, None)) if is_run_time(left) else left != right
 
+    def binary(self, sign: str, left: Any, right: Any) -> Any:
+        return arithmetic.binary(sign, left, right)
+
+    def unary(self, name: str, value: Any) -> Any:
+        return arithmetic.unary(name, value)
+
     # variables, attributes, items
 
     def values(self, names: Names, thunks: tuple[Thunk, ...]) -> tuple[Any, ...]:
@@ -413,10 +404,7 @@ class Operators:
     def update(self, sign: str, value: Any, other: Any) -> Any:
         if isinstance(value, _IN_PLACE) and not hasattr(value, "run_time_tuple"):
             touch(value)
-        active = tracer()
-        if active is not None:
-            return active.update(_UPDATES[sign], value, other)
-        return _UPDATES[sign](value, other)
+        return arithmetic.update(sign, value, other)
 
     def append(self, items: Any, item: Any) -> None:
         touch(items)

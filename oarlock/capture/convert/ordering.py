@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -113,6 +114,7 @@ def sorted_(items: Any, *, key: Any = None, reverse: Any = False) -> Any:
         return tracer().ordered(items, keys_by(items, key), bool(reverse))
     items = list(items)
     keys = items if key is None else [call(key)(x) for x in items]
+    keys = _heads(keys)
     if any(map(_holds_run_time, keys)):
         if len(items) > NETWORK:
             found = tracer().list_(items)
@@ -136,6 +138,17 @@ def keys_by(items: Any, key: Any) -> Any:
 
     each_item(items, add, [found])
     return found
+
+
+def _heads(keys: list[Any]) -> list[Any]:
+    """The plain beginnings of keys that are tuples, such as names, where they tell all apart."""
+    if not keys or not all(type(key) is tuple for key in keys):
+        return keys
+    heads = [[*itertools.takewhile(lambda x: not is_run_time(x), key)] for key in keys]
+    depth = min(map(len, heads))
+    tuples = [tuple(head[:depth]) for head in heads]
+    are_names = all(isinstance(x, (str, int, float)) for head in tuples for x in head)
+    return tuples if are_names and len(set(tuples)) == len(keys) else keys
 
 
 def _holds_run_time(key: Any) -> bool:

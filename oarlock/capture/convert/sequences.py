@@ -240,6 +240,7 @@ def item(owner: Any, key: Any) -> Any:
         active.journal.touch(owner)
     with at_key(owner):
         value = owner[key]
+    active.code.item(owner, key, value)
     if (kind is list or isinstance(owner, dict)) and hasattr(active, "read_item"):
         return active.read_item(owner, key, value)
     return value
@@ -339,6 +340,8 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
             hit = truth((key == place) | (key == place - count))
             owner[place] = select(hit, lambda: value, lambda p=place: owner[p], _here())
         return
+    if tracer() is not None:
+        tracer().code.changes(owner)
     method = special(owner, "__setitem__") if tracer() is not None else None
     if method is not None:
         method(owner, key, value)

@@ -74,7 +74,13 @@ def special(owner: Any, name: str) -> Any:
     if type(method) is not FunctionType:
         return None
     made = converted_or_same(method)
-    return None if made is method else made
+    if made is method:
+        return None
+    active = tracer()
+    if active is None:
+        return made
+    active.code.method(type(owner), name)
+    return active.code.runs(method, made)
 
 
 def negated(value: Any) -> Any:
@@ -164,6 +170,7 @@ def contains(item: Any, items: Any) -> Any:
 def _contains(active: Any, item: Any, items: Any) -> Any:
     active.journal.used(items)
     active.journal.keyed(item)
+    active.code.has(items, item)
     if isinstance(items, torch.Tensor):
         return (
             (items == item).any()

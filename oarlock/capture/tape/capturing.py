@@ -368,8 +368,9 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
     identities(guards, way)
     for one in way.held:
         one.guard(guards)
-    for module in modules_below(roots):
-        guards.module(module)
+    tracer.code.guard(guards)
+    for module in dict.fromkeys([*modules_below(roots), *tracer.code.modules]):
+        guards.module(module, module in tracer.code.modules)
 
 
 def identities(guards: Guards, way: Way) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.sources import KEYS, Key, Source, key_of
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Guards:
                 text = f"type({at}) is {kind} and {at} != {at}"
             key = key_of(source, -1) if type(value) in (int, float) else None
             self.add(text, f"{source} == {value!r}", key, value, at)
+        elif type(value) is tuple and _is_fixed(value):
+            same = self.emitter.constant(value)
+            kinds = self.emitter.constant([*map(type, value)])
+            text = f"type({at}) is tuple and {at} == {same} and [*map(type, {at})] == {kinds}"
+            self.add(text, f"{source} == {value}")
         else:
             same = self.emitter.constant(value)
             self.add(f"{at} is {same}", f"{source} is the same object")
@@ -128,19 +136,40 @@ class Guards:
             ids = ", ".join(f"id({self.place(s)})" for s in sources)
             self.add(f"len({{{ids}}}) == {len(sources)}", f"the {what} are different ones")
 
-    def module(self, module: torch.nn.Module) -> None:
-        """Its mode, plain attributes of torch's own modules, and children stay."""
+    def module(self, module: torch.nn.Module, is_called: bool) -> None:
+        """Its mode, plain attributes of torch's own modules, and children stay; hooks of one that
+        the code calls."""
         table = vars(module)
         name = self.emitter.constant(table)
         texts = [f"{name}['training'] is {module.training}"]
+        if is_called:
+            texts += self.entries(table, name)
         if type(module).__module__.startswith("torch.nn."):
             for key, value in table.items():
                 if type(value) in (bool, int, float, str) and key != "training":
                     texts.append(f"{name}[{key!r}] == {self.emitter.expr(value)}")
+                elif isinstance(value, (FunctionType, BuiltinFunctionType)):
+                    texts.append(f"{name}[{key!r}] is {self.emitter.constant(value)}")
+            for kind in ("_parameters", "_buffers"):
+                for key in [k for k, x in table[kind].items() if x is None]:
+                    texts.append(f"{name}[{kind!r}].get({key!r}) is None")
         if module._modules:
             children = self.emitter.constant(list(module._modules.values()))
             texts.append(f"list({name}['_modules'].values()) == {children}")
         self.add(" and ".join(texts), f"{type(module).__name__} keeps its mode and children")
+
+    def entries(self, table: dict[str, Any], name: str) -> list[str]:
+        """What a module runs when it is called."""
+        forward = table.get("forward")
+        texts = [f"'forward' not in {name}"]
+        if forward is not None:
+            texts = [f"{name}['forward'] is {self.emitter.constant(forward)}"]
+        empty = " or ".join(f"{name}[{key!r}]" for key in _HOOKS if not table[key])
+        texts += [f"not ({empty})"] if empty else []
+        for key in [key for key in _HOOKS if table[key]]:
+            hooks = self.emitter.constant(list(table[key].values()))
+            texts.append(f"[*{name}[{key!r}].values()] == {hooks}")
+        return texts
 
     def compile(self, file: str) -> Callable[..., bool]:
         """All conditions as one function; a missing attribute or item is no match."""
@@ -175,6 +204,10 @@ class Guards:
 
         scope = {**runtime.NAMES, **KEYS, **self.emitter.names, "args": args, "kwargs": kwargs}
         return [g for g in self.items if not _holds(g.text, scope)]
+
+
+def _is_fixed(value: tuple) -> bool:
+    return all(type(x) in (bool, int, float, complex, str, bytes, type(None)) for x in value)
 
 
 def _holds(text: str, scope: dict[str, Any]) -> bool:

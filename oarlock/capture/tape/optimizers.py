@@ -35,7 +35,7 @@ def _near(x: Any, depth: int, seen: set[int]) -> Iterator[Any]:
     if isinstance(x, (torch.Tensor, torch.optim.Optimizer, type)):
         return
     inner: list[Any] = []
-    function = getattr(x, "__func__", x)
+    function = x.__func__ if inspect.ismethod(x) else x
     if inspect.isfunction(function):
         closed = inspect.getclosurevars(function)
         inner += [*closed.nonlocals.values(), *closed.globals.values()]

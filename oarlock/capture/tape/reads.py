@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections import deque
-from types import CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.tape.containers import KINDS, Containers
 from oarlock.capture.tape.journal import MISSING, TABLES, content, put
 from oarlock.capture.tape.nodes import Block, Call, Check, Val, leaves
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
-_UNGUARDED = (type, FunctionType, ModuleType)
+_CODE = (type, CodeType, FunctionType, BuiltinFunctionType, ModuleType)
 _SOME = {"__bool__": True, "__int__": 1, "__float__": 0.5, "__index__": 1}  # values to go on with
 APART = 4  # samples of numbers that are to be apart
 SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
@@ -234,12 +237,16 @@ class Objects:
             return None
         if isinstance(owner, (CellType, ModuleType, type)) or _is_globals(owner):
             return Source(owner, "")
+        if isinstance(owner, torch.Tensor) and id(owner) in self.tracer.inputs.state:
+            return self.tracer.inputs.state[id(owner)][1]
+        if isinstance(owner, FunctionType) and OPERATORS not in owner.__code__.co_freevars:
+            return Source(owner, "")
         return None
 
     def read(self, owner: Any, name: Any, value: Any) -> Any:
         """What code gets that reads ``name`` of ``owner``."""
         source = self.source(owner)
-        if source is None or isinstance(value, _UNGUARDED) or _is_property(owner, name):
+        if source is None or isinstance(value, ModuleType) or _is_property(owner, name):
             return value
         if self.is_changed(owner, name, value):
             return value
@@ -317,7 +324,13 @@ class Objects:
         known = self.places.get(id(value))
         if known is not None and (known[1].base, known[1].path) == (at.base, at.path):
             return value
+        if _is_made_anew(at, value):
+            return value
         self.guarded.append((at, value))
+        if isinstance(value, _CODE):
+            return value
+        if isinstance(value, np.ndarray):
+            tracer.code.array(at, value)
         if type(value) is tuple:
             self.inside(at, value)
         elif not isinstance(value, _SCALARS):
@@ -371,6 +384,15 @@ class Objects:
         if isinstance(old, dict):
             return old.get(name) is not value
         return content(owner) != old if not isinstance(old, list) else True
+
+
+def _is_made_anew(at: Source, value: Any) -> bool:
+    """Each time that it is read another object is made, of what is in the owner."""
+    if isinstance(value, (*_SCALARS, tuple)) or at.base is None:
+        return False
+    with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
+        return at.value() is not value
+    return False
 
 
 def _is_globals(owner: Any) -> bool:

@@ -16,8 +16,10 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.arithmetic import in_both_worlds
+from oarlock.capture.tape.chance import Chance
 from oarlock.capture.tape.choice import Choice, choice, each
 from oarlock.capture.tape.choice import length as choice_length
+from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
@@ -90,6 +92,7 @@ class Tracer(TorchFunctionMode):
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
         self.tables = Tables(self, sites)
         self.opaque, self.texts = Opaque(self), Texts(self)
+        self.code, self.chance = Code(self), Chance(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
@@ -195,7 +198,9 @@ class Tracer(TorchFunctionMode):
     def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function of torch written in C, whose parser of arguments refuses some numbers."""
         if not any(isinstance(x, Bool) for x in leaves((args, kwargs))):
-            return function(*args, **kwargs)
+            found = function(*args, **kwargs)
+            self.code.asks(function, args, kwargs, found)
+            return found
         with under_mode(self) as is_mine:
             if not is_mine:
                 return function(*args, **kwargs)
@@ -380,6 +385,8 @@ class Tracer(TorchFunctionMode):
                 self.objects.containers.observe(x)
         elif isinstance(x, RunList):
             x.observe()
+        else:
+            self.code.whole(x)
 
     def read_has(self, owner: Any, name: str) -> None:
         self.objects.has(owner, name)
@@ -443,7 +450,7 @@ class Tracer(TorchFunctionMode):
 
     def override(self, function: Any) -> Any:
         """What converted code calls in place of ``function``, or None."""
-        found = self.higher.override(function)
+        found = self.higher.override(function) or self.chance.override(function)
         return self.opaque.left_out(function) if found is None and is_left_out(function) else found
 
     def is_symbolic(self, x: Any) -> bool:

@@ -16,6 +16,7 @@ from oarlock.capture.tape import gradients
 from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.chance import put_back, shared, states
 from oarlock.capture.tape.copies import copied, kept_by, tensors_of
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.optimizers import Held, optimizers_of
@@ -47,11 +48,14 @@ class Before:
         self.random = torch.get_rng_state()
         own = [x for x in tape.objects if isinstance(x, torch.Generator)]
         self.generators = [(x, x.get_state()) for x in own]
+        self.chance = {id(x): x for x in (*shared(), *tape.objects)}.values()
+        self.draws = states(self.chance)
 
     def now(self) -> list[tuple[str, Any]]:
         """Copies of what there is now."""
         found: list[tuple[str, Any]] = [("draws", torch.get_rng_state())]
         found += [("draws", own.get_state()) for own, _ in self.generators]
+        found += [("draws", repr(state)) for _, state in states(self.chance)]
         for i, x in enumerate(self.tensors):
             found.append((f"tensor {i}", x.detach().clone()))
             grad = x.grad if x.is_leaf else None
@@ -78,6 +82,7 @@ class Before:
         torch.set_rng_state(self.random)
         for own, state in self.generators:
             own.set_state(state)
+        put_back(self.draws)
 
 
 def _read(source: Source) -> torch.Tensor | None:
