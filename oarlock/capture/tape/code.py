@@ -46,6 +46,7 @@ class Code:
         self.rules: dict[Any, tuple[Source, str, tuple]] = {}
         self.modules: dict[torch.nn.Module, None] = {}
         self.made: dict[int, tuple[FunctionType, FunctionType]] = {}
+        self.changed: set[Any] = set()  # settings that the code itself sets
 
     def rule(self, key: Any, source: Source, text: str, *values: Any) -> None:
         self.rules.setdefault(key, (source, text, values))
@@ -124,7 +125,12 @@ class Code:
 
     def asks(self, function: Any, args: tuple, kwargs: dict[str, Any], found: Any) -> None:
         """``function``, which runs as it is, has given ``found``."""
-        if kwargs or not is_question(function, args, found):
+        place = place_of(function)
+        if getattr(function, "__name__", "").startswith(("set", "reset")):
+            self.changed.add(place)
+        if kwargs or place in self.changed or not is_question(function, args, found):
+            return
+        if isinstance(function, weakref.ref) and self.tracer.objects.source(function) is None:
             return
         if not isinstance(found, _PLAIN):
             self.tracer.objects.know(found)
@@ -211,6 +217,14 @@ def is_environment(owner: Any) -> bool:
     import os
 
     return owner is os.environ
+
+
+def place_of(function: Any) -> Any:
+    """What holds the setting that a function sets or tells."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, ContextVar):
+        return id(owner)
+    return (getattr(function, "__module__", None) or "").partition(".")[0]
 
 
 def is_question(function: Any, args: tuple, found: Any) -> bool:

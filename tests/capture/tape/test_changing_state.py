@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,29 @@ def test_changed_between_calls(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", KINDS)
 def test_changed_in_a_call(name: str, position: str, tmp_path: Path):
     assert compared(name, position, tmp_path) in ("", "refused")
+
+
+COLLECTED: ContextVar[dict[str, list[torch.Tensor]] | None] = ContextVar("COLLECTED", default=None)
+
+
+def collects(x: torch.Tensor) -> torch.Tensor:
+    held = COLLECTED.get()
+    if held is not None:
+        held["seen"].append(x * 2)
+    return x + 1
+
+
+def test_a_context_variable_that_the_call_sets():
+    """What a call collects belongs to it, as the hidden states of library models do."""
+
+    def f(x):
+        token = COLLECTED.set({"seen": []})
+        y = collects(collects(x))
+        found = COLLECTED.get()
+        COLLECTED.reset(token)
+        return y, found["seen"]
+
+    static = to_static(f)
+    for x in (torch.ones(3), torch.arange(3.0), torch.zeros(2)):
+        assert plain(static(x)) == plain(f(x))
+    assert static.captures <= 2 and COLLECTED.get() is None
