@@ -423,6 +423,8 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     touch(owner)
     if active is not None:
         active.wrote(owner, name, value)
+    if active is not None and isinstance(owner, ModuleType) and owner.__name__.startswith("torch"):
+        refuse_here(f"{owner.__name__}.{name} is set", "set it before the function")
     made = in_class(owner, name) if active is not None else None
     if type(made) is property and type(made.fset) is FunctionType:
         converted_function(made.fset)(owner, value)

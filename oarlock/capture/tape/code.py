@@ -6,7 +6,10 @@ Users patch functions, methods and modules between calls: what a tape has follow
 from __future__ import annotations
 
 import abc
+import functools
 import logging
+import os
+import sys
 import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -33,6 +36,12 @@ _GLOBAL_HOOKS = [
     table for name, table in vars(torch_modules).items()
     if name.startswith("_global_") and isinstance(table, dict)
 ]  # fmt: skip
+_SETTERS = (
+    torch.set_default_dtype, torch.set_default_tensor_type, torch.set_default_device,
+    torch.use_deterministic_algorithms, torch.set_deterministic_debug_mode, torch.set_num_threads,
+    torch.set_float32_matmul_precision, torch.set_flush_denormal, torch.set_printoptions,
+    sys.setrecursionlimit, os.putenv, os.unsetenv,
+)  # fmt: skip
 
 
 class Code:
@@ -181,8 +190,22 @@ class Code:
         held = (value.dtype, value.shape, value.tobytes())
         self.rule((id(value), "array"), at, text, *held)
 
+    def setting(self, function: Any) -> Any:
+        """What refuses to run in place of a function that changes a setting; None for others."""
+        return functools.partial(self.refuse, function) if is_setter(function) else None
+
+    def refuse(self, function: Any, *args: Any, **kwargs: Any) -> None:
+        raise UnsupportedError(
+            f"{self.tracer.where()}: {function.__name__} changes a setting for everybody; call it before "
+            f"the function"
+        )
+
     def changes(self, owner: Any) -> None:
         """Raises: UnsupportedError for an array from outside, which each call would have to change."""
+        if is_environment(owner):
+            raise UnsupportedError(
+                f"{self.tracer.where()}: the environment is changed; set it before the function"
+            )
         if isinstance(owner, np.ndarray) and self.tracer.objects.source(owner) is not None:
             raise UnsupportedError(
                 f"{self.tracer.where()}: a numpy array from outside of the function is changed; use a "
@@ -214,9 +237,11 @@ class Code:
 
 
 def is_environment(owner: Any) -> bool:
-    import os
-
     return owner is os.environ
+
+
+def is_setter(function: Any) -> bool:
+    return any(function is known for known in _SETTERS)
 
 
 def place_of(function: Any) -> Any:

@@ -451,6 +451,7 @@ class Tracer(TorchFunctionMode):
     def override(self, function: Any) -> Any:
         """What converted code calls in place of ``function``, or None."""
         found = self.higher.override(function) or self.chance.override(function)
+        found = found or self.code.setting(function)
         return self.opaque.left_out(function) if found is None and is_left_out(function) else found
 
     def is_symbolic(self, x: Any) -> bool:

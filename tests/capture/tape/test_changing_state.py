@@ -155,3 +155,10 @@ def test_a_context_variable_that_the_call_sets():
     for x in (torch.ones(3), torch.arange(3.0), torch.zeros(2)):
         assert plain(static(x)) == plain(f(x))
     assert static.captures <= 2 and COLLECTED.get() is None
+
+
+@pytest.mark.parametrize(
+    "name", ["default dtype", "deterministic", "threads", "cudnn flag", "environment"]
+)
+def test_a_setting_that_a_call_changes_is_refused(name: str, tmp_path: Path):
+    assert compared(name, "by a call", tmp_path) == "refused"
