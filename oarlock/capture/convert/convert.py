@@ -38,8 +38,7 @@ _CONVERTED_LIBRARIES = (
     "torch.nn.modules.transformer",
     "torch.nn.modules.rnn",
     "torch.nn.utils.rnn",
-    "torch.optim.lr_scheduler",
-    "torch.optim.swa_utils",
+    "torch.optim",
     "oarlock.capture.convert.streams",
 )
 _OURS = str(Path(__file__).parents[2])

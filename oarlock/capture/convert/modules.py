@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from oarlock.capture.convert.tracing import tracer
+from oarlock.errors import UnsupportedError
 
 _local = threading.local()
 _lock = threading.Lock()
@@ -49,8 +50,28 @@ def _call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     active = tracer()
     if active is not None:
         active.code.calls(self)
+        if self._backward_hooks or self._backward_pre_hooks:
+            with without_backward_hooks(self):
+                return active.higher.hooked(self, lambda *given: self(*given, **kwargs), args)
     with own_entries_known(self), converted_hooks(self):
         return _call_converted(self, *args, **kwargs)
+
+
+@contextmanager
+def without_backward_hooks(module: nn.Module) -> Iterator[None]:
+    """Each run sets them around the call; only hooks that torch tells of all gradients are known."""
+    if module._is_full_backward_hook is False:
+        raise UnsupportedError(
+            f"{type(module).__name__} has hooks of register_backward_hook; use "
+            f"register_full_backward_hook"
+        )
+    own = vars(module)
+    held = {name: own[name] for name in ("_backward_hooks", "_backward_pre_hooks")}
+    own.update({name: type(table)() for name, table in held.items()})
+    try:
+        yield
+    finally:
+        own.update(held)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd import functional
 from torch.utils import checkpoint as checkpoints
+from torch.utils.hooks import BackwardHook
 
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.custom import Application, has_setup
@@ -23,6 +24,7 @@ from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
 from oarlock.capture.tape.numbers import Number, number_of, sampled
+from oarlock.capture.tape.optimizers import is_step_as_a_whole, step_
 from oarlock.capture.torch_private import is_dispatching, is_fake
 from oarlock.errors import UnsupportedError
 
@@ -98,6 +100,8 @@ class Higher:
             return lambda *args: self.of_generator(function, args)
         if function is checkpoints.checkpoint:
             return self.checkpoint
+        if is_step_as_a_whole(function):
+            return functools.partial(self.stepped, function)
         if getattr(function, "__func__", None) in _ZERO_GRAD:
             return lambda set_to_none=True: self.zero_grad(function, set_to_none)
         owner = getattr(function, "__self__", None)
@@ -227,14 +231,55 @@ class Higher:
         settings = {k: v for k, v in options.items() if k in ours}
         results: list[Any] = []
         tape = self.subtape(fn, args, kwargs, results)
-        with torch._C.DisableTorchFunction():
-            outs = map_tree(
-                self.tracer.worlds.samples(results[0]),
-                lambda x: x.view_as(x) if isinstance(x, torch.Tensor) else x,
-            )
+        outs = self.views(results[0])
         call = self.tracer.record(checkpointed, (settings, tape, args, kwargs), {}, outs)
         alike(call.outs, tape.result)
         return outs
+
+    def hooked(self, module: torch.nn.Module, fn: Any, args: tuple) -> Any:
+        """``fn(*args)``, the call of a module, with the module's hooks of the backward pass."""
+        results: list[Any] = []
+        tape = self.subtape(fn, args, {}, results)
+        outs = self.views(results[0])
+        call = self.tracer.record(with_backward_hooks, (module, tape, args), {}, outs)
+        alike(call.outs, tape.result)
+        return outs
+
+    def views(self, tree: Any) -> Any:
+        """New fakes like those of the results of an inner function."""
+        with torch._C.DisableTorchFunction():
+            return map_tree(
+                self.tracer.worlds.samples(tree),
+                lambda x: x.view_as(x) if isinstance(x, torch.Tensor) else x,
+            )
+
+    def stepped(self, method: Any, closure: Any = None) -> Any:
+        """A step that the optimizer itself makes at each run."""
+        tracer, optimizer = self.tracer, method.__self__
+        if closure is None:
+            tracer.record(step_, (optimizer,), {}, None)
+            return None
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        before = [(p, p.grad) for p in params]
+        results: list[Any] = []
+        tape = self.subtape(closure, (), {}, results)
+        outs = self.views(results[0])
+        call = tracer.record(step_, (optimizer, tape), {}, outs)
+        alike(call.outs, tape.result)
+        for p, old in before:
+            if p.grad is not old and p.grad is not None:
+                self.left_in(p)
+        return outs
+
+    def left_in(self, p: torch.Tensor) -> None:
+        """The gradient of ``p`` is what the call before has left there."""
+        tracer = self.tracer
+        fake = p if is_fake(p) else tracer.inputs.fake_of(p)
+        with torch._C.DisableTorchFunction():
+            given = torch.empty_like(fake).detach()
+            fake.grad = given
+        val = tracer.name(given, Val(tracer.block, given))
+        tracer.emit(torch.Tensor.grad.__get__, (fake,), {}, val)  # type: ignore[attr-defined]
 
     def subtape(
         self, fn: Any, args: tuple, kwargs: dict[str, Any], results: list[Any] | None = None
@@ -315,6 +360,17 @@ class Handle:
 
 def checkpointed(settings: dict[str, Any], fn: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     return checkpoints.checkpoint(fn, *args, **settings, **kwargs)
+
+
+def with_backward_hooks(module: torch.nn.Module, fn: Any, args: tuple) -> Any:
+    """What ``Module.__call__`` does around a call for hooks of the backward pass."""
+    hook = BackwardHook(
+        module, list(module._backward_hooks.values()), list(module._backward_pre_hooks.values())
+    )
+    out = fn(*hook.setup_input_hook(args))
+    if isinstance(out, torch.Tensor):
+        return hook.setup_output_hook((out,))[0]
+    return hook.setup_output_hook(out)
 
 
 def _slice(x: Any, dim: Any) -> Any:

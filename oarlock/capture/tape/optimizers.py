@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 _DEPTH = 3
+_AS_A_WHOLE = (torch.optim.LBFGS, torch.optim.SparseAdam)
+
+
+def is_step_as_a_whole(method: Any) -> bool:
+    """``optimizer.step`` of a class whose decisions are on data: each run calls the method itself."""
+    owner = getattr(method, "__self__", None)
+    if not isinstance(owner, _AS_A_WHOLE):
+        return False
+    return getattr(method, "__func__", None) is type(owner).step
+
+
+def step_(optimizer: torch.optim.Optimizer, closure: Any = None) -> Any:
+    """One step, with what the class itself keeps; the closure is a function of the tape."""
+    return optimizer.step() if closure is None else optimizer.step(closure)
 
 
 def optimizers_of(roots: list[Any]) -> list[torch.optim.Optimizer]:
@@ -63,7 +77,9 @@ class Held:
         self.optimizer = optimizer
         self.table = {k: v for k, v in vars(optimizer).items() if k != "state"}
         self.state = {p: dict(s) for p, s in optimizer.state.items()}
-        self.groups = [dict(g) for g in optimizer.param_groups]
+        self.given = list(optimizer.param_groups)
+        self.groups = [dict(g) for g in self.given]
+        self.params = [list(g["params"]) for g in self.given]
         self.grows = False  # what ran before ``close`` has made state
 
     def open(self, tracer: Tracer) -> None:
@@ -107,8 +123,14 @@ class Held:
                 self.grows = True
                 del now[name]
             now.update(state)
-        for group, before in zip(optimizer.param_groups, self.groups):
+        if len(optimizer.param_groups) != len(self.given):
+            self.grows = True
+            optimizer.param_groups[:] = self.given
+        for group, before, params in zip(self.given, self.groups, self.params):
+            for name in [n for n in group if n not in before]:
+                del group[name]
             group.update(before)
+            group["params"][:] = params
 
     def guard(self, guards: Guards) -> None:
         name = guards.emitter.constant(self.optimizer)

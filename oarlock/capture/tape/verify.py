@@ -18,10 +18,11 @@ from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.chance import put_back, shared, states
 from oarlock.capture.tape.copies import copied, kept_by, tensors_of
+from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
-from oarlock.capture.tape.sources import Source, state_sources
+from oarlock.capture.tape.sources import Source, modules_below, state_sources
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError, OarlockError
 
@@ -38,13 +39,21 @@ class Before:
 
     def __init__(self, tape: Tape, fn: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         read = [x for x in map(_read, (s for _, s in tape.inputs)) if x is not None]
-        self.kept = kept_by((args, kwargs), read, tape.objects)
+        reached = reached_by_hooks([*read, *tensors_of((args, kwargs))], modules_below([fn]))
+        beside = [x for x in reached if isinstance(x, torch.optim.Optimizer)]
+        self.held = [Held(x) for x in optimizers_of([fn, *args, *kwargs.values(), *beside])]
+        kept = reached_from([list(s.values()) for one in self.held for s in one.state.values()])
+        reached += kept
+        read += [x for x in reached if isinstance(x, torch.Tensor)]
+        inner = [x for x in reached if not isinstance(x, (torch.Tensor, torch.optim.Optimizer))]
+        known = {id(x) for x in tape.objects}
+        objects = [*tape.objects, *(x for x in inner if id(x) not in known)]
+        self.kept = kept_by((args, kwargs), read, objects)
         self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
         self.data = [x.detach().clone() for x in self.tensors]
         self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
         self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
-        self.objects = [(x, content(x)) for x in tape.objects]
-        self.held = [Held(x) for x in optimizers_of([fn, *args, *kwargs.values()])]
+        self.objects = [(x, content(x)) for x in objects]
         self.random = torch.get_rng_state()
         own = [x for x in tape.objects if isinstance(x, torch.Generator)]
         self.generators = [(x, x.get_state()) for x in own]
