@@ -421,6 +421,8 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
         active.each(owner, lambda x: write_attribute(x, name, value))
         return
     touch(owner)
+    if active is not None and name == "requires_grad" and isinstance(owner, torch.Tensor):
+        value = active.concrete(value, name)
     if active is not None:
         active.wrote(owner, name, value)
     if active is not None and isinstance(owner, ModuleType) and owner.__name__.startswith("torch"):

@@ -38,6 +38,7 @@ _CONVERTED_LIBRARIES = (
     "torch.nn.modules.transformer",
     "torch.nn.modules.rnn",
     "torch.nn.utils.rnn",
+    "torch.amp.grad_scaler",
     "torch.optim",
     "oarlock.capture.convert.streams",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.tape.forks import ForkNeeded
+from oarlock.capture.torch_private import is_fake
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Way:
         self.unsure = dict(unsure)
         self.after: Table = {}
         self.left: dict[int, Any] = self.unsure
+        self.needs: dict[int, tuple[torch.Tensor, bool]] = {}  # gradients, before and after it
+        self.needs_after: dict[int, tuple[torch.Tensor, bool]] = {}
 
 
 class Graded:
@@ -37,6 +40,10 @@ class Graded:
         """A call is about to read or set gradients; those that are not certain, as they are."""
         if name == "grad" and access == "__get__":
             self.read(args[0])
+        if name == "requires_grad_" or (name == "requires_grad" and access == "__set__"):
+            x = args[0] if is_fake(args[0]) else self.tracer.inputs.fake_of(args[0])
+            for way in self.ways:
+                way.needs.setdefault(id(x), (x, x.requires_grad))
         if name != "backward" and (name != "grad" or access != "__set__"):
             return []
         with torch._C.DisableTorchFunction():
@@ -65,6 +72,7 @@ class Graded:
         """Put the gradients back that a path has set."""
         self.ways.remove(way)
         way.left, self.unsure = self.unsure, way.unsure
+        self.switch(way)
         if way.before is None:
             return
         with torch._C.DisableTorchFunction():
@@ -73,8 +81,30 @@ class Graded:
                     way.after[key] = (x, x.grad)
                     x.grad = grad
 
+    def switch(self, way: Way) -> None:
+        """Put back which leaves need gradients."""
+        with torch._C.DisableTorchFunction():
+            for key, (x, before) in way.needs.items():
+                way.needs_after[key] = (x, x.requires_grad)
+                if x.is_leaf:
+                    x.requires_grad_(before)
+
+    def join_needs(self, ways: tuple[Way, ...]) -> None:
+        """Raises: UnsupportedError where the ways leave it different."""
+        with torch._C.DisableTorchFunction():
+            for key, (x, _) in {k: v for way in ways for k, v in way.needs_after.items()}.items():
+                found = {way.needs_after.get(key, (x, x.requires_grad))[1] for way in ways}
+                if len(found) > 1:
+                    raise UnsupportedError(
+                        f"{self.tracer.where()}: requires_grad of a tensor is switched on one path of "
+                        f"a decision on data; set it on both, or decide outside of loops"
+                    )
+                if x.is_leaf:
+                    x.requires_grad_(found.pop())
+
     def join(self, *ways: Way) -> bool:
         """Go on with what the ways leave; whether more is uncertain now."""
+        self.join_needs(ways)
         number, count = self.tracer.control.number, len(self.unsure)
         self.unsure = {key: x for way in ways for key, x in way.left.items()}
         with torch._C.DisableTorchFunction():

@@ -17,10 +17,11 @@ from torch.autograd import functional
 from torch.utils import checkpoint as checkpoints
 from torch.utils.hooks import BackwardHook
 
+from oarlock.capture.convert.state import Undefined
+from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.custom import Application, has_setup
-from oarlock.capture.tape.journal import content
-from oarlock.capture.tape.lines import user_line
+from oarlock.capture.tape.journal import MISSING, content, put
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
 from oarlock.capture.tape.numbers import Number, number_of, sampled
@@ -36,6 +37,7 @@ _LIKE = {
     torch.func.hessian,
 }  # fmt: skip
 _ZERO_GRAD = (torch.optim.Optimizer.zero_grad, torch.nn.Module.zero_grad)
+_LEFT = (torch.Tensor, Number, int, float)  # what hooks may leave in objects
 _VMAP = {torch.func.vmap, torch.vmap}
 _AT_POINTS = {
     torch.func.jvp, functional.jacobian, functional.hessian, functional.vjp, functional.jvp,
@@ -77,6 +79,7 @@ class Higher:
         self.tracer = tracer
         self.transforms = 0  # around what is traced
         self.is_sampling = False  # transforms run, to see what they give
+        self.later: list[tuple[Any, Any, Val, Any, Any]] = []  # what hooks leave in objects
         self.generators: dict[int, tuple[torch.Generator, Val]] = {}  # made by the code
 
     def override(self, function: Any) -> Callable[..., Any] | None:
@@ -100,6 +103,8 @@ class Higher:
             return lambda *args: self.of_generator(function, args)
         if function is checkpoints.checkpoint:
             return self.checkpoint
+        if getattr(function, "__func__", None) is torch.nn.Module.requires_grad_:
+            return functools.partial(self.switch, function.__self__)
         if is_step_as_a_whole(function):
             return functools.partial(self.stepped, function)
         if getattr(function, "__func__", None) in _ZERO_GRAD:
@@ -239,10 +244,13 @@ class Higher:
     def hooked(self, module: torch.nn.Module, fn: Any, args: tuple) -> Any:
         """``fn(*args)``, the call of a module, with the module's hooks of the backward pass."""
         results: list[Any] = []
-        tape = self.subtape(fn, args, {}, results)
+        later, self.later = self.later, []
+        tape = self.subtape(fn, args, {}, results, is_hook=True)
         outs = self.views(results[0])
         call = self.tracer.record(with_backward_hooks, (module, tape, args), {}, outs)
         alike(call.outs, tape.result)
+        self.fired()
+        self.later = later
         return outs
 
     def views(self, tree: Any) -> Any:
@@ -252,6 +260,12 @@ class Higher:
                 self.tracer.worlds.samples(tree),
                 lambda x: x.view_as(x) if isinstance(x, torch.Tensor) else x,
             )
+
+    def switch(self, module: torch.nn.Module, requires_grad: Any = True) -> torch.nn.Module:
+        """``module.requires_grad_(...)``."""
+        for p in module.parameters():
+            p.requires_grad_(self.tracer.concrete(requires_grad, "requires_grad"))
+        return module
 
     def stepped(self, method: Any, closure: Any = None) -> Any:
         """A step that the optimizer itself makes at each run."""
@@ -282,8 +296,9 @@ class Higher:
         tracer.emit(torch.Tensor.grad.__get__, (fake,), {}, val)  # type: ignore[attr-defined]
 
     def subtape(
-        self, fn: Any, args: tuple, kwargs: dict[str, Any], results: list[Any] | None = None
-    ) -> SubTape:
+        self, fn: Any, args: tuple, kwargs: dict[str, Any], results: list[Any] | None = None,
+        is_hook: bool = False,
+    ) -> SubTape:  # fmt: skip
         """``fn`` as a block; ``args`` are like those that it will get."""
         tracer = self.tracer
         if kwargs:
@@ -301,26 +316,63 @@ class Higher:
         after = frame.contents()
         frame.restore()
         tracer.journal.close(frame)
-        self.changed(after)
+        self.changed(after, block if is_hook else None)
         if results is not None:
             results.append(out)
         return SubTape(block, params, result, ambient=ambient())
 
-    def changed(self, after: dict[int, tuple[Any, Any]]) -> None:
-        """Lists that the inner function changes are lists of the run; other objects are refused."""
+    def changed(self, after: dict[int, tuple[Any, Any]], hook: Block | None) -> None:
+        """Lists that the inner function changes are lists of the run; what a hook leaves elsewhere is
+        there once torch has called it; other changes are refused."""
         tracer = self.tracer
         for obj, now in after.values():
             before = content(obj)
             if isinstance(obj, RunList):
                 if obj.val is None:
                     tracer.lists.materialise(obj, list(now))
-            elif isinstance(before, dict) and any(
-                before.get(k, now) is not v for k, v in now.items()
-            ):
-                raise UnsupportedError(
-                    f"{tracer.where()}: a function that torch calls changes a {type(obj).__name__}; "
-                    f"return the value, or append it to a list"
-                )
+            elif isinstance(before, dict):
+                for key in [k for k, v in now.items() if before.get(k, MISSING) is not v]:
+                    if hook is None or not isinstance(now[key], _LEFT):
+                        raise UnsupportedError(
+                            f"{tracer.where()}: a function that torch calls changes a "
+                            f"{type(obj).__name__}; return the value, or append it to a list"
+                        )
+                    self.leave(hook, obj, key, before.get(key, MISSING), now[key])
+
+    def leave(self, hook: Block, obj: Any, key: Any, old: Any, new: Any) -> None:
+        """The code of a hook keeps ``new``, which ``obj`` gets after the backward pass."""
+        tracer = self.tracer
+        cell = Val(tracer.block, None)
+        tracer.emit(runtime.new_cell, (), {}, cell)
+        with tracer.into(hook):
+            tracer.emit(runtime.put_cell, (cell, new), {}, None)
+        self.later.append((obj, key, cell, old, new))
+
+    def fired(self) -> None:
+        """A backward pass has run, and hooks in it."""
+        tracer = self.tracer
+        for obj, key, cell, old, new in self.later:
+            adds = isinstance(old, (int, float, Number, torch.Tensor))
+            is_new = old is MISSING
+            got = Val(tracer.block, None, f"{type(obj).__name__}.{key}")
+            tracer.emit(runtime.taken, (cell, Undefined(str(key)) if is_new else old, adds), {}, got)
+            tracer.journal.touch(obj)
+            value = self.stand_in(new, got)
+            got.loose |= {"unbound"} if is_new else set()
+            put(obj, {**content(obj), key: value})
+
+    def stand_in(self, new: Any, got: Val) -> Any:
+        """What the user's code holds for ``got``, which is like ``new``."""
+        tracer = self.tracer
+        if not isinstance(new, torch.Tensor):
+            got.sample = new.hint if isinstance(new, Number) else new
+            found = number_of(got, got.sample, True)
+            found.other = new.other if isinstance(new, Number) else new + 1
+            return found
+        with torch._C.DisableTorchFunction():
+            fake = torch.empty_like(new).detach()
+        alike(tracer.name(fake, got), tracer.val(new))
+        return fake
 
     def parameter(self, block: Block, x: Any) -> Any:
         """A new fake like ``x``."""
@@ -342,20 +394,25 @@ class Higher:
             like = tracer.name(given, Val(tracer.block, given))
             alike(like, tracer.val(x))
         with torch.no_grad(), tracer:  # inside of a call the mode is off
-            tape = self.subtape(fn, (given,), {})
-        func = getattr(torch.Tensor, name)
-        tracer.emit(func, (x, tape), {}, None)
-        return Handle()
+            tape = self.subtape(fn, (given,), {}, is_hook=True)
+        func, val = getattr(torch.Tensor, name), Val(tracer.block, None)
+        tracer.emit(func, (x, tape), {}, val)
+        return Handle(tracer, val)
 
 
 class Handle:
     """Of a hook that is registered at each replay."""
 
+    def __init__(self, tracer: Tracer, val: Val) -> None:
+        self.tracer, self.val = tracer, val
+
     def remove(self) -> None:
-        raise UnsupportedError(
-            f"{user_line()}: a hook is removed inside the function that registers it; multiply the "
-            f"gradient with a custom autograd.Function, or register and remove the hook outside"
-        )
+        self.tracer.emit(removed, (self.val,), {}, None)
+
+
+def removed(handle: Any) -> None:
+    """Take a hook away."""
+    handle.remove()
 
 
 def checkpointed(settings: dict[str, Any], fn: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.torch_private import is_fake
+from oarlock.errors import UnsupportedError
 
 
 class Respecialise(Exception):
@@ -98,6 +99,26 @@ def attribute(value: Any, kind: str, name: str) -> None:
 
 
 NAMES["is_missing"] = is_missing
+
+
+def new_cell() -> list[Any]:
+    """For what a hook leaves when torch calls it."""
+    return []
+
+
+def put_cell(cell: list[Any], value: Any) -> None:
+    cell.append(value)
+
+
+def taken(cell: list[Any], old: Any, adds: bool) -> Any:
+    """What a hook has left in ``cell`` since the last time, else ``old``."""
+    if adds and len(cell) > 1:
+        raise UnsupportedError(
+            "a hook that adds to a value has run more than once in one backward pass; append to a list"
+        )
+    found = cell[-1] if cell else old
+    cell.clear()
+    return found
 
 
 def same_objects(a: Any, b: Any) -> bool:

@@ -171,6 +171,8 @@ class Tracer(TorchFunctionMode):
         if dynamic and other and _is_many(out) and len(out) != len(other[0]):
             return self.many(func, args, kwargs, out, other[0], found)
         call = self.record(func, args, kwargs, out)
+        if name == "backward" or (name == "grad" and access_of(func) is None):
+            self.higher.fired()
         if dynamic:
             givers = list(leaves((call.args, call.kwargs)))
             self.worlds.mark(call.outs, out, other, found, inherited(givers))
@@ -201,6 +203,8 @@ class Tracer(TorchFunctionMode):
             found = function(*args, **kwargs)
             self.code.asks(function, args, kwargs, found)
             return found
+        if name_of(function) == "requires_grad_":
+            return function(*(self.concrete(x, "requires_grad") for x in args))
         with under_mode(self) as is_mine:
             if not is_mine:
                 return function(*args, **kwargs)

@@ -51,6 +51,7 @@ class Before:
         self.kept = kept_by((args, kwargs), read, objects)
         self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
         self.data = [x.detach().clone() for x in self.tensors]
+        self.needs = [x.requires_grad for x in self.tensors]
         self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
         self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
         self.objects = [(x, content(x)) for x in objects]
@@ -67,6 +68,7 @@ class Before:
         found += [("draws", repr(state)) for _, state in states(self.chance)]
         for i, x in enumerate(self.tensors):
             found.append((f"tensor {i}", x.detach().clone()))
+            found.append((f"requires_grad of tensor {i}", x.requires_grad))
             grad = x.grad if x.is_leaf else None
             found.append((f"gradient {i}", None if grad is None else grad.detach().clone()))
         for obj, _ in self.objects:
@@ -80,6 +82,9 @@ class Before:
         for obj, old in self.objects:
             put(obj, old)
         with torch.no_grad():
+            for x, needs in zip(self.tensors, self.needs):
+                if x.is_leaf and x.requires_grad != needs:
+                    x.requires_grad_(needs)
             for x, data in zip(self.tensors, self.data):
                 if x.shape == data.shape:
                     x.data.copy_(data)
