@@ -194,6 +194,13 @@ def _contains(active: Any, item: Any, items: Any) -> Any:
         return item in items if missing is False else negated(missing)
     active.uses(items)
     by_value = isinstance(items, (list, tuple, set, frozenset, dict)) and _is_known_later(item)
+    is_known = by_value and not getattr(item, "is_data", True)
+    if (
+        is_known
+        and isinstance(items, (set, frozenset, dict))
+        and all(type(x) is int for x in items)
+    ):
+        return active.compute(holds, tuple(items), item)
     if by_value or (isinstance(items, (list, tuple)) and any(map(is_run_time, items))):
         return any_of(lambda x=x: x is item or x == item for x in items)
     return item in items

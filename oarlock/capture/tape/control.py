@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import CellType
@@ -30,7 +31,7 @@ from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.capture.tape.recursion import look_for
 from oarlock.capture.tape.refusals import is_known
-from oarlock.errors import OarlockError, UnsupportedError
+from oarlock.errors import CompilerBug, OarlockError, UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
@@ -40,6 +41,7 @@ PEELED = 2  # first trips of a loop that may leave other structures than the res
 FORKS = 2  # on a way: after them lists of two lengths are one of a length known at run time
 SHALLOW = 16  # decisions inside each other before recursion is looked for
 DEPTH = 60  # Python allows 100 levels of indentation
+_OPTIMIZERS = os.path.dirname(torch.optim.__file__)
 Contents = dict[int, tuple[Any, Any]]
 
 
@@ -74,6 +76,14 @@ class Path:
     born: dict[int, Any] = field(default_factory=dict)
 
 
+def _is_setting(test: Any, state: State) -> bool:
+    """Code of an optimizer decides on its settings, and both worlds take one way."""
+    if not isinstance(test, Number) or test.is_data or bool(test.hint) != bool(test.other):
+        return False
+    file = state.where[0]
+    return file.startswith(_OPTIMIZERS) and not file.endswith("lr_scheduler.py")
+
+
 class Control:
     """Traces branches and loops for a tracer."""
 
@@ -100,6 +110,8 @@ class Control:
         truth = self.tracer.truth(test)
         if not isinstance(truth, Val):
             (then if truth else orelse)()
+        elif _is_setting(test, state):
+            self.assume(test, truth, then, orelse, CompilerBug("the worlds differ"))
         elif self.tracer.block is self.tracer.root:
             self.outermost(test, truth, then, orelse, state)
         else:

@@ -131,7 +131,8 @@ class Effects:
                 at = source.step(path_of(obj, key))
                 own = Source(obj, path_of(obj, key))
                 at = at if key_of(at, -1) in guarded else own
-                parts = enumerate(new) if type(new) is tuple else ()
+                items = tuple if type(new) is tuple else list
+                parts = enumerate(items.__iter__(new)) if isinstance(new, items) else ()
                 for place, x in [(at, new), *((at.step(f"[{i}]"), x) for i, x in parts)]:
                     where = key_of(place, -1)
                     pair = _pair(guarded.get(where), x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class Emitter:
         self.lines: list[str] = []
         self.origins: dict[int, Where] = {}
         self.names: dict[str, Any] = {}
-        self.known: dict[int, str] = {}
+        self.known: dict[Any, str] = {}
         self.depth = 1
         self.bound: set[int] = set()
         self.kept: set[int] = set()
@@ -67,8 +67,10 @@ class Emitter:
         self.depth -= 1
 
     def constant(self, x: Any, name: str = "") -> str:
-        """The name of a kept object."""
-        key = id(x)
+        """The name of a kept object; a method is one though each look makes another object."""
+        key: Any = id(x)
+        if type(x) is MethodType:
+            key = (id(x.__func__), id(x.__self__))
         if key not in self.known:
             stem = name if name.isidentifier() else "k"
             taken = stem in self.names or not name.isidentifier() or hasattr(runtime, stem)

@@ -355,7 +355,9 @@ class Higher:
             adds = isinstance(old, (int, float, Number, torch.Tensor))
             is_new = old is MISSING
             got = Val(tracer.block, None, f"{type(obj).__name__}.{key}")
-            tracer.emit(runtime.taken, (cell, Undefined(str(key)) if is_new else old, adds), {}, got)
+            tracer.emit(
+                runtime.taken, (cell, Undefined(str(key)) if is_new else old, adds), {}, got
+            )
             tracer.journal.touch(obj)
             value = self.stand_in(new, got)
             got.loose |= {"unbound"} if is_new else set()

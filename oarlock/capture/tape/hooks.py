@@ -33,9 +33,7 @@ def reached_from(roots: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
-def hooks_of(
-    tensors: Iterable[torch.Tensor], modules: Iterable[torch.nn.Module]
-) -> Iterator[Any]:
+def hooks_of(tensors: Iterable[torch.Tensor], modules: Iterable[torch.nn.Module]) -> Iterator[Any]:
     held = [(x, name) for x in tensors for name in _TENSORS]
     held += [(x, name) for x in modules for name in _MODULES]
     for x, name in held:

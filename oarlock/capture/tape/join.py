@@ -267,6 +267,9 @@ class Joiner:
 
             kind = tuple if type(x) is tuple or hasattr(x, "run_time_tuple") else list
             return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))
+        for one in (x, y):  # what a list from outside holds counts from now on
+            if getattr(one, "observed", None) is not None:
+                one.observe()
         keys = keys_of(x)
         if keys is None or type(x) is not type(y) or keys != keys_of(y):
             both = [*options(x), *options(y)]
