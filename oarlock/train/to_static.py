@@ -8,13 +8,14 @@ from typing import Any
 from oarlock.capture.to_static import StaticFunction as Replayed
 from oarlock.capture.to_static import made
 from oarlock.train.branching import lowered
+from oarlock.train.divided import divided
 from oarlock.train.tier import compiled
 
 
 class StaticFunction(Replayed):
     """Compiled where its tape can be, else replayed; ``report()`` says why."""
 
-    tiers = (compiled, lowered)
+    tiers = (compiled, divided, lowered)
 
 
 def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto") -> Any:

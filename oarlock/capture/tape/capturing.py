@@ -25,6 +25,7 @@ from oarlock.capture.tape.hoist import hoist
 from oarlock.capture.tape.lists import RunList
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
+from oarlock.capture.tape.parts import Parts, Whole, cut
 from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.recursion import Recursion
@@ -71,6 +72,8 @@ class Tape:
     refused: set[frozenset[Any]] = field(default_factory=set)  # free sizes that were tried in vain
     is_narrow: bool = False  # it does not serve the call whose sizes were the other ones
     makes_state: bool = False  # of optimizers, in their first step
+    parts: Parts | None = None  # where its tensors are straight-line code between numbers
+    whole: str = ""  # why it can't be cut in parts
 
     def __str__(self) -> str:
         return self.source
@@ -322,8 +325,26 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     tape.changes = first.effects.changes(1) if len(ends) == 1 else None
     tape.is_narrow = any(way.tracer.is_narrow for way in ends)
     tape.makes_state = any(one.grows for way in ends for one in way.held)
+    divide(tape, ends, len(call[0]))
     forget(root)
     return tape
+
+
+def divide(tape: Tape, ends: list[Way], count: int) -> None:
+    """Cut a tape in parts that no program could run as a whole."""
+    if len(ends) > 1 or not (tape.has_effects or not tape.is_straight_line or _reads_numbers(tape)):
+        return
+    try:
+        tape.parts = cut(ends[0], tape.root, tape.inputs, count)
+    except Whole as reason:
+        tape.whole = str(reason)
+
+
+def _reads_numbers(tape: Tape) -> bool:
+    return any(
+        source.base is not None and not isinstance(val.sample, torch.Tensor)
+        for val, source in tape.inputs
+    )
 
 
 def forget(block: Block) -> None:

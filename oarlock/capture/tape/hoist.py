@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert.sequences import range_length
+from oarlock.capture.convert.sequences import range_length, value_at
+from oarlock.capture.convert.truth import holds
 from oarlock.capture.tape.emit import Emitter, uses
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.nodes import (
@@ -27,7 +28,7 @@ from oarlock.capture.tape.nodes import (
 from oarlock.capture.tape.sources import Source
 
 _MODULES = ("_operator", "math", "_bisect")
-_PURE = (range_length, *(getattr(builtins, n) for n in ("int", "float", "bool", "max", "min", "abs", "round", "pow")))  # fmt: skip
+_PURE = (range_length, holds, value_at, *(getattr(builtins, n) for n in ("int", "float", "bool", "max", "min", "abs", "round", "pow")))  # fmt: skip
 _SIZE = torch.Tensor.size
 
 

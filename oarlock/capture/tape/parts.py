@@ -1,0 +1,220 @@
+"""A tape in three parts: numbers before the tensors, the tensors, and what follows from both.
+
+A step that steps a schedule, or counts, decides on Python numbers and leaves some behind.  Its tensor
+calls are straight-line code all the same: they can be compiled, between the numbers that they need
+and the objects that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.tape.emit import Emitter, uses
+from oarlock.capture.tape.guards import Guards
+from oarlock.capture.tape.hoist import is_pure, made
+from oarlock.capture.tape.nodes import Ambient, Block, Call, Check, Raise, Val, blocks_of, leaves
+from oarlock.capture.tape.queries import is_update
+from oarlock.capture.tape.reads import path_of
+from oarlock.capture.tape.sources import Source, key_of
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.capturing import Way
+
+Inputs = list[tuple[Val, Source]]
+
+
+class Whole(Exception):
+    """Why a tape can't be cut."""
+
+
+@dataclass(eq=False)
+class Parts:
+    """``shared = before(args, kwargs)``; ``found = core((*args, *given), kwargs)``, where ``given`` are
+    the items of ``shared`` at ``places``; ``after(args, kwargs, shared, found)`` is the result.
+    """
+
+    before: Callable[[tuple, dict[str, Any]], tuple]
+    core: Callable[[tuple, dict[str, Any]], tuple]
+    after: Callable[[tuple, dict[str, Any], tuple, tuple], Any]
+    root: Block  # of the core
+    inputs: Inputs  # tensors that the core reads beside its arguments
+    places: list[int]
+
+
+class Numbers(Emitter):
+    """Numbers need no modes."""
+
+    def switch(self, wanted: Ambient) -> None:
+        pass
+
+
+def cut(way: Way, root: Block, inputs: Inputs, count: int) -> Parts:
+    """Args: way: the only one; count: of the positional arguments.  Raises: Whole."""
+    if way.after != way.modes:
+        raise Whole("the code leaves other modes")
+    moved = _moved(way, inputs)
+    numbers = {val.id for val, _ in inputs if not _is_tensor(val)}
+    sort = Sorting(numbers, {val.id for val, _ in inputs if _is_tensor(val)})
+    for node in root.nodes:
+        sort.add(node)
+    core = sort.core()
+    wanted = {id for node in sort.late for id in uses(node)}
+    wanted |= {x.id for x in leaves(root.results) if isinstance(x, Val)}
+    needed = {id for node in core for id in uses(node)}
+    known = {val.id: val for node in (*sort.early, *core) for val in made(node)}
+    known |= {val.id: val for val, _ in inputs}
+    found = [known[i] for i in sorted(wanted & sort.computed(core))]
+    for val in found:
+        if not _is_tensor(val) and not isinstance(val.sample, (bool, int, float)):
+            raise Whole("a list that the tensors make")
+    given = sorted(needed & (sort.plain | moved))
+    shared = sorted(set(given) | (wanted & sort.plain))
+    read = [(v, s) for v, s in inputs if _is_tensor(v) and v.id not in moved]
+    return Parts(
+        _before(sort.early, inputs, [known[i] for i in shared]),
+        _core(way, core, read, [known[i] for i in given], found, count),
+        _after(way, sort.late, [x for x in inputs if x[0].id in wanted], shared, found),
+        Block(None, core, [found]),
+        read,
+        [shared.index(i) for i in given],
+    )
+
+
+def _moved(way: Way, inputs: Inputs) -> set[int]:
+    """Tensors that the call replaces where it has read them: others at each call."""
+    effects = way.effects
+    places = set()
+    for obj, kind, key, _ in effects.lines:
+        if kind in ("item", "attribute"):
+            source = effects.tracer.objects.source(obj)
+            places |= {
+                key_of(s.step(path_of(obj, key)), -1) for s in (source, Source(obj, "")) if s
+            }
+    return {val.id for val, s in inputs if _is_tensor(val) and key_of(s, -1) in places}
+
+
+def _is_tensor(val: Val) -> bool:
+    return isinstance(val.sample, torch.Tensor)
+
+
+class Sorting:
+    """Nodes by part.  Args: numbers, tensors: ids of the inputs."""
+
+    def __init__(self, numbers: set[int], tensors: set[int]) -> None:
+        self.plain, self.tensors = set(numbers), tensors  # numbers that are known before
+        self.early: list[Any] = []
+        self.rest: list[tuple[Any, bool]] = []  # nodes after them, and whether they are the core's
+        self.later: set[int] = set()  # values that follow from the core's
+
+    @property
+    def late(self) -> list[Any]:
+        return [node for node, is_core in self.rest if not is_core]
+
+    def add(self, node: Any) -> None:
+        """Raises: Whole."""
+        if isinstance(node, Check):
+            if not isinstance(node.value, Val) or node.value.id not in self.plain:
+                raise Whole(f"{node.where}: {node.what}")
+        elif is_pure(node, self.plain, self.tensors) and not _may_raise(node):
+            self.early.append(node)
+            self.plain |= {val.id for val in made(node)}
+        elif is_pure(node, self.plain | self.later, self.tensors):
+            self.rest.append((node, False))
+            self.later |= {val.id for val in made(node)}
+        elif isinstance(node, Call):
+            self.rest.append((node, True))
+            self.later |= {val.id for val in made(node)}
+        else:
+            raise Whole("control flow that depends on data")
+
+    def core(self) -> list[Any]:
+        """The core, with what follows from it and it needs again.  Raises: Whole."""
+        wanted: set[int] = set()
+        for at in reversed(range(len(self.rest))):
+            node, is_core = self.rest[at]
+            if not is_core and wanted & {val.id for val in made(node)}:
+                if not isinstance(node, Call):
+                    raise Whole("control flow that depends on data")
+                self.rest[at] = (node, True)
+                is_core = True
+            if is_core:
+                wanted |= set(uses(node))
+        core = [node for node, is_core in self.rest if is_core]
+        self.check(core)
+        return core
+
+    def check(self, core: list[Any]) -> None:
+        """Raises: Whole where what follows reads a tensor that the core updates after that."""
+        changed = {
+            x.id for node in core if is_update(node.func)
+            for x in leaves(node.args[:1]) if isinstance(x, Val)
+        }  # fmt: skip
+        if any(changed.intersection(uses(node)) for node in self.late):
+            raise Whole("a decision on a tensor that is updated")
+
+    def computed(self, core: list[Any]) -> set[int]:
+        return {val.id for node in core for val in made(node)}
+
+
+def _may_raise(node: Any) -> bool:
+    return isinstance(node, Raise) or any(
+        _may_raise(inner) for block in blocks_of(node) for inner in block.nodes
+    )
+
+
+def _reading(emitter: Emitter, inputs: Inputs, which: set[int]) -> None:
+    place = Guards(emitter).place
+    for val, source in inputs:
+        if val.id in which:
+            emitter.line(f"v{val.id} = {place(source)}")
+            emitter.bind([val.id])
+
+
+def _unpacked(emitter: Emitter, ids: list[int], text: str, first: int = 0) -> None:
+    for i, id in enumerate(ids):
+        emitter.line(f"v{id} = {text}[{first + i}]")
+    emitter.bind(ids)
+
+
+def _row(vals: list[Val]) -> str:
+    return "(" + "".join(f"v{val.id}, " for val in vals) + ")"
+
+
+def _before(nodes: list[Any], inputs: Inputs, shared: list[Val]) -> Callable[..., tuple]:
+    emitter = Numbers(Ambient())
+    needed = {i for node in nodes for i in uses(node)} | {val.id for val in shared}
+    _reading(emitter, inputs, needed)
+    emitter.block(Block(None, nodes, [shared]))
+    emitter.line(f"return {_row(shared)}")
+    return emitter.compile("def before(args, kwargs):", "before", "<oarlock numbers>")
+
+
+def _core(
+    way: Way, nodes: list[Any], inputs: Inputs, given: list[Val], found: list[Val], count: int
+) -> Callable[..., tuple]:
+    emitter = Emitter(way.modes)
+    _reading(emitter, inputs, {i for node in nodes for i in uses(node)})
+    _unpacked(emitter, [val.id for val in given], "args", count)
+    emitter.block(Block(None, nodes, [found]))
+    emitter.switch(way.modes)
+    emitter.line(f"return {_row(found)}")
+    return emitter.compile("def core(args, kwargs):", "core", "<oarlock tensors>")
+
+
+def _after(
+    way: Way, nodes: list[Any], inputs: Inputs, shared: list[int], found: list[Val]
+) -> Callable[..., Any]:
+    emitter = Emitter(way.after)
+    known = [*shared, *(val.id for val in found)]
+    _reading(emitter, inputs, {val.id for val, _ in inputs} - set(known))
+    _unpacked(emitter, shared, "shared")
+    _unpacked(emitter, [val.id for val in found], "found")
+    results = [x for x in leaves(way.root.results) if isinstance(x, Val)]
+    emitter.block(Block(None, nodes, [results]))
+    way.emit(emitter)
+    header = "def after(args, kwargs, shared, found):"
+    return emitter.compile(header, "after", "<oarlock effects>")
