@@ -332,10 +332,10 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
 
 def divide(tape: Tape, ends: list[Way], count: int) -> None:
     """Cut a tape in parts that no program could run as a whole."""
-    if len(ends) > 1 or not (tape.has_effects or not tape.is_straight_line or _reads_numbers(tape)):
+    if not (tape.has_effects or not tape.is_straight_line or _reads_numbers(tape)):
         return
     try:
-        tape.parts = cut(ends[0], tape.root, tape.inputs, count)
+        tape.parts = cut(ends, tape.root, tape.inputs, count)
     except Whole as reason:
         tape.whole = str(reason)
 

@@ -7,7 +7,7 @@ and the objects that are left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,18 @@ import torch
 from oarlock.capture.tape.emit import Emitter, uses
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import is_pure, made
-from oarlock.capture.tape.nodes import Ambient, Block, Call, Check, Raise, Val, blocks_of, leaves
+from oarlock.capture.tape.nodes import (
+    Ambient,
+    Block,
+    Call,
+    Check,
+    Fork,
+    If,
+    Raise,
+    Val,
+    blocks_of,
+    leaves,
+)
 from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.sources import Source, key_of
@@ -52,11 +63,12 @@ class Numbers(Emitter):
         pass
 
 
-def cut(way: Way, root: Block, inputs: Inputs, count: int) -> Parts:
-    """Args: way: the only one; count: of the positional arguments.  Raises: Whole."""
-    if way.after != way.modes:
+def cut(ends: list[Way], root: Block, inputs: Inputs, count: int) -> Parts:
+    """Args: ends: the ways; count: of the positional arguments.  Raises: Whole."""
+    if any(way.after != way.modes for way in ends):
         raise Whole("the code leaves other modes")
-    moved = _moved(way, inputs)
+    way = ends[0]
+    moved = {id for one in ends for id in _moved(one, inputs)}
     numbers = {val.id for val, _ in inputs if not _is_tensor(val)}
     sort = Sorting(numbers, {val.id for val, _ in inputs if _is_tensor(val)})
     for node in root.nodes:
@@ -77,7 +89,13 @@ def cut(way: Way, root: Block, inputs: Inputs, count: int) -> Parts:
     return Parts(
         _before(sort.early, inputs, [known[i] for i in shared]),
         _core(way, core, read, [known[i] for i in given], found, count),
-        _after(way, sort.late, [x for x in inputs if x[0].id in wanted], shared, found),
+        _after(
+            way,
+            Block(None, sort.late, root.results, end=root.end),
+            [x for x in inputs if x[0].id in wanted],
+            shared,
+            found,
+        ),
         Block(None, core, [found]),
         read,
         [shared.index(i) for i in given],
@@ -122,7 +140,7 @@ class Sorting:
         elif is_pure(node, self.plain, self.tensors) and not _may_raise(node):
             self.early.append(node)
             self.plain |= {val.id for val in made(node)}
-        elif is_pure(node, self.plain | self.later, self.tensors):
+        elif is_plain(node, self.plain | self.later, self.tensors):
             self.rest.append((node, False))
             self.later |= {val.id for val in made(node)}
         elif isinstance(node, Call):
@@ -153,11 +171,39 @@ class Sorting:
             x.id for node in core if is_update(node.func)
             for x in leaves(node.args[:1]) if isinstance(x, Val)
         }  # fmt: skip
-        if any(changed.intersection(uses(node)) for node in self.late):
+        if any(changed.intersection(decided(node)) for node in self.late):
             raise Whole("a decision on a tensor that is updated")
 
     def computed(self, core: list[Any]) -> set[int]:
         return {val.id for node in core for val in made(node)}
+
+
+def is_plain(node: Any, known: set[int], tensors: set[int]) -> bool:
+    """It computes numbers from known ones; a path that ends in an error may do more."""
+    if isinstance(node, (If, Fork)):
+        test = {x.id for x in leaves(node.test) if isinstance(x, Val)}
+        return known >= test and all(is_plain_block(b, known, tensors) for b in blocks_of(node))
+    return is_pure(node, known, tensors)
+
+
+def is_plain_block(block: Block, known: set[int], tensors: set[int]) -> bool:
+    if block.raises:
+        return True
+    inner = set(known)
+    for node in block.nodes:
+        if not is_plain(node, inner, tensors):
+            return False
+        inner |= {val.id for val in made(node)}
+    return True
+
+
+def decided(node: Any) -> Iterator[int]:
+    """Ids of the values that it decides on or computes with; results are only passed on."""
+    parts = (getattr(node, name, None) for name in ("test", "args", "kwargs"))
+    yield from (x.id for part in parts for x in leaves(part) if isinstance(x, Val))
+    for block in blocks_of(node):
+        for inner in block.nodes if not block.raises else ():
+            yield from decided(inner)
 
 
 def _may_raise(node: Any) -> bool:
@@ -206,15 +252,13 @@ def _core(
 
 
 def _after(
-    way: Way, nodes: list[Any], inputs: Inputs, shared: list[int], found: list[Val]
+    way: Way, root: Block, inputs: Inputs, shared: list[int], found: list[Val]
 ) -> Callable[..., Any]:
     emitter = Emitter(way.after)
     known = [*shared, *(val.id for val in found)]
     _reading(emitter, inputs, {val.id for val, _ in inputs} - set(known))
     _unpacked(emitter, shared, "shared")
     _unpacked(emitter, [val.id for val in found], "found")
-    results = [x for x in leaves(way.root.results) if isinstance(x, Val)]
-    emitter.block(Block(None, nodes, [results]))
-    way.emit(emitter)
+    emitter.ending(root)
     header = "def after(args, kwargs, shared, found):"
     return emitter.compile(header, "after", "<oarlock effects>")
