@@ -15,7 +15,9 @@ from oarlock.capture.joint.recording import StepRecording
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.higher import with_backward_hooks
 from oarlock.capture.tape.nodes import Call
+from oarlock.capture.tape.optimizers import step_
 from oarlock.capture.tape.queries import name_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.sources import Source
@@ -26,6 +28,7 @@ from oarlock.train.differentiable import Differentiable
 from oarlock.train.step import Changed, Step
 
 MANY = 8  # programs of one tape, for other sizes
+_AS_A_WHOLE = (with_backward_hooks, step_)
 _SKIPPED = (torch.nn.Module, torch.optim.Optimizer, type)
 
 
@@ -43,6 +46,7 @@ class CompiledTape:
     def bind(self) -> None:
         """Take the tensors that the code reads now for the state.  Raises: Declined."""
         self.steps: dict[Any, Step] = {}
+        self.switched: dict[Any, list[tuple[torch.Tensor, bool]]] = {}  # requires_grad after a call
         self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
         self.is_same = identity(self.state)
         self.leaves = [x for _, x in self.state if x.requires_grad and x.is_leaf]
@@ -56,6 +60,10 @@ class CompiledTape:
             raise Declined("control flow that depends on data")
         if tape.has_effects:
             raise Declined("the code changes Python objects")
+        if any(node.func in _AS_A_WHOLE for node in tape.root.walk() if isinstance(node, Call)):
+            raise Declined(
+                "hooks of modules, or steps of optimizers, that each run calls as they are"
+            )
         if tape.ambient.inference:
             raise Declined("inference mode around the call")
         for source, x in self.state:
@@ -104,9 +112,12 @@ class CompiledTape:
         if step.recording.updates:
             self.check_memory(leaves)
         try:
-            return step.run(leaves)
+            result = step.run(leaves)
         except Changed as reason:
             raise Declined(str(reason)) from reason
+        for x, needs in self.switched.get(id(step), ()):
+            x.requires_grad_(needs)
+        return result
 
     def renew(self) -> None:
         """New programs for tensors that have taken the place of others.  Raises: Declined."""
@@ -157,10 +168,20 @@ class CompiledTape:
         replay.__signature__ = _signature(self.static.fn)  # type: ignore[attr-defined]
         tensors = [x for _, x in self.state]
         around = Surroundings.of(self.static.fn, self.changing(), tensors)
-        recording = record_call(replay, args, kwargs, around)
+        needs = [(x, x.requires_grad) for x in tensors if x.is_leaf]
+        try:
+            recording = record_call(replay, args, kwargs, around)
+            switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
+        finally:
+            for x, before in needs:
+                x.requires_grad_(before)
         threads = torch.get_num_threads()
         if isinstance(recording, StepRecording):
-            return Step(recording, threads)
+            step = Step(recording, threads)
+            self.switched[id(step)] = switched
+            return step
+        if switched:
+            raise Declined("requires_grad is switched in a call whose gradients go on")
         spec = pytree.tree_structure((args, kwargs))
         return Differentiable(recording, tape, spec, threads)
 

@@ -28,7 +28,7 @@ from oarlock.capture.tape.nodes import (
     blocks_of,
     leaves,
 )
-from oarlock.capture.tape.queries import is_update
+from oarlock.capture.tape.queries import is_update, name_of
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.sources import Source, key_of
 
@@ -70,25 +70,27 @@ def cut(ends: list[Way], root: Block, inputs: Inputs, count: int) -> Parts:
     way = ends[0]
     moved = {id for one in ends for id in _moved(one, inputs)}
     numbers = {val.id for val, _ in inputs if not _is_tensor(val)}
-    sort = Sorting(numbers, {val.id for val, _ in inputs if _is_tensor(val)})
+    objects = {val.id for val, _ in inputs if not _is_tensor(val) and not _is_number(val)}
+    sort = Sorting(numbers, {val.id for val, _ in inputs if _is_tensor(val)}, objects)
     for node in root.nodes:
         sort.add(node)
     core = sort.core()
     wanted = {id for node in sort.late for id in uses(node)}
-    wanted |= {x.id for x in leaves(root.results) if isinstance(x, Val)}
+    left = {x.id for end in ends for x in leaves(end.root.results) if isinstance(x, Val)}
+    wanted |= left
     needed = {id for node in core for id in uses(node)}
     known = {val.id: val for node in (*sort.early, *core) for val in made(node)}
     known |= {val.id: val for val, _ in inputs}
     found = [known[i] for i in sorted(wanted & sort.computed(core))]
     for val in found:
-        if not _is_tensor(val) and not isinstance(val.sample, (bool, int, float)):
+        if not _is_tensor(val) and not _is_number(val):
             raise Whole("a list that the tensors make")
     given = sorted(needed & (sort.plain | moved))
     shared = sorted(set(given) | (wanted & sort.plain))
     read = [(v, s) for v, s in inputs if _is_tensor(v) and v.id not in moved]
     return Parts(
         _before(sort.early, inputs, [known[i] for i in shared]),
-        _core(way, core, read, [known[i] for i in given], found, count),
+        _core(way, core, read, [known[i] for i in given], found, left, count),
         _after(
             way,
             Block(None, sort.late, root.results, end=root.end),
@@ -119,11 +121,16 @@ def _is_tensor(val: Val) -> bool:
     return isinstance(val.sample, torch.Tensor)
 
 
-class Sorting:
-    """Nodes by part.  Args: numbers, tensors: ids of the inputs."""
+def _is_number(val: Val) -> bool:
+    return isinstance(val.sample, (bool, int, float))
 
-    def __init__(self, numbers: set[int], tensors: set[int]) -> None:
+
+class Sorting:
+    """Nodes by part.  Args: numbers, tensors, objects: ids of the inputs."""
+
+    def __init__(self, numbers: set[int], tensors: set[int], objects: set[int]) -> None:
         self.plain, self.tensors = set(numbers), tensors  # numbers that are known before
+        self.objects = objects
         self.early: list[Any] = []
         self.rest: list[tuple[Any, bool]] = []  # nodes after them, and whether they are the core's
         self.later: set[int] = set()  # values that follow from the core's
@@ -140,12 +147,16 @@ class Sorting:
         elif is_pure(node, self.plain, self.tensors) and not _may_raise(node):
             self.early.append(node)
             self.plain |= {val.id for val in made(node)}
-        elif is_plain(node, self.plain | self.later, self.tensors):
+        elif is_plain(node, self.plain | self.later, self.tensors) and not is_item(node):
             self.rest.append((node, False))
             self.later |= {val.id for val in made(node)}
         elif isinstance(node, Call):
-            self.rest.append((node, True))
-            self.later |= {val.id for val in made(node)}
+            changed = self.objects.intersection(uses(node))
+            if changed and not is_change(node):
+                raise Whole(f"{node.where}: a list from outside")
+            self.rest.append((node, not changed))
+            self.plain -= changed
+            self.later |= {val.id for val in made(node)} | changed
         else:
             raise Whole("control flow that depends on data")
 
@@ -155,7 +166,7 @@ class Sorting:
         for at in reversed(range(len(self.rest))):
             node, is_core = self.rest[at]
             if not is_core and wanted & {val.id for val in made(node)}:
-                if not isinstance(node, Call):
+                if not isinstance(node, Call) or self.objects.intersection(uses(node)):
                     raise Whole("control flow that depends on data")
                 self.rest[at] = (node, True)
                 is_core = True
@@ -168,7 +179,7 @@ class Sorting:
     def check(self, core: list[Any]) -> None:
         """Raises: Whole where what follows reads a tensor that the core updates after that."""
         changed = {
-            x.id for node in core if is_update(node.func)
+            x.id for node in core if is_update(node.func) and name_of(node.func) != "backward"
             for x in leaves(node.args[:1]) if isinstance(x, Val)
         }  # fmt: skip
         if any(changed.intersection(decided(node)) for node in self.late):
@@ -183,7 +194,19 @@ def is_plain(node: Any, known: set[int], tensors: set[int]) -> bool:
     if isinstance(node, (If, Fork)):
         test = {x.id for x in leaves(node.test) if isinstance(x, Val)}
         return known >= test and all(is_plain_block(b, known, tensors) for b in blocks_of(node))
+    if is_item(node):
+        return known.issuperset(uses(node))
     return is_pure(node, known, tensors)
+
+
+def is_item(node: Any) -> bool:
+    return isinstance(node, Call) and node.func is torch.Tensor.item
+
+
+def is_change(call: Call) -> bool:
+    """A method of a container, which gives no tensor."""
+    owner = getattr(call.func, "__objclass__", None)
+    return owner in (list, dict, set) and not any(_is_tensor(val) for val in made(call))
 
 
 def is_plain_block(block: Block, known: set[int], tensors: set[int]) -> bool:
@@ -240,13 +263,18 @@ def _before(nodes: list[Any], inputs: Inputs, shared: list[Val]) -> Callable[...
 
 
 def _core(
-    way: Way, nodes: list[Any], inputs: Inputs, given: list[Val], found: list[Val], count: int
-) -> Callable[..., tuple]:
+    way: Way, nodes: list[Any], inputs: Inputs, given: list[Val], found: list[Val],
+    left: set[int], count: int,
+) -> Callable[..., tuple]:  # fmt: skip
+    """Tensors that are only decided on are copies: they share no memory with what is left."""
     emitter = Emitter(way.modes)
     _reading(emitter, inputs, {i for node in nodes for i in uses(node)})
     _unpacked(emitter, [val.id for val in given], "args", count)
     emitter.block(Block(None, nodes, [found]))
     emitter.switch(way.modes)
+    for val in found:
+        if _is_tensor(val) and val.id not in left:
+            emitter.line(f"v{val.id} = v{val.id}.detach().clone()")
     emitter.line(f"return {_row(found)}")
     return emitter.compile("def core(args, kwargs):", "core", "<oarlock tensors>")
 

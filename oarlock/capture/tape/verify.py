@@ -243,6 +243,8 @@ class Slack:
         for row, bounds, x in zip(self.wanted, self.values, found):
             others = list(_leaves(x))
             for i, (a, b) in enumerate(zip(row, others)):
+                if type(a) is float and type(b) is float:
+                    a, b = torch.tensor(a), torch.tensor(b)
                 if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
                     bounds[i] = max(bounds[i], _distance(a, b))
         self.slopes = max(self.slopes, gradients.change(self.slopes_wanted, slopes))
@@ -320,6 +322,8 @@ def _compare(tape: Tape, name: str, want: Any, got: Any, slack: list[float] | No
             why = (
                 "" if _scalar(a) == _scalar(b) else f"eager gives {a!r}, the static function {b!r}"
             )
+        elif more is not None and type(a) is float and type(b) is float:
+            why = _difference(tape, torch.tensor(a), torch.tensor(b), more)
         else:
             why = "" if _same(a, b) else f"eager gives {a!r}, the static function {b!r}"
         if why:
