@@ -321,7 +321,7 @@ class Higher:
             results.append(out)
         return SubTape(block, params, result, ambient=ambient())
 
-    def changed(self, after: dict[int, tuple[Any, Any]], hook: Block | None) -> None:
+    def changed(self, after: dict[int, tuple[Any, Any]], hook: Block | None = None) -> None:
         """Lists that the inner function changes are lists of the run; what a hook leaves elsewhere is
         there once torch has called it; other changes are refused."""
         tracer = self.tracer

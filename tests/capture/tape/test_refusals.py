@@ -91,21 +91,6 @@ def objects_in_a_list_rewritten(x):
     return points
 
 
-def removed_hook(x):
-    x = x.clone().requires_grad_()
-    handle = x.register_hook(lambda g: g * 2)
-    (x * x).sum().backward()
-    handle.remove()  # here
-    return x.grad
-
-
-def removed_hook_rewritten(x):
-    x = x.clone().requires_grad_()
-    x.register_hook(lambda g: g * 2)
-    (x * x).sum().backward()
-    return x.grad
-
-
 def keywords_through_vmap(x):
     return torch.func.vmap(lambda a, b=1: a * b)(x, b=x)  # here
 
