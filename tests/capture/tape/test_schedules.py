@@ -46,7 +46,7 @@ def in_three(optimizer):
 CASES = {
     "one_cycle": (sgd, of("OneCycleLR", 0.2, total_steps=14)),
     "one_cycle_of_betas": (adam, of("OneCycleLR", 0.02, total_steps=14, three_phase=True)),
-    "cosine": (adam, of("CosineAnnealingLR", 5)),
+    "cosine": (adam, of("CosineAnnealingLR", 20)),
     "warm_restarts": (sgd, of("CosineAnnealingWarmRestarts", 3, 2)),
     "lambda": (adam, of("LambdaLR", lambda n: min((n + 1) / 5, (n + 1) ** -0.5))),
     "multiplied": (sgd, of("MultiplicativeLR", lambda n: 0.9 if n % 2 else 0.99)),
