@@ -301,6 +301,9 @@ def is_plain_table(owner: Any, key: Any) -> bool:
 
 
 def _look_up(owner: Any, key: Any) -> Any:
+    if isinstance(owner, dict) and is_plain_table(owner, key):
+        values = tuple(owner.values())
+        return tracer().number(value_at, (tuple(owner), values, key), values[0], False)
     if hasattr(type(owner), "__missing__"):
         with at_key(owner):
             refuse_here(
@@ -308,9 +311,6 @@ def _look_up(owner: Any, key: Any) -> Any:
                 "make it in the function",
             )
     keys = list(owner)
-    if isinstance(owner, dict) and is_plain_table(owner, key):
-        values = tuple(owner.values())
-        return tracer().number(value_at, (tuple(keys), values, key), values[0], False)
 
     def from_(place: int) -> Any:
         if place == len(keys):

@@ -34,15 +34,6 @@ def chained(optimizer):
     return schedules.ChainedScheduler(parts, optimizer=optimizer)
 
 
-def in_three(optimizer):
-    parts = [
-        schedules.LinearLR(optimizer, total_iters=4),
-        schedules.StepLR(optimizer, 2),
-        schedules.CosineAnnealingLR(optimizer, 3),
-    ]
-    return schedules.SequentialLR(optimizer, parts, [3, 7])
-
-
 CASES = {
     "one_cycle": (sgd, of("OneCycleLR", 0.2, total_steps=14)),
     "one_cycle_of_betas": (adam, of("OneCycleLR", 0.02, total_steps=14, three_phase=True)),
@@ -57,7 +48,6 @@ CASES = {
     "cyclic_of_betas": (adam, of("CyclicLR", 0.01, 0.1, step_size_up=3)),
     "averaging": (sgd, lambda o: torch.optim.swa_utils.SWALR(o, swa_lr=0.05, anneal_epochs=5)),
     "warmed": (sgd, warmed),
-    "in_three": (sgd, in_three),
     "chained": (sgd, chained),
     "plateau": (sgd, of("ReduceLROnPlateau", patience=1, cooldown=1)),
 }
