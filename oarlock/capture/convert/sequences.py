@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -282,11 +283,13 @@ def _pick(owner: Any, key: Any) -> Any:
     return from_(0)
 
 
-def value_at(keys: tuple, values: tuple, key: Any) -> Any:
-    """Of a dict of numbers.  Raises: KeyError."""
+def value_at(keys: tuple, values: tuple, key: Any, counts: bool = False) -> Any:
+    """Of a dict of numbers; ``counts``: of a Counter.  Raises: KeyError."""
     for known, value in zip(keys, values):
         if key == known:
             return value
+    if counts:
+        return 0
     raise KeyError(key)
 
 
@@ -295,6 +298,7 @@ def is_plain_table(owner: Any, key: Any) -> bool:
     values = list(owner.values())
     return (
         not getattr(key, "is_data", True)
+        and (type(owner) in (dict, collections.Counter))
         and all(type(x) in (int, float) for x in (*owner, *values))
         and len(set(map(type, values))) == 1
     )
@@ -303,7 +307,12 @@ def is_plain_table(owner: Any, key: Any) -> bool:
 def _look_up(owner: Any, key: Any) -> Any:
     if isinstance(owner, dict) and is_plain_table(owner, key):
         values = tuple(owner.values())
-        return tracer().number(value_at, (tuple(owner), values, key), values[0], False)
+        return tracer().number(
+            value_at,
+            (tuple(owner), values, key, type(owner) is collections.Counter),
+            values[0],
+            False,
+        )
     if hasattr(type(owner), "__missing__"):
         with at_key(owner):
             refuse_here(
