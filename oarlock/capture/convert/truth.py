@@ -168,6 +168,8 @@ def contains(item: Any, items: Any) -> Any:
 
 
 def _contains(active: Any, item: Any, items: Any) -> Any:
+    if active.is_choice(items):
+        return active.each(items, lambda x: contains(item, x))
     active.journal.used(items)
     active.journal.keyed(item)
     active.code.has(items, item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from types import CellType
 from typing import Any
 
@@ -350,15 +351,20 @@ def _equal(x: Any, y: Any) -> bool:
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, (*_SCALARS, Number))
+    return isinstance(x, (*_SCALARS, Number)) and not isinstance(x, Enum)
 
 
 def _hint(x: Any) -> Any:
-    return x.hint if isinstance(x, Number) else x
+    return x.hint if isinstance(x, Number) else _plain(x)
+
+
+def _plain(x: Any) -> Any:
+    """A number of a class of its own, such as that of an enumeration, as the number that it is."""
+    return next(kind(x) for kind in _SCALARS if isinstance(x, kind))
 
 
 def _other(x: Any) -> Any:
-    return x.other if isinstance(x, Number) else x
+    return x.other if isinstance(x, Number) else _plain(x)
 
 
 def _is_data(x: Any) -> bool:

@@ -131,6 +131,9 @@ class Tracer(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        for x in (*args, *kwargs.values()):
+            if type(x) is list:
+                self.merged.used(x)
         name = name_of(func)
         if name in READS:
             return self.reader.read(func, args, kwargs)
