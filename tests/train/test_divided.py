@@ -51,7 +51,7 @@ class Scheduled(Trainer):
 
 @case
 def cosine():
-    return Scheduled(lambda o: schedules.CosineAnnealingLR(o, 20))
+    return Scheduled(lambda o: schedules.CosineAnnealingLR(o, 5))
 
 
 @case

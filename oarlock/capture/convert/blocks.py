@@ -189,6 +189,8 @@ class Blocks:
             inner = self.inside(fresh("body"), body, node, item)
             stop = thunk(disjunction(stops)) if stops else constant(None)
             call = apply("for_", node.iter, load(inner.name), stop, *state)
+            if isinstance(node.iter, ast.Name) and node.iter.id.startswith(GENERATED):
+                call.args.append(constant(1))  # the argument of a comprehension holds it too
             return [inner, at(ast.Expr(at(call, node)), node)]
         test = node.test
         for name in stops:

@@ -356,6 +356,8 @@ def read_attribute(owner: Any, name: str) -> Any:
         return active.each(owner, lambda x: read_attribute(x, name))
     if active is None:
         return getattr(owner, name)
+    if isinstance(owner, ModuleType) and isinstance(vars(owner).get(name), (*_PLAIN, *_DATA)):
+        return active.read(vars(owner), name, getattr(owner, name))
     if isinstance(owner, _UNREPORTED):
         return _of_code(active, owner, name)
     active.journal.used(owner)
@@ -420,13 +422,14 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     if active is not None and active.is_choice(owner):
         active.each(owner, lambda x: write_attribute(x, name, value))
         return
+    if active is not None and isinstance(owner, ModuleType):
+        _write_global(active, owner, name, value)
+        return
     touch(owner)
     if active is not None and name == "requires_grad" and isinstance(owner, torch.Tensor):
         value = active.concrete(value, name)
     if active is not None:
         active.wrote(owner, name, value)
-    if active is not None and isinstance(owner, ModuleType) and owner.__name__.startswith("torch"):
-        refuse_here(f"{owner.__name__}.{name} is set", "set it before the function")
     made = in_class(owner, name) if active is not None else None
     if type(made) is property and type(made.fset) is FunctionType:
         converted_function(made.fset)(owner, value)
@@ -441,6 +444,16 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
         ):
             refuse_here(f"{name} is set", "call another function, or take an argument")
         setattr(owner, name, value)
+
+
+def _write_global(active: Any, module: ModuleType, name: str, value: Any) -> None:
+    """``module.name = value``: a global variable of it."""
+    if module.__name__.startswith("torch"):
+        refuse_here(f"{module.__name__}.{name} is set", "set it before the function")
+    table = vars(module)
+    active.journal.touch(table)
+    active.wrote(table, name, value)
+    table[name] = value
 
 
 def percent(left: str, values: tuple[Any, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -13,9 +14,9 @@ from oarlock.capture.convert.truth import user_line
 class _Converted:
     """A manager whose methods are converted functions."""
 
-    def __init__(self, enter: Any, leave: Any) -> None:
+    def __init__(self, enter: Any, leave: Any, may_swallow: bool) -> None:
         self.enter, self.leave = enter, leave
-        self.handler = handling(lambda: (BaseException,))  # it may swallow any error
+        self.handler = handling(lambda: (BaseException,) if may_swallow else ())
         self.handler.where = user_line()
 
     def __enter__(self) -> Any:
@@ -39,7 +40,20 @@ def context(manager: Any) -> Any:
         return manager
     bound = [MethodType(m, manager) for m in found]
     made = [call(m) for m in bound]
-    return manager if made == bound else _Converted(*made)
+    return manager if made == bound else _Converted(*made, returns_more(found[1]))
+
+
+def returns_more(function: FunctionType) -> bool:
+    """Whether a function may return more than None, which swallows an error on exit."""
+    last: Any = None
+    for step in dis.get_instructions(function):
+        gives_none = last is not None and last.opname == "LOAD_CONST" and last.argval is None
+        if step.opname == "RETURN_VALUE" and not gives_none:
+            return True
+        if step.opname == "RETURN_CONST" and step.argval is not None:
+            return True
+        last = step
+    return False
 
 
 def _method(manager: Any, name: str) -> Any:

@@ -212,9 +212,9 @@ _ONE_HOLDER = _holders(iter([]))
 _ONE_READER = _read(x for x in iter([]))[0][1]
 
 
-def is_held_iterator(items: Any) -> bool:
-    """Whether somebody but the caller, and who calls that, holds this iterator."""
-    return isinstance(items, Iterator) and sys.getrefcount(items) > _ONE_HOLDER + 1
+def is_held_iterator(items: Any, holders: int) -> bool:
+    """Whether somebody but the caller, who calls that, and ``holders`` holds this iterator."""
+    return isinstance(items, Iterator) and sys.getrefcount(items) > _ONE_HOLDER + 1 + holders
 
 
 def _starts_anew(items: Any) -> bool:

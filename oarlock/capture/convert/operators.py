@@ -114,9 +114,10 @@ class Operators:
         tracer().while_(lambda: cell[0], round_, state)
 
     def for_(
-        self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names
-    ) -> None:
-        is_held = iterating.is_held_iterator(items)
+        self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names,
+        holders: int = 0,
+    ) -> None:  # fmt: skip
+        is_held = iterating.is_held_iterator(items, holders)
         items = sequences.own_items(items)
         if is_held and tracer() is not None and tracer().is_branching():
             _refuse_iterator("on one path of a decision on data, or in a loop on data")

@@ -30,10 +30,8 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
 
     try:
         first = at("hint")
-    except _NO_DATA:
-        if not is_data:
-            raise
-        first = at("hint", 1)
+    except _NO_DATA as error:
+        first = at("hint", 1) if is_data else _elsewhere(error, at)
     try:
         second = at("other")
     except _NO_DATA:
@@ -41,6 +39,19 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
     if op is operator.sub and type(first) is int and first <= 0 and all(map(_is_of_data, args)):
         return 2, 3  # a length, as of a slice between the two (worlds.opened)
     return first, second if type(second) is type(first) else first
+
+
+def _elsewhere(error: Exception, at: Callable[[str], Any]) -> Any:
+    """The value of the other world, where the code goes on without this error: a decision may keep
+    what fails here from running, and at run time it fails by itself."""
+    from oarlock.capture.convert import open_handlers
+
+    if open_handlers(error) is not None:
+        raise error
+    try:
+        return at("other")
+    except _NO_DATA:
+        raise error from None
 
 
 def _is_of_data(x: Any) -> bool:

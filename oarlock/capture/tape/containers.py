@@ -6,7 +6,7 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from oarlock.capture.tape.journal import MISSING, content
+from oarlock.capture.tape.journal import MISSING, content, is_globals
 from oarlock.capture.tape.sources import Source, item_path
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Containers:
 
     def source(self, x: Any) -> Source | None:
         """Where ``x`` is found, if that is a container from outside."""
-        is_table = isinstance(x, dict) and "__builtins__" in x
-        return self.tracer.objects.source(x) if isinstance(x, KINDS) and not is_table else None
+        is_held = isinstance(x, KINDS) and not is_globals(x)
+        return self.tracer.objects.source(x) if is_held else None
 
     def ask(self, x: Any, key: Any) -> None:
         """Code asks whether a container has ``key``."""

@@ -190,13 +190,19 @@ def _plain(obj: dict[Any, Any]) -> type[dict[Any, Any]]:
     return OrderedDict if isinstance(obj, OrderedDict) else dict
 
 
+def is_globals(obj: Any) -> bool:
+    """The variables of a Python module."""
+    is_module = isinstance(obj, dict) and {"__name__", "__spec__", "__loader__"} <= obj.keys()
+    return is_module or (isinstance(obj, dict) and "__builtins__" in obj)
+
+
 def _items(obj: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:
     return _plain(obj).items(obj)
 
 
 def _put_items(obj: dict[Any, Any], old: dict[Any, Any]) -> None:
     kind, now = _plain(obj), dict(_items(obj))
-    if list(now) != list(old) and "__builtins__" not in now:
+    if list(now) != list(old) and not is_globals(obj):
         kind.clear(obj)
         now = {}
     for key in [k for k in now if k not in old]:

@@ -13,7 +13,7 @@ import torch
 
 from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.tape.containers import KINDS, Containers
-from oarlock.capture.tape.journal import MISSING, TABLES, content, put
+from oarlock.capture.tape.journal import MISSING, TABLES, content, is_globals, put
 from oarlock.capture.tape.nodes import Block, Call, Check, Val, leaves
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.queries import access_of, name_of
@@ -235,7 +235,7 @@ class Objects:
             return self.places[id(owner)][1]
         if id(owner) in self.tracer.journal.frames[0].born:
             return None
-        if isinstance(owner, (CellType, ModuleType, type)) or _is_globals(owner):
+        if isinstance(owner, (CellType, ModuleType, type)) or is_globals(owner):
             return Source(owner, "")
         if isinstance(owner, torch.Tensor) and id(owner) in self.tracer.inputs.state:
             return self.tracer.inputs.state[id(owner)][1]
@@ -253,7 +253,7 @@ class Objects:
         key = (id(owner), "" if isinstance(owner, CellType) else name)
         if key not in self.seen:
             at = source.step(path_of(owner, name))
-            if isinstance(owner, CellType) or _is_globals(owner):
+            if isinstance(owner, CellType) or is_globals(owner):
                 at = Source(at.base, at.path, name)
             self.seen[key] = self.first(at, value)
         return self.seen[key]
@@ -393,10 +393,6 @@ def _is_made_anew(at: Source, value: Any) -> bool:
     with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
         return at.value() is not value
     return False
-
-
-def _is_globals(owner: Any) -> bool:
-    return isinstance(owner, dict) and "__builtins__" in owner
 
 
 def path_of(owner: Any, name: Any) -> str:

@@ -25,6 +25,15 @@ def warmed(optimizer):
     return schedules.SequentialLR(optimizer, parts, [4])
 
 
+def in_three(optimizer):
+    parts = [
+        schedules.LinearLR(optimizer, total_iters=4),
+        schedules.StepLR(optimizer, 2),
+        schedules.CosineAnnealingLR(optimizer, 3),
+    ]
+    return schedules.SequentialLR(optimizer, parts, [3, 7])
+
+
 def of(name, *args, **options):
     return lambda o: getattr(schedules, name)(o, *args, **options)
 
@@ -37,7 +46,7 @@ def chained(optimizer):
 CASES = {
     "one_cycle": (sgd, of("OneCycleLR", 0.2, total_steps=14)),
     "one_cycle_of_betas": (adam, of("OneCycleLR", 0.02, total_steps=14, three_phase=True)),
-    "cosine": (adam, of("CosineAnnealingLR", 20)),
+    "cosine": (adam, of("CosineAnnealingLR", 5)),
     "warm_restarts": (sgd, of("CosineAnnealingWarmRestarts", 3, 2)),
     "lambda": (adam, of("LambdaLR", lambda n: min((n + 1) / 5, (n + 1) ** -0.5))),
     "multiplied": (sgd, of("MultiplicativeLR", lambda n: 0.9 if n % 2 else 0.99)),
@@ -48,6 +57,7 @@ CASES = {
     "cyclic_of_betas": (adam, of("CyclicLR", 0.01, 0.1, step_size_up=3)),
     "averaging": (sgd, lambda o: torch.optim.swa_utils.SWALR(o, swa_lr=0.05, anneal_epochs=5)),
     "warmed": (sgd, warmed),
+    "in_three": (sgd, in_three),
     "chained": (sgd, chained),
     "plateau": (sgd, of("ReduceLROnPlateau", patience=1, cooldown=1)),
 }
