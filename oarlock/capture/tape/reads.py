@@ -170,19 +170,20 @@ class Data:
             )
         if val.dims:
             return self.run_list(func, x, sample)
-        made: list[Any] = []
 
-        def build(shape: Any) -> tuple[Any, Any]:
+        def build(shape: Any) -> Any:
             if not shape:
-                one = Val(tracer.block, None)
-                made.append(one)
-                return one, self.scalar(one, sample.dtype)
-            pairs = [build(shape[1:]) for _ in range(shape[0])]
-            return [p for p, _ in pairs], tracer.lists.new([n for _, n in pairs])
+                return Val(tracer.block, None)
+            return [build(shape[1:]) for _ in range(shape[0])]
 
-        outs, numbers = build(tuple(sample.shape))
+        def known(outs: Any) -> Any:
+            if isinstance(outs, Val):
+                return self.scalar(outs, sample.dtype)
+            return tracer.lists.new([known(x) for x in outs])
+
+        outs = build(tuple(sample.shape))
         tracer.emit(func, (x,), {}, outs)
-        return numbers
+        return known(outs)  # lists are born after the call that gives what is in them
 
     def run_list(self, func: Any, x: torch.Tensor, sample: torch.Tensor) -> Any:
         tracer = self.tracer

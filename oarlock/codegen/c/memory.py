@@ -240,10 +240,14 @@ def _scaled(p: Prelude, type: L.CType, name: str) -> str:
         return _scaled_twice(p, L.Var("x", type), L.Var("n", type), L.Var("k", integers), me)
     vector = p.vector(type)
     args = f"{vector} x, {vector} n, {p.vector(integers)} k"
-    suffix, mask = ("ps", "uint16_t") if type.dtype is f32 else ("pd", "uint8_t")
+    suffix, mask, of_gcc = (
+        ("ps", "uint16_t", "int16_t") if type.dtype is f32 else ("pd", "uint8_t", "uint8_t")
+    )
     current = 4  # the rounding mode that is set
-    call = f"__builtin_ia32_scalef{suffix}512_mask(x, n, x, ({mask})-1, {current})"
-    return _define(vector, me, args, "(void)k;", f"return ({vector}){call};")
+    call = f"__builtin_ia32_scalef{suffix}512_mask(x, n, x, (OL_ALL)-1, {current})"
+    calls = [f"return ({vector}){call.replace('OL_ALL', all_)};" for all_ in (mask, of_gcc)]
+    lines = ("#ifdef __clang__", calls[0], "#else", calls[1], "#endif")  # masks of other types
+    return _define(vector, me, args, "(void)k;", *(lines if mask != of_gcc else calls[:1]))
 
 
 def _scaled_twice(p: Prelude, x: L.Var, n: L.Var, k: L.Var, name: str) -> str:
