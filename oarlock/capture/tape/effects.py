@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from keyword import iskeyword
 from types import CellType
 from typing import TYPE_CHECKING, Any
 
@@ -202,19 +203,33 @@ class Effects:
             elif kind == "item":
                 emitter.line(f"{at}[{emitter.expr(key)}] = {text}")
             elif kind == "attribute":
-                emitter.line(f"{at}.{key} = {text}")
+                emitter.line(assigned(at, key, text))
+            elif kind.endswith("item"):
+                emitter.line(f"del {at}[{emitter.expr(key)}]")
             else:
-                where = f"[{emitter.expr(key)}]" if kind.endswith("item") else f".{key}"
-                emitter.line(f"del {at}{where}")
+                emitter.line(f"delattr({at}, {key!r})")
 
     def emit_maybe(self, rebuild: Rebuild, at: str, kind: str, key: Any, val: Val) -> None:
         """A change that one path has made and the other has not, or has undone."""
         emitter = rebuild.emitter
         text = emitter.expr(val)
-        place = f"{at}[{emitter.expr(key)}]" if kind == "item" else f"{at}.{key}"
-        there = f"{emitter.expr(key)} in {at}" if kind == "item" else f"hasattr({at}, {key!r})"
-        emitter.line(f"if not is_missing({text}): {place} = {text}")
-        emitter.line(f"elif {there}: del {place}")
+        if kind == "item":
+            place = f"{at}[{emitter.expr(key)}]"
+            put, there, drop = f"{place} = {text}", f"{emitter.expr(key)} in {at}", f"del {place}"
+        else:
+            put, there = assigned(at, key, text), f"hasattr({at}, {key!r})"
+            drop = f"delattr({at}, {key!r})"
+        emitter.line(f"if not is_missing({text}): {put}")
+        emitter.line(f"elif {there}: {drop}")
+
+
+def is_name(text: str) -> bool:
+    return text.isidentifier() and not iskeyword(text)
+
+
+def assigned(at: str, name: str, text: str) -> str:
+    """A statement that sets an attribute; modules in lists have numbers for names."""
+    return f"{at}.{name} = {text}" if is_name(name) else f"setattr({at}, {name!r}, {text})"
 
 
 def _is_reordered(old: dict[Any, Any], now: dict[Any, Any]) -> bool:
