@@ -83,10 +83,8 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
     known = builtin_calls.FUNCTIONS.get(function)
     if known is not None:
         return known
-    made = converted_or_same(function)
-    if made is function:
-        return reading(function)
-    return recursive(followed(function, made))
+    made = recursive(followed(function, converted_or_same(function)))
+    return reading(function) if made is function else made
 
 
 def followed(function: FunctionType, made: FunctionType) -> FunctionType:
