@@ -100,6 +100,8 @@ class Code:
         if base.__module__.startswith("oarlock."):  # what stands for a value of the run
             return
         raw = vars(base)[name]
+        if base is torch.nn.Module and name == "__call__":  # ours while code is converted
+            return
         if self.tracer.objects.is_changed(base, name, raw):
             return
         if type(raw) is FunctionType:

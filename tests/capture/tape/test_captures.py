@@ -160,3 +160,16 @@ def grouped(x, n):
 def test_a_number_leaves_sizes_free():
     static = check(grouped, [(A, 1), (B, 2), (C, 2), (D, 2), (D, 1)], 5)
     assert len(static.tapes) <= 2
+
+
+def called_by_method(linear, x):
+    run = linear.__call__  # ours while code is converted
+    return run(x)
+
+
+def test_the_call_of_a_module_as_a_method():
+    linear = nn.Linear(3, 2)
+    static = oarlock.to_static(lambda x: called_by_method(linear, x), backend="replay")
+    for _ in range(2):
+        assert torch.equal(static(A), linear(A))
+    assert static.captures == 1
