@@ -114,8 +114,8 @@ def recursive(made: FunctionType) -> Callable[..., Any]:
 
 
 def iterated(items: list[Any]) -> Any:
-    """What a generator gives: an iterator, or a list of run-time length."""
-    return items if tracer().is_symbolic(items) else list.__iter__(items)
+    """What a generator gives: one, which knows ``send`` and ``throw``, or a list of run-time length."""
+    return items if tracer().is_symbolic(items) else (x for x in list.__iter__(items))
 
 
 def converted_method(method: MethodType) -> Callable[..., Any]:

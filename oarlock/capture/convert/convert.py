@@ -105,7 +105,8 @@ def is_excluded(function: FunctionType) -> bool:
     ):
         return True
     wrapped = getattr(function, "__wrapped__", None)
-    if type(wrapped) is FunctionType:  # a decorator's function: what it wraps decides
+    drives = function.__code__.co_flags & _GENERATOR  # the generator that it wraps, by send, throw
+    if type(wrapped) is FunctionType and not drives:  # a decorator's: what it wraps decides
         return is_excluded(wrapped)
     return is_library(module, function.__code__.co_filename)
 

@@ -173,3 +173,26 @@ def test_the_call_of_a_module_as_a_method():
     for _ in range(2):
         assert torch.equal(static(A), linear(A))
     assert static.captures == 1
+
+
+def multiples(x):
+    for i in range(3):
+        yield x * i
+
+
+def driven(x):
+    items = multiples(x)
+    total = items.send(None) + next(items)
+    items.close()
+    for y in torch.no_grad()(multiples)(x):
+        total = total + y
+    for y in without_gradients(x):
+        total = total + y
+    return total
+
+
+without_gradients = torch.no_grad()(multiples)
+
+
+def test_generators_that_are_driven():
+    check(driven, [(A,), (B,)], 2)
