@@ -354,7 +354,8 @@ def read_attribute(owner: Any, name: str) -> Any:
         return active.each(owner, lambda x: read_attribute(x, name))
     if active is None:
         return getattr(owner, name)
-    if isinstance(owner, ModuleType) and isinstance(vars(owner).get(name), (*_PLAIN, *_DATA)):
+    is_variable = isinstance(owner, ModuleType) and name in vars(owner)  # not by its __getattr__
+    if is_variable and isinstance(vars(owner)[name], (*_PLAIN, *_DATA)):
         return active.read(vars(owner), name, getattr(owner, name))
     if isinstance(owner, _UNREPORTED):
         return _of_code(active, owner, name)
