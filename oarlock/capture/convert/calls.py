@@ -8,6 +8,7 @@ import functools
 import inspect
 import itertools
 import operator
+import sys
 import types
 import weakref
 from array import array
@@ -139,8 +140,8 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
         tracer().code.tables(owner)
     if not hasattr(owner, "run_time_length"):  # a list of a trace tells itself
         used(owner)
-    if isinstance(owner, _CONTAINERS) and tracer() is not None:
-        tracer().journal.touch(method.__self__)
+    if tracer() is not None and (isinstance(owner, _CONTAINERS) or _is_of_library(owner)):
+        report_change(tracer(), owner)
     return reading(method)
 
 
@@ -334,6 +335,27 @@ def report_change(active: Any, owner: Any) -> None:
     )
     if is_object or isinstance(owner, (*_CONTAINERS, types.CellType)):
         active.journal.touch(owner)
+    if is_object and _is_of_library(owner):
+        for held in getattr(owner, "__dict__", {}).values():
+            touch_inside(active, held)
+
+
+def _is_of_library(owner: Any) -> bool:
+    """An object of Python's library whose own code, which is not converted, may change it.
+
+    Loggers and threads are left out: what they keep tells nothing to the code that uses them.
+    """
+    top = type(owner).__module__.partition(".")[0]
+    return top in sys.stdlib_module_names - {"builtins", "logging", "threading"}
+
+
+def touch_inside(active: Any, held: Any) -> None:
+    """Containers that an object of the standard library holds: its own code may change them."""
+    if isinstance(held, _CONTAINERS):
+        active.journal.touch(held)
+    for item in held if type(held) in (list, tuple) else ():
+        if isinstance(item, _CONTAINERS):
+            active.journal.touch(item)
 
 
 def _is_descriptor(made: Any) -> bool:

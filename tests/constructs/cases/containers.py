@@ -1,6 +1,7 @@
 """Lists, dicts, sets, tuples, comprehensions, unpacking, slices, strings."""
 
-from collections import OrderedDict, defaultdict, deque, namedtuple
+import contextlib
+from collections import ChainMap, OrderedDict, UserList, defaultdict, deque, namedtuple
 
 import torch
 
@@ -548,3 +549,15 @@ def enumerate_list_of_tensors(x):
         else:
             out.append(-v)
     return out
+
+
+@case(t(1.0, 2.0), t(-1.0, 2.0, -3.0), t(-1.0, -2.0))
+def library_objects_that_one_way_changes(x):
+    table, items, log = ChainMap({"a": 1}), UserList([1.0]), []
+    with contextlib.ExitStack() as stack:
+        if x.sum() > 0:
+            table["a"] = 3
+            items.append(2.0)
+            stack.callback(log.append, "positive")
+        stack.callback(log.append, "end")
+    return x * table["a"], x * len(items), log
