@@ -46,7 +46,6 @@ KNOWN: dict[str, list[str]] = {  # changes inside a call that still differ, most
     ],
     "by a call on data": [
         "bytes",
-        "chainmap",
         "contextvar",
         "contextvar text",
         "dtype",
@@ -60,7 +59,6 @@ KNOWN: dict[str, list[str]] = {  # changes inside a call that still differ, most
         "parameter list",
         "parameter replaced",
         "tensor attr",
-        "userdict",
     ],
     "in a loop on data": [
         "class attr",
