@@ -1,5 +1,7 @@
 """Less usual parts of the language: texts that grow, one of many objects, special methods, iterators."""
 
+from enum import IntEnum
+
 import torch
 
 from tests.constructs.case import case, t
@@ -91,3 +93,14 @@ def while_own_object(x):
     while stack:
         total = total * 2 + stack.pop()
     return total
+
+
+class Level(IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@case((torch.tensor(1), UP), (torch.tensor(2), UP), (torch.tensor(2), LONG))
+def one_of_two_enumerated_numbers(n, x):
+    level = Level.LOW if n == Level.LOW else Level.HIGH
+    return x * level + (1 if level is Level.HIGH else 0)
