@@ -22,7 +22,7 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import hoist
-from oarlock.capture.tape.lists import RunList
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.parts import Parts, Whole, cut

@@ -264,7 +264,7 @@ class Joiner:
             x.tracer.tables.unify(x, y)
             return Leaf("table", (x, y), x.kind, x.kind)
         if (self.may_grow or _is_run(x) or _is_run(y)) and _are_rows(x, y):
-            from oarlock.capture.tape.lists import item_of_all
+            from oarlock.capture.tape.items import item_of_all
 
             kind = tuple if type(x) is tuple or hasattr(x, "run_time_tuple") else list
             return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))

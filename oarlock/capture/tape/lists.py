@@ -1,319 +1,24 @@
-"""Lists whose length is known at run time."""
+"""The lists of a trace whose length is known at run time."""
 
 from __future__ import annotations
 
 import operator
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from oarlock.capture.convert.state import Text
 from oarlock.capture.tape import runtime
-from oarlock.capture.tape.join import (
-    Joiner,
-    Leaf,
-    Many,
-    Same,
-    holds_run_time,
-    item_of,
-    keys_of,
-    leaves_of,
-)
-from oarlock.capture.tape.loops import same_type, wider
+from oarlock.capture.tape.items import of_one, merged, outs_of
+from oarlock.capture.tape.join import Joiner, Leaf, leaves_of
+from oarlock.capture.tape.loops import same_type
 from oarlock.capture.tape.nodes import Block, Call, Val, blocks_of, leaves
-from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.run_list import LENGTHS, Items, RunList, RunTuple, is_run
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 
-LENGTHS = (2, 3)  # in both worlds, of a list whose length depends on data
 STEPS: dict[Any, int] = {list.append: 1, list.insert: 1, list.pop: -1, operator.getitem: 0,
                          operator.setitem: 0, list.reverse: 0}  # fmt: skip
-
-
-class Items:
-    """What the items of a list may be: the joint of all.  Lists that may be one object share it.
-
-    ``home``: where the list is made, the outermost one of several; ``is_deep``: lists that are put
-    in are of the run too, so that what happens to them through this list is not missed.
-    """
-
-    def __init__(self) -> None:
-        self.joint: Any = None
-        self.home: Block | None = None
-        self.is_deep = False
-        self.next: Items | None = None
-
-    def root(self) -> Items:
-        found = self
-        while found.next is not None:
-            found = found.next
-        return found
-
-
-class RunList(list):
-    """A list of a trace: an ordinary one, until a decision on data changes its length.
-
-    Then ``val`` is a list of the run, and every method is a call on the tape.
-    """
-
-    tracer: Any = None
-    val: Val | None = None
-    born: Val | None = None  # the list at run time, when it becomes one of the run
-    source: Any = None  # of a list that exists before the call
-    observed: Any = None  # what guards its content
-    cell: Any = None  # the Items
-    site: Any = None  # the line of the code that makes it
-    lengths: tuple[int, int] | None = None  # in both worlds, where that does not depend on data
-    home: Any = None  # the block where it has these lengths
-
-    @property
-    def items(self) -> Items:
-        if self.cell is None:
-            self.cell = Items()
-            self.cell.home = None if self.born is None else self.born.block
-        return self.cell.root()
-
-    @property
-    def item(self) -> Any:
-        """The joint of its items."""
-        return None if self.cell is None else self.items.joint
-
-    @item.setter
-    def item(self, joint: Any) -> None:
-        self.items.joint = joint
-
-    def run_time_length(self) -> Any:
-        return self.tracer.lists.length(self)
-
-    def run_time_item(self, index: Any) -> Any:
-        return self.tracer.lists.get(self, index)
-
-    def touched(self, op: Any = None, *args: Any, at: Any = None) -> bool:
-        """Whether the list is an ordinary one, about to be changed by ``op(self, *args)``; one that is
-        changed at a place that is known at run time is of the run from now on."""
-        self.used()
-        if self.val is None and self.source is None and _is_place(at):
-            self.tracer.journal.touch(self)
-            self.tracer.lists.materialise(self, [])
-        if self.val is None and self.source is not None:
-            self.tracer.lists.materialise(self, [])
-        if self.val is None and self.tracer is not None:
-            self.tracer.journal.touch(self)
-            self.tracer.lists.shadow(self, op, args)
-        return self.val is None
-
-    def used(self) -> None:
-        """What the list holds is about to be read or changed."""
-        if self.tracer is not None:
-            self.tracer.merged.used(self)
-
-    def observe(self) -> None:
-        """The content of a list is about to be used; that of one from outside is looked at."""
-        self.used()
-        if self.val is None and self.observed is not None:
-            observed, self.observed = self.observed, None
-            observed()
-
-    def __iter__(self) -> Any:
-        if self.val is not None:
-            return iter([self[i] for i in range(len(self))])
-        self.observe()
-        return list.__iter__(self)
-
-    def __len__(self) -> int:
-        if self.val is not None:
-            return self.tracer.concrete(self.run_time_length(), "the length of a list")
-        self.observe()
-        return list.__len__(self)
-
-    def __bool__(self) -> bool:
-        if self.val is not None:
-            return bool(self.run_time_length() > 0)
-        self.observe()
-        return list.__len__(self) > 0
-
-    def __getitem__(self, index: Any) -> Any:
-        if self.val is not None:
-            return self.tracer.lists.get(self, index)
-        self.observe()
-        if isinstance(index, slice) and any(map(_is_number, (index.start, index.stop, index.step))):
-            return self.tracer.lists.derived(operator.getitem, (self, index), [list.copy(self)])
-        found = list.__getitem__(self, index)
-        return self.tracer.lists.new(found) if isinstance(index, slice) else found
-
-    def __setitem__(self, index: Any, x: Any) -> None:
-        if isinstance(index, slice):
-            self.set_slice(index, x)
-        elif self.touched(operator.setitem, index, x, at=index):
-            list.__setitem__(self, index, x)
-        else:
-            self.tracer.lists.put(self, operator.setitem, (index,), x)
-
-    def set_slice(self, index: slice, items: Any) -> None:
-        if self.val is None and _is_run(items):
-            self.tracer.journal.touch(self)
-            self.tracer.lists.materialise(self, [])
-        if not _is_run(items):
-            items = list(items)
-        if self.touched(operator.setitem, index, items, at=index):
-            list.__setitem__(self, index, items)
-        else:
-            self.tracer.lists.replace(self, index, items)
-
-    def append(self, x: Any) -> None:
-        if self.touched(list.append, x):
-            list.append(self, x)
-        else:
-            self.tracer.lists.put(self, list.append, (), x)
-
-    def insert(self, index: Any, x: Any) -> None:  # type: ignore[override]
-        if self.touched(list.insert, index, x, at=index):
-            list.insert(self, index, x)
-        else:
-            self.tracer.lists.put(self, list.insert, (index,), x)
-
-    def extend(self, items: Any) -> None:
-        if not _is_run(items) and self.touched(list.extend, items):
-            list.extend(self, items)
-        elif _is_run(items):
-            self.tracer.lists.extend(self, items)
-        else:
-            for x in items:
-                self.append(x)
-
-    def __iadd__(self, items: Any) -> Any:
-        self.extend(items)
-        return self
-
-    def __add__(self, items: Any) -> Any:
-        if self.val is None and not _is_run(items):
-            return self.tracer.lists.new(list.__add__(self, items))
-        return self.tracer.lists.joined(self, items)
-
-    def __radd__(self, items: Any) -> Any:
-        return self.tracer.lists.joined(items, self)
-
-    def __reversed__(self) -> Any:
-        return reversed(list(self))
-
-    def copy(self) -> Any:
-        self.observe()
-        return self[:] if self.val is not None else self.tracer.lists.new(list.copy(self))
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        if self.val is not None:
-            memo[id(self)] = found = self.tracer.lists.derived(runtime.deep_copies, (self,), [self])
-            return found
-        self.observe()
-        items = [deepcopy(x, memo) for x in list.__iter__(self)]
-        memo[id(self)] = found = self.tracer.lists.new(items)
-        return found
-
-    def pop(self, index: Any = -1) -> Any:
-        if self.touched(list.pop, index, at=index):
-            return list.pop(self, index)
-        return self.tracer.lists.call(self, list.pop, (index,), self.item)
-
-    def __delitem__(self, index: Any) -> None:
-        if self.touched(operator.delitem, index, at=index):
-            list.__delitem__(self, index)
-        else:
-            self.tracer.lists.call(self, operator.delitem, (index,), Same(None))
-
-    def __imul__(self, n: Any) -> Any:  # type: ignore[override]
-        if self.touched(list.__imul__, n):
-            list.__imul__(self, n)
-        else:
-            self.tracer.lists.call(self, list.__imul__, (n,), Same(None))
-        return self
-
-    def __mul__(self, n: Any) -> Any:  # type: ignore[override]
-        if self.val is None and isinstance(n, int):
-            return self.tracer.lists.new(list.__mul__(self, n))
-        return self.tracer.lists.derived(operator.mul, (self, n), [self])
-
-    __rmul__ = __mul__
-
-    def remove(self, x: Any) -> None:
-        if self.touched(list.remove, x):
-            list.remove(self, x)
-        else:
-            self.tracer.lists.call(self, list.remove, (x,), Same(None))
-
-    def sort(self, **options: Any) -> None:
-        from oarlock.capture.convert.ordering import keys_by, sorted_
-
-        if self.val is not None:
-            keys, reverse = keys_by(self, options.get("key")), bool(options.get("reverse", False))
-            self.tracer.lists.call(self, runtime.sort, (keys, reverse), Same(None))
-            return
-        self.observe()
-        self[:] = sorted_(list.copy(self), **options)
-
-    def index(self, x: Any, *bounds: Any) -> Any:
-        return self.asked(list.index, x, *bounds)
-
-    def count(self, x: Any) -> Any:
-        return self.asked(list.count, x)
-
-    def asked(self, op: Any, *args: Any) -> Any:
-        """The number that ``op`` gives, at run time where the items are known then."""
-        self.observe()
-        items = [*list.__iter__(self), *args]
-        if self.val is None and not any(map(self.tracer.is_symbolic, items)):
-            return op(self, *args)
-        return self.tracer.number(op, (self, *args), 1, True)
-
-    def clear(self) -> None:
-        if self.touched(list.clear):
-            list.clear(self)
-        else:
-            self.tracer.lists.call(self, list.clear, (), Same(None))
-
-    def reverse(self) -> None:
-        if self.touched(list.reverse):
-            list.reverse(self)
-        else:
-            self.tracer.lists.call(self, list.reverse, (), Same(None))
-
-
-class RunTuple(RunList):
-    """A tuple whose length is known at run time."""
-
-    run_time_tuple = True
-
-    def __iadd__(self, items: Any) -> Any:
-        return self + items
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in _OF_LISTS:
-            raise AttributeError(f"'tuple' object has no attribute {name!r}")
-        return super().__getattribute__(name)
-
-    def __setitem__(self, index: Any, x: Any) -> None:
-        raise TypeError("'tuple' object does not support item assignment")
-
-
-_OF_LISTS = frozenset(vars(list)) - frozenset(vars(tuple)) - {"__setitem__", "__iadd__"}
-
-
-def _is_run(x: Any) -> bool:
-    return isinstance(x, RunList) and x.val is not None
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, (Number, torch.Tensor))
-
-
-def _is_place(x: Any) -> bool:
-    """A place in a list, or several, that is known at run time."""
-    return any(map(_is_number, leaves(x)))
 
 
 def list_of(*items: Any) -> list[Any]:
@@ -377,7 +82,7 @@ class Lists:
         """Make run-time lists of those whose length two paths leave different; whether there were."""
         grown = False
         for key, (obj, before) in old.items():
-            if not isinstance(obj, list) or _is_run(obj):
+            if not isinstance(obj, list) or is_run(obj):
                 continue
             x = a.get(key, (obj, before))[1]
             y = before if b is None else b.get(key, (obj, before))[1]
@@ -410,7 +115,7 @@ class Lists:
         joiner, where = Joiner(self.tracer.val), self.tracer.where()
         if obj.items.is_deep:
             self.deepen(x)
-        new = _loose(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
+        new = of_one(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
         if obj.item is None or not same_type(obj.item, new):
             self.learned.append(obj.items.home)
         obj.item = new
@@ -494,7 +199,7 @@ class Lists:
 
     def content(self, x: Any, like: Any) -> Any:
         """The items of a run-time value that is a container such as ``like``."""
-        joint = _loose(Joiner(self.tracer.val), like, self.tracer.where())
+        joint = of_one(Joiner(self.tracer.val), like, self.tracer.where())
         for leaf in leaves_of(joint):
             leaf.out = Val(self.tracer.block, None)  # type: ignore[attr-defined]
         self.tracer.emit(runtime.same, (x,), {}, outs_of(joint))
@@ -528,13 +233,13 @@ class Lists:
         self.learn_all(obj, items)
         obj.lengths = None
         self.tracer.emit(operator.setitem, (obj.val, index, items), {}, None)
-        if _is_run(items):
+        if is_run(items):
             self.tracer.merged.derived(obj, items)
         else:
             self.tracer.merged.noted(obj, list(items))
 
     def learn_all(self, obj: RunList, items: Any) -> None:
-        if _is_run(items):
+        if is_run(items):
             if items.item is not None:
                 self.learn(obj, self.tracer.sample_of(items.item))
         else:
@@ -603,80 +308,8 @@ def _is_idle(node: Any) -> bool:
 
 def _lengths(op: Any, args: tuple, sources: list[Any]) -> tuple[int, int] | None:
     """How long a list is that is made of others."""
-    known = [x.lengths if _is_run(x) else (len(x),) * 2 for x in sources]
+    known = [x.lengths if is_run(x) else (len(x),) * 2 for x in sources]
     is_whole = op is operator.getitem and args[1] in (slice(None), slice(None, None, -1))
     if None in known or not (op in (operator.add, runtime.spread, runtime.ordered) or is_whole):
         return None
     return sum(a for a, _ in known), sum(b for _, b in known)
-
-
-def item_of_all(joiner: Joiner, parts: tuple[Any, ...]) -> Any:
-    """The joint of the items of several lists."""
-    found = None
-    for part in parts:
-        if _is_run(part):
-            items = [] if part.item is None else [part.tracer.sample_of(part.item)]
-        else:
-            items = list.__iter__(part) if isinstance(part, list) else part
-        for x in items:
-            found = _loose(joiner, x, "") if found is None else merged(joiner, found, x, "")
-    return found
-
-
-def loosely(tracer: Tracer, x: Any) -> Any:
-    """The joint of ``x`` with itself."""
-    return _loose(Joiner(tracer.val), x, tracer.where())
-
-
-def outs_of(joint: Any) -> Any:
-    if isinstance(joint, Leaf):
-        return joint.out  # type: ignore[attr-defined]
-    if isinstance(joint, Many):
-        items = [outs_of(x) for x in joint.items]
-        return dict(zip(joint.keys, items)) if isinstance(joint.like, dict) else items
-    return None
-
-
-def _loose(joiner: Joiner, x: Any, where: Any) -> Any:
-    """The joint of ``x`` with itself, as a run-time value."""
-    if isinstance(x, torch.Tensor):
-        return joiner.tensors(x, x)
-    if isinstance(x, (bool, int, float, Number)):
-        return joiner.numbers(x, x)
-    if hasattr(type(x), "is_run_table"):
-        return Leaf("table", (x, x), x.kind, x.kind)
-    if _is_run(x):
-        kind = tuple if isinstance(x, RunTuple) else list
-        return Leaf("list", (x, x), kind, kind, item=x.item, cell=x.items)
-    if isinstance(x, (tuple, list, dict)):
-        keys = keys_of(x) or []
-        return Many(x, keys, [_loose(joiner, item_of(x, k), where) for k in keys])
-    if isinstance(x, Text):
-        return Leaf("any", (x, x), x)
-    if holds_run_time(x):
-        raise UnsupportedError(
-            f"{where}: an object of class {type(x).__name__} that holds tensors is in a list of run-time "
-            f"length, or one of two; keep its tensors in a tuple or in lists of their own"
-        )
-    return Same(x)
-
-
-def merged(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
-    """The joint of items so far and one more."""
-    if isinstance(old, Many) and type(old.like) is type(x) and len(old.keys) == len(x):
-        items = [merged(joiner, p, x[k], where) for k, p in zip(old.keys, old.items)]
-        return Many(old.like, old.keys, items)
-    if isinstance(old, Leaf) and old.kind == "table" and hasattr(type(x), "is_run_table"):
-        x.tracer.tables.unify(old.parts[0], x)
-        return old
-    if isinstance(old, Leaf) and old.kind == "list" and old.cell is not None and _is_run(x):
-        x.tracer.lists.unify(old.cell, x.items)
-        return old
-    if isinstance(old, Leaf):
-        first = old.parts[0]
-        new = joiner.join(first, x)
-        new = _loose(joiner, x, where) if isinstance(new, Same) else new
-        return wider(old, new, 0) if isinstance(new, Leaf) else new
-    if isinstance(old, Same):
-        return joiner.join(old.value, x)
-    return Leaf("any", (old, x))

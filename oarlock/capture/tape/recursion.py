@@ -27,7 +27,7 @@ from oarlock.capture.tape.join import (
     keys_of,
     leaves_of,
 )
-from oarlock.capture.tape.lists import merged, outs_of
+from oarlock.capture.tape.items import merged, outs_of
 from oarlock.capture.tape.loops import same_type
 from oarlock.capture.tape.nodes import Again, Block, Call, SubTape, Val
 from oarlock.capture.tape.numbers import Number

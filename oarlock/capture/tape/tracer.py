@@ -30,7 +30,8 @@ from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.join import Leaf, Many, Same, stand_in
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lines import user_line
-from oarlock.capture.tape.lists import Lists, RunList
+from oarlock.capture.tape.lists import Lists
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.merged import Merged
 from oarlock.capture.tape.nodes import (
     Assert,
