@@ -22,7 +22,6 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import hoist
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.parts import Parts, Whole, cut
@@ -31,6 +30,7 @@ from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.refusals import every
 from oarlock.capture.tape.results import Rebuild
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
 from oarlock.capture.tape.tables import Follow
 from oarlock.capture.tape.tracer import Tracer, ambient

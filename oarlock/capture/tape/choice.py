@@ -10,8 +10,8 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.join import JoinRefused, holds_run_time, identity, is_textual
 from oarlock.capture.tape.join import options as alternatives
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import Val
+from oarlock.capture.tape.run_list import RunList
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from oarlock.capture.tape.active import active
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.join import stand_in
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.tape.raising import raised_in
+from oarlock.capture.tape.run_list import RunList
 from oarlock.errors import OarlockError, UnsupportedError
 
 if TYPE_CHECKING:

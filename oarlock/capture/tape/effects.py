@@ -15,11 +15,11 @@ from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.journal import MISSING, content
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source, key_of
 from oarlock.capture.tape.tables import RunTable
 from oarlock.errors import UnsupportedError

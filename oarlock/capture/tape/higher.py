@@ -22,10 +22,10 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.custom import Application, has_setup
 from oarlock.capture.tape.journal import MISSING, content, put
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import Block, SubTape, Val, alike, map_tree
 from oarlock.capture.tape.numbers import Number, number_of, sampled
 from oarlock.capture.tape.optimizers import is_step_as_a_whole, step_
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.torch_private import is_dispatching, is_fake
 from oarlock.errors import UnsupportedError
 

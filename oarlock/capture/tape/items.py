@@ -10,7 +10,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, holds_run_time, item_of, keys_of
 from oarlock.capture.tape.loops import wider
 from oarlock.capture.tape.numbers import Number
-from oarlock.capture.tape.run_list import RunList, RunTuple, is_run
+from oarlock.capture.tape.run_list import RunTuple, is_run
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:

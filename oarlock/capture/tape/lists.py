@@ -6,7 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.tape import runtime
-from oarlock.capture.tape.items import of_one, merged, outs_of
+from oarlock.capture.tape.items import merged, of_one, outs_of
 from oarlock.capture.tape.join import Joiner, Leaf, leaves_of
 from oarlock.capture.tape.loops import same_type
 from oarlock.capture.tape.nodes import Block, Call, Val, blocks_of, leaves

@@ -18,6 +18,7 @@ from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.convert import BLOCKS
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
+from oarlock.capture.tape.items import merged, outs_of
 from oarlock.capture.tape.join import (
     Joiner,
     Many,
@@ -27,7 +28,6 @@ from oarlock.capture.tape.join import (
     keys_of,
     leaves_of,
 )
-from oarlock.capture.tape.items import merged, outs_of
 from oarlock.capture.tape.loops import same_type
 from oarlock.capture.tape.nodes import Again, Block, Call, SubTape, Val
 from oarlock.capture.tape.numbers import Number

@@ -11,10 +11,10 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.arguments import holds_tensor, is_record
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.emit import Emitter
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.rebuilding import rebuilt
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.tables import RunTable
 

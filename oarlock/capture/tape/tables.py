@@ -16,11 +16,11 @@ import torch
 
 from oarlock.capture.convert.truth import here, holds, select
 from oarlock.capture.tape import runtime
-from oarlock.capture.tape.join import holds_run_time
 from oarlock.capture.tape.items import loosely
-from oarlock.capture.tape.run_list import RunList
+from oarlock.capture.tape.join import holds_run_time
 from oarlock.capture.tape.nodes import Val, leaves
 from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.run_list import RunList
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:

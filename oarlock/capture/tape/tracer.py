@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from oarlock.capture.convert import is_left_out
 from oarlock.capture.convert.state import State, Text, Undefined
@@ -17,7 +16,7 @@ from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.arithmetic import in_both_worlds
 from oarlock.capture.tape.chance import Chance
-from oarlock.capture.tape.choice import Choice, choice, each
+from oarlock.capture.tape.choice import Choice, each
 from oarlock.capture.tape.choice import length as choice_length
 from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.containers import KINDS
@@ -27,48 +26,30 @@ from oarlock.capture.tape.effects import Left
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
-from oarlock.capture.tape.join import Leaf, Many, Same, stand_in
+from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import Lists
-from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.merged import Merged
-from oarlock.capture.tape.nodes import (
-    Assert,
-    Block,
-    Call,
-    Check,
-    Print,
-    Val,
-    Where,
-    leaves,
-    map_tree,
-)
+from oarlock.capture.tape.nodes import Assert, Block, Call, Check, Print, Val, leaves
 from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.probes import depend
-from oarlock.capture.tape.queries import READS, access_of, is_query, is_update, name_of
-from oarlock.capture.tape.raising import failed
-from oarlock.capture.tape.reads import SIZES, Data, Objects, Sizes
+from oarlock.capture.tape.reads import Data, Objects, Sizes
 from oarlock.capture.tape.recursion import Recursive
+from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.tables import RunTable, Tables
 from oarlock.capture.tape.texts import Texts
+from oarlock.capture.tape.torch_calls import TorchCalls
 from oarlock.capture.tape.worlds import Worlds, inherited
-from oarlock.capture.torch_private import (
-    FAKE_ERRORS,
-    fake_mode,
-    is_fake,
-    quiet_fakes,
-    under_mode,
-)
-from oarlock.errors import OarlockError, UnsupportedError
+from oarlock.capture.torch_private import fake_mode, is_fake, quiet_fakes
+from oarlock.errors import UnsupportedError
 
-_OF_DTYPE = ("dtype", "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes")
 _SCALARS = (bool, int, float, str, type(None))
 
 
-class Tracer(TorchFunctionMode):
+class Tracer(TorchCalls):
     """Records the outermost torch calls of code that runs under it, autograd included.
 
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
@@ -118,260 +99,9 @@ class Tracer(TorchFunctionMode):
         with quiet_fakes(), activated(self), self.fake, self.data, self:
             yield
 
-    @contextmanager
-    def into(self, block: Block) -> Iterator[Block]:
-        """Record into ``block``."""
-        before, self.block = self.block, block
-        try:
-            yield block
-        finally:
-            self.block = before
-
-    def where(self) -> Where:
-        return user_line(3)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        for x in (*args, *kwargs.values()):
-            if type(x) is list:
-                self.merged.used(x)
-        name = name_of(func)
-        if name in READS:
-            return self.reader.read(func, args, kwargs)
-        if name in _OF_DTYPE and args and isinstance(args[0], torch.Tensor):
-            self.sizes.certain(self.val(args[0]), "dtype", None)
-        if name == "__deepcopy__":
-            return self.copied(args[0], args[1])
-        if name == "register_hook":
-            return self.higher.hook(args[0], args[1], name)
-        if _is_silent(name, func):
-            return func(*args, **kwargs)
-        if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
-            out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
-            return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
-        before = _kind(args) if is_update(func) else None
-        grads = self.graded.starts(name, access_of(func), args)
-        try:
-            out, other, dynamic, found = self.worlds.run(func, args, kwargs)
-        except OarlockError:
-            raise
-        except FAKE_ERRORS as error:
-            raise UnsupportedError(
-                f"{self.where()}: {name}: torch can't tell what it gives before it runs ({error}); "
-                f"call it before the function, and pass what it gives as an argument"
-            ) from error
-        except Exception as error:
-            args, kwargs = self.noted(args), self.noted(kwargs)
-            failed(error, Call(func, args, kwargs, None, user_line(), ambient()))
-            raise
-        if name == "grad" or (before is not None and before != _kind(args)):
-            self.merged.are_tensors_told = True
-        self.watch_grads(func, name, args, out)
-        self.graded.ends(grads)
-        if access_of(func) == "__get__" and not _has_tensor(out):
-            return out
-        if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
-            out = self.apart(out, other[0], args, kwargs, name == "contiguous")
-        if dynamic and other and _is_many(out) and len(out) != len(other[0]):
-            return self.many(func, args, kwargs, out, other[0], found)
-        call = self.record(func, args, kwargs, out)
-        if name == "backward" or (name == "grad" and access_of(func) is None):
-            self.higher.fired()
-        if dynamic:
-            givers = list(leaves((call.args, call.kwargs)))
-            self.worlds.mark(call.outs, out, other, found, inherited(givers))
-            self.control.derive(leaves(call.outs), givers)
-        return out
-
-    def many(
-        self, func: Any, args: Any, kwargs: Any, out: Any, other: Any, is_data: bool
-    ) -> RunList:
-        """The results of a call that gives a number of tensors that sizes decide."""
-        found = self.lists.run([len(out), len(other)], is_data)
-        call = self.emit(func, args, kwargs, found.val)
-        givers = [v for v in leaves((call.args, call.kwargs)) if isinstance(v, Val)]
-        loose = inherited(givers)
-        whole = next((v for v in givers if isinstance(v.sample, torch.Tensor)), None)
-        for i, x in enumerate(out):
-            val = Val(self.block, x)
-            self.name(x, val)
-            self.worlds.mark_one(val, x, other[min(i, len(other) - 1)], is_data, loose)
-            if whole is not None and whole.sample.dim() == x.dim():  # pieces, of which one is short
-                val.dims |= whole.dims
-            self.lists.learn(found, x)
-        return found
-
-    def parsed(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a function of torch written in C, whose parser of arguments refuses some numbers."""
-        if not any(isinstance(x, Bool) for x in leaves((args, kwargs))):
-            found = function(*args, **kwargs)
-            self.code.asks(function, args, kwargs, found)
-            return found
-        if name_of(function) == "requires_grad_":
-            return function(*(self.concrete(x, "requires_grad") for x in args))
-        with under_mode(self) as is_mine:
-            if not is_mine:
-                return function(*args, **kwargs)
-            owner = getattr(function, "__self__", None)
-            if isinstance(owner, torch.Tensor):
-                function, args = getattr(torch.Tensor, function.__name__), (owner, *args)
-            return self.__torch_function__(function, (), args, kwargs)
-
-    def indexed(self, x: torch.Tensor, key: Any, *value: Any) -> Any:
-        """``x[key]``, or ``x[key] = value``, where lists of run-time length are in ``key``."""
-        function = torch.Tensor.__setitem__ if value else torch.Tensor.__getitem__
-        with under_mode(self):
-            return self.__torch_function__(function, (), (x, key, *value), {})
-
-    def copied(self, x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
-        """``copy.deepcopy(x)``; it keeps ``memo`` so that what is met twice is copied once."""
-        if id(x) not in memo:
-            memo[id(x)] = self.__torch_function__(runtime.deep_copy, (), (x,))
-        return memo[id(x)]
-
-    def watch_grads(self, func: Any, name: str, args: tuple, out: Any) -> None:
-        """Whether a leaf from outside has a gradient is a condition, where the code asks first."""
-        access = access_of(func)
-        if name == "backward" or (name == "grad" and access is None):
-            self.has_backward = True
-        elif name == "grad" and access == "__set__":
-            self.grads_set.add(self.val(args[0]).id)
-        elif name == "grad" and access == "__get__" and not self.has_backward:
-            val = self.val(args[0])
-            source = next((s for v, s, _ in self.inputs if v is val), None)
-            if source is not None and val.id not in self.grads_set:
-                self.grad_guards[val.id] = (source, out is None)
-
-    def apart(
-        self, out: torch.Tensor, other: Any, args: Any, kwargs: Any, is_by_strides: bool
-    ) -> torch.Tensor:
-        """``out``, or an alias of it where the call may give back an argument, and may not: it does
-        in one world only, or the strides decide, which sizes of 0 and 1 leave open."""
-        given = leaves(self.worlds.samples((args, kwargs), 1))
-        if any(other is x for x in given) and not is_by_strides:
-            return out
-        with torch._C.DisableTorchFunction():
-            return out.view_as(out)
-
-    def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Call:
-        """Append a call; tensors of ``out`` that are new become its results."""
-        noted = self.note(args), self.note(kwargs)
-        call = Call(func, noted[0], noted[1], self.bind(out), user_line(3), ambient())
-        self.block.nodes.append(call)
-        return call
-
-    def emit(self, func: Any, args: tuple, kwargs: dict[str, Any], outs: Any) -> Call:
-        """Append a call with given results."""
-        call = Call(func, self.note(args), self.note(kwargs), outs, user_line(3), ambient())
-        self.block.nodes.append(call)
-        return call
-
-    # ---- values
-
-    def note(self, tree: Any) -> Any:
-        """``tree`` with Vals for everything known at run time, about to be used."""
-        noted = map_tree(tree, self.leaf)
-        for val in leaves(noted):
-            if isinstance(val, Val) and "unbound" in val.loose:
-                self.check_bound(val)
-        return noted
-
-    def noted(self, tree: Any) -> Any:
-        """``note`` for values that are only passed on."""
-        return map_tree(tree, self.leaf)
-
-    def leaf(self, x: Any) -> Any:
-        if isinstance(x, torch.Tensor):
-            return self.val(x)
-        if isinstance(x, Number):
-            return x.val
-        if isinstance(x, Choice):
-            return x._oarlock_val
-        if isinstance(x, RunTable):
-            return x.val
-        if isinstance(x, RunList):
-            self.merged.used(x)
-            return x.val if x.val is not None else [self.noted(i) for i in list.__iter__(x)]
-        if isinstance(x, torch.Generator) and id(x) in self.higher.generators:
-            return self.higher.generators[id(x)][1]
-        return self.texts.val(x) if isinstance(x, Text) else x
-
     def length(self, x: Any) -> Any:
         """``len`` of what is known at run time and no tensor."""
         return choice_length(x) if isinstance(x, Choice) else len(x)
-
-    def check_bound(self, val: Val) -> None:
-        key = (val.id, id(self.block))
-        if key not in self.bound_checks:
-            self.bound_checks.add(key)
-            call = Call(runtime.bound, (val, val.name), {}, None, user_line(4), ambient())
-            self.block.nodes.append(call)
-
-    def val(self, x: torch.Tensor) -> Val:
-        """The value that a tensor in the hands of the user's code stands for."""
-        if not is_fake(x):
-            x = self.inputs.fake_of(x)
-        found = self.vals.get(id(x))
-        return found[1] if found else self.bind(x)
-
-    def bind(self, out: Any) -> Any:
-        """The tree of a call's results: Vals for tensors, None for anything else."""
-        return map_tree(out, self._bind_leaf)
-
-    def _bind_leaf(self, x: Any) -> Any:
-        if not isinstance(x, torch.Tensor):
-            return x.val if isinstance(x, Number) else None
-        found = self.vals.get(id(x))
-        return found[1] if found else self.name(x, Val(self.block, x))
-
-    def name(self, x: torch.Tensor, val: Val) -> Val:
-        """Let fake tensor ``x`` stand for ``val``."""
-        self.vals[id(x)] = (x, val)
-        val.sample = x
-        return val
-
-    def stand_for(self, leaf: Leaf, val: Val) -> Any:
-        """What the user's code holds for a value that is one of two."""
-        val.dims, val.loose = leaf.dims, leaf.loose
-        self.of_many.add(val.id)
-        if leaf.kind == "number":
-            val.sample = leaf.a
-            number = number_of(val, leaf.a, leaf.is_data)
-            number.other, number.is_free = leaf.b, True
-            number.loops = frozenset([leaf.loop]) if hasattr(leaf, "loop") else frozenset()  # type: ignore[attr-defined]
-            return number
-        if leaf.kind == "list":
-            val.sample = self.lists.one_of(leaf, val)
-            return val.sample
-        if leaf.kind == "table":
-            val.sample = self.tables.one_of(leaf, val)
-            return val.sample
-        if leaf.kind == "any":
-            return choice(self, leaf, val)
-        if leaf.kind == "text":
-            val.sample = ""
-            return Text.of(((val, "", ""),))
-        if leaf.dims and leaf.is_data:
-            val.loose |= {"data"}
-        sources = [x for x in leaf.parts if isinstance(x, torch.Tensor)]
-        with torch._C.DisableTorchFunction():
-            sources = [self.val(x).sample for x in sources]
-            device = sources[0].device
-            fake = stand_in(leaf.a, leaf.dtype, device, leaf.grad, sources)  # type: ignore[arg-type]
-            val.twin = stand_in(leaf.b, leaf.dtype, device, leaf.grad, []) if leaf.dims else None  # type: ignore[arg-type]
-        self.name(fake, val)
-        return fake
-
-    def sample_of(self, joint: Any) -> Any:
-        """Fakes in the structure of a joined value, for an item of a list."""
-        if isinstance(joint, Leaf):
-            val = Val(self.block, None)
-            return self.stand_for(joint, val)
-        if isinstance(joint, Many):
-            items = [self.sample_of(x) for x in joint.items]
-            like = joint.like
-            return dict(zip(joint.keys, items)) if isinstance(like, dict) else type(like)(items)
-        return joint.value
 
     # ---- reads
 
@@ -626,29 +356,6 @@ class Tracer(TorchFunctionMode):
     def ordered(self, items: RunList, keys: Any, reverse: bool) -> RunList:
         """``sorted(items)`` at run time, by given keys or by the items."""
         return self.lists.derived(runtime.ordered, (items, keys, reverse), [items])
-
-
-def _is_silent(name: str, func: Any) -> bool:
-    return name == "_set_grad_enabled" or "_record_function" in str(func)
-
-
-def _is_many(out: Any) -> bool:
-    """Tensors in a list or plain tuple."""
-    return type(out) in (list, tuple) and all(isinstance(x, torch.Tensor) for x in out)
-
-
-def _kind(args: tuple) -> Any:
-    """What an update may change of a tensor beside its data."""
-    if not args or not isinstance(args[0], torch.Tensor):
-        return None
-    with torch._C.DisableTorchFunction():
-        return args[0].shape, args[0].stride(), args[0].dtype, args[0].requires_grad
-
-
-def _has_tensor(out: Any) -> bool:
-    if isinstance(out, (tuple, list)):
-        return any(map(_has_tensor, out))
-    return isinstance(out, torch.Tensor)
 
 
 __all__ = ["Tracer", "Undefined", "ambient", "user_line"]

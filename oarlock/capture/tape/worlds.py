@@ -14,10 +14,10 @@ import torch
 
 from oarlock.capture.tape import probes
 from oarlock.capture.tape.join import stand_in
-from oarlock.capture.tape.run_list import LENGTHS, RunList
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.packed import kernel_of
+from oarlock.capture.tape.run_list import LENGTHS, RunList
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import OarlockError, UnsupportedError
 
