@@ -21,6 +21,8 @@ from oarlock.capture.torch_private import FEW, is_fake
 from oarlock.errors import OarlockError
 from oarlock.ir import Dim, Origin, TensorType, Value, f64, i64
 
+PLAIN_REASONS = (NotImplementedError, OarlockError, TypeError, ValueError, RuntimeError, IndexError)
+
 
 class Refused(Exception):
     """A node of the tape has no form in the IR; the reason is noted."""

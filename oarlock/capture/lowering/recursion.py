@@ -30,7 +30,7 @@ from oarlock.capture.tape.runtime import recursive
 from oarlock.ir import TensorType, Value
 
 if TYPE_CHECKING:
-    from oarlock.capture.tape.lower import Lowering
+    from oarlock.capture.lowering.replay import Lowering
 
 ROUNDS = 8
 

@@ -1,0 +1,183 @@
+"""One call of a tape on the values that a program has."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oarlock.capture.lowering import lists, messages
+from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
+from oarlock.capture.tape import runtime
+from oarlock.capture.tape.higher import seeded
+from oarlock.capture.tape.nodes import Call, leaves
+from oarlock.capture.tape.queries import READS, name_of
+from oarlock.capture.tape.runtime import table
+from oarlock.ir import i64
+
+if TYPE_CHECKING:
+    from oarlock.capture.lowering.replay import Lowering
+
+
+class Calls:
+    """What the calls of a tape give here."""
+
+    def __init__(self, low: Lowering) -> None:
+        self.low, self.r = low, low.r
+
+    def result(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The result of a call."""
+        func = call.func
+        if func is table:
+            raise NotImplementedError(
+                "a dict or set whose keys data decide; count in a tensor, or mark in a tensor of bools"
+            )
+        if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
+            with self.low.outside():
+                return self.read(name_of(func), *args)
+        if getattr(func, "__name__", "") == "list_of":
+            with self.low.outside():
+                return lists.list_of(self.r, args)
+        if func in _SEEDING:
+            return self.seed(func, args)
+        if func is runtime.text:
+            return messages.Message(args)
+        if func in (runtime.bound, runtime.attribute) and isinstance(args[0], Maybe):
+            return self.low.expect_bound(func, *args)
+        if func in (runtime.is_none, runtime.is_missing) and isinstance(args[0], Maybe):
+            with self.low.outside():
+                return self.r.scalars.compute(operator.is_, (args[0], None))
+        if any(isinstance(x, ListValue) for x in args):
+            return self.on_list(func, args, kwargs)
+        if func in _TRUTHS and isinstance(args[0], torch.Tensor):
+            with self.low.outside():
+                number = self.read(_TRUTHS[func], args[0])
+                return (
+                    number if func is not operator.not_ else self.r.scalars.compute(func, (number,))
+                )
+        if name_of(func) in _INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
+            args = (args[0], self.index(args[1]), *args[2:])
+        if name_of(func) in ("__setitem__", "setitem") and _picks_by_number(args[1]):
+            return self.put(*self.low.present(args))
+        numbers = [*args, *kwargs.values()]
+        numbers = list(leaves(numbers))
+        has_tensor = any(isinstance(x, (torch.Tensor, Maybe)) for x in numbers)
+        if not has_tensor and any(map(is_symbolic, numbers)) and not _is_torch(func):
+            with self.low.outside():
+                return self.r.scalars.compute(func, args)
+        if func in _IDENTITY and any(isinstance(x, Maybe) for x in args):
+            with self.low.outside():
+                return self.r.scalars.compute(func, args)
+        with self.autocast(call):
+            return func(*self.low.present(args), **self.low.present(kwargs))
+
+    def index(self, index: Any) -> Any:
+        """An index whose tensors of one number are numbers, as torch takes them."""
+        items = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(x, list) or (isinstance(x, torch.Tensor) and x.dim()) for x in items):
+            return index
+        with self.low.outside():
+            found = tuple(
+                self.r.scalars.number(self.r.value(x)) if _is_place(x) else x for x in items
+            )
+        return found if isinstance(index, tuple) else found[0]
+
+    def seed(self, func: Any, args: tuple) -> Any:
+        """A generator is made, or gets a seed."""
+        generators = self.r.generators
+        if func is torch.Generator:
+            return generators.made(torch.Generator())
+        own, seed = (None, args[0]) if func is seeded else args
+        generators.seed(own, seed)
+        return own
+
+    def put(self, x: torch.Tensor, index: Any, value: Any) -> None:
+        """``x[index] = value`` where the index holds a number known at run time."""
+        place = x[index]
+        if isinstance(value, torch.Tensor):
+            place.copy_(value)
+        else:
+            place.fill_(value)
+
+    def on_list(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call with a list of run-time length."""
+        rule = lists.RULES.get(func)
+        if rule is None:
+            raise NotImplementedError("a call with a list whose length is known at run time")
+        with self.low.outside():
+            return rule(self.r, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def autocast(self, call: Call) -> Iterator[None]:
+        if call.ambient.autocast is None:
+            yield
+        else:
+            with torch.autocast("cpu", dtype=call.ambient.autocast):
+                yield
+
+    def read(self, name: str, x: torch.Tensor, *rest: Any) -> Any:
+        """Python data of a tensor: numbers and truths known at run time."""
+        s = self.r.scalars
+        if name == "tolist":
+            return self._listed(x)
+        if name == "equal":
+            return self._equal(x, rest[0])
+        if name not in _READERS:
+            raise NotImplementedError(f"{name} of a tensor")
+        number = s.number(self.r.scalar_of(x))
+        return number if name == "item" else s.compute(_READERS[name], (number,))
+
+    def _listed(self, x: torch.Tensor) -> Any:
+        shape = self.r.value(x).shape
+        if not shape:
+            return self.r.scalars.number(self.r.value(x))
+        if not isinstance(shape[0], int) and len(shape) == 1:
+            return lists.numbers_of(self.r, self.r.value(x))
+        if not isinstance(shape[0], int):
+            raise NotImplementedError("a list as long as the data say")
+        with self.low.recording():
+            rows = list(x.unbind(0))
+        return [self._listed(row) for row in rows]
+
+    def _equal(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        a, b = self.r.value(x), self.r.value(y)
+        if a.shape != b.shape:
+            raise NotImplementedError("torch.equal of tensors of different shapes")
+        same = self.r.b.cast(self.r.b.eq(a, b), dtype=i64)
+        least = self.r.b.reduce_min(same, axes=tuple(range(a.rank))) if a.rank else same
+        return Truth(self.r.b.ne(least, 0))
+
+
+def _is_torch(func: Any) -> bool:
+    return "torch" in (getattr(func, "__module__", "") or "") or "torch" in str(func)
+
+
+def _picks_by_number(index: Any) -> bool:
+    items = index if isinstance(index, tuple) else (index,)
+    mixed = any(isinstance(x, (torch.Tensor, list)) for x in items)
+    return not mixed and any(isinstance(x, torch.SymInt) for x in items)
+
+
+def _is_place(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype not in (torch.bool, torch.uint8)
+
+
+def _reader_table() -> dict[str, Any]:
+    return {
+        "__bool__": bool, "is_nonzero": bool, "__int__": int, "__float__": float,
+        "__index__": int, "item": operator.pos,
+    }  # fmt: skip
+
+
+_TRUTHS = {
+    bool: "__bool__", operator.truth: "__bool__", operator.not_: "__bool__", int: "__int__",
+    float: "__float__", operator.index: "__index__",
+}  # fmt: skip  # fmt: skip
+_SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
+_INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
+_READERS = _reader_table()
+_IDENTITY = (operator.is_, operator.is_not)
