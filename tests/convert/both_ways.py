@@ -101,7 +101,20 @@ class Code:
     def method(self, *what: Any) -> None:
         """The class stays."""
 
-    calls = asks = item = has = tables = changes = instance = inherits = method
+    calls = asks = item = has = tables = changes = instance = inherits = unshadowed = method
+
+
+class Machinery:
+    """What stays changed is not looked for."""
+
+    def tags(self, *what: Any) -> None:
+        """Nothing is kept."""
+
+    def watching(self, *what: Any) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def caching(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 class BothWays(TorchFunctionMode):
@@ -110,6 +123,7 @@ class BothWays(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.journal, self.texts, self.code = Journal(), Texts(), Code()
+        self.machinery = Machinery()
         self.unconverted: dict[str, None] = {}
         self.decisions = 0
         self.cached: dict[Any, Any] = {}

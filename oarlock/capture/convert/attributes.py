@@ -16,9 +16,10 @@ def hasattr_(owner: Any, name: str) -> Any:
     active = tracer()
     if active is not None and active.is_choice(owner):
         return active.each(owner, lambda x: hasattr_(x, name))
+    if active is not None:
+        active.read_has(owner, name)
     if active is None or isinstance(owner, torch.Tensor):
         return hasattr(owner, name)
-    active.read_has(owner, name)
     missing = active.is_missing(getattr_static(owner, name, None))
     return hasattr(owner, name) if missing is False else negated(missing)
 

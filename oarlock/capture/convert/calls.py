@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert import attributes, builtin_calls, texts
+from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
@@ -101,7 +102,8 @@ def reading(function: Any) -> Any:
         return function
 
     def run(*args: Any, **options: Any) -> Any:
-        found = function(*map(used, args), **{k: used(v) for k, v in options.items()})
+        with active.machinery.watching(function, args):
+            found = function(*map(used, args), **{k: used(v) for k, v in options.items()})
         active.code.asks(function, args, options, found)
         return found
 
@@ -128,12 +130,11 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     if type(inner) is not FunctionType:
         return method
     made = converted_or_same(inner)
+    if made is not inner or OPERATORS in inner.__code__.co_freevars:
+        cls = type(method.__self__)
+        if tracer() is not None and getattr(cls, inner.__name__, None) is not inner:
+            _inherited(tracer(), cls, inner)
     if made is not inner:
-        if (
-            tracer() is not None
-            and getattr(type(method.__self__), inner.__name__, None) is not inner
-        ):
-            _inherited(tracer(), type(method.__self__), inner)
         return MethodType(recursive(followed(inner, made)), method.__self__)
     owner = method.__self__
     if tracer() is not None and isinstance(owner, torch.nn.Module):
@@ -157,6 +158,11 @@ def uncached(function: Any, *args: Any, **kwargs: Any) -> Any:
     """What a cache keeps belongs to real values: in a trace the function itself is called, once for
     each set of plain arguments."""
     active = tracer()
+    with active.machinery.caching():
+        return _uncached(active, function, args, kwargs)
+
+
+def _uncached(active: Any, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     values = (*args, *kwargs.values())
     if any(active.is_symbolic(x) or not isinstance(x, _PLAIN) for x in values):
         return call(function.__wrapped__)(*args, **kwargs)
@@ -386,6 +392,7 @@ def read_attribute(owner: Any, name: str) -> Any:
     if type(made) is property and type(made.fget) is FunctionType:
         value = converted_function(made.fget)(owner)
     elif isinstance(made, functools.cached_property) and name not in vars(owner):
+        active.code.unshadowed(owner, name)
         value = call(made.func)(owner)
         write_attribute(owner, name, value)
     elif _is_descriptor(made) and not _is_hidden(made, owner, name):
@@ -414,6 +421,8 @@ def _of_code(active: Any, owner: Any, name: str) -> Any:
         is_data = isinstance(value, _DATA) and any(name in vars(cls) for cls in owner.__mro__)
         return active.read(owner, name, value) if is_data else value
     is_fixed = isinstance(value, (ModuleType, *_OF_TORCH))
+    if isinstance(owner, ModuleType) and _is_own(owner, name):
+        owner = vars(owner)
     return value if is_fixed else active.read(owner, name, value)
 
 
@@ -450,6 +459,9 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     if active is not None and name == "requires_grad" and isinstance(owner, torch.Tensor):
         value = active.concrete(value, name)
     if active is not None:
+        if isinstance(owner, torch.Tensor) and not hasattr(torch.Tensor, name):
+            active.machinery.tags(owner, name)
+            active.journal.touch(owner)
         active.wrote(owner, name, value)
     made = in_class(owner, name) if active is not None else None
     if type(made) is property and type(made.fset) is FunctionType:
@@ -462,6 +474,7 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
             "__defaults__",
             "__kwdefaults__",
             "__bases__",
+            "__class__",
         ):
             refuse_here(f"{name} is set", "call another function, or take an argument")
         setattr(owner, name, value)

@@ -200,6 +200,8 @@ def _way(
         with tracer.recording():
             result = _run(tracer, fn, fake_args, fake_kwargs)
             after = ambient()
+        tracer.machinery.ends()
+        tracer.machinery.gives(result)
         with activated(tracer):
             return Way(tracer, stand, result, modes, after, roots, held)
     except UnsupportedError as refusal:
@@ -210,6 +212,7 @@ def _way(
         raise tracer.control.first(need) from need.refusal
     finally:
         unconverted.update(tracer.unconverted)
+        tracer.machinery.back()
         torch._C._set_grad_enabled(modes.grad)
         tracer.journal.frames[0].restore(lambda obj: tracer.objects.source(obj) is not None)
         for one in held:

@@ -44,6 +44,8 @@ class Chance:
         """In place of ``function``, or None."""
         if any(function is clock for clock in _CLOCKS):
             return lambda: self.number(function, (), {}, 1 if "_ns" in function.__name__ else 1.0)
+        if function is np.random.seed:
+            return lambda *args, **kwargs: self.call(function, args, kwargs, None)
         owner = getattr(function, "__self__", None) if callable(function) else None
         if isinstance(owner, random.Random):
             return self.of_python(function, function.__name__)

@@ -9,7 +9,6 @@ import abc
 import functools
 import logging
 import os
-import sys
 import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn.modules import module as torch_modules
 
+from oarlock.capture.tape.machinery import is_setter
 from oarlock.capture.tape.sources import Source, item_path
 from oarlock.errors import UnsupportedError
 
@@ -36,12 +36,6 @@ _GLOBAL_HOOKS = [
     table for name, table in vars(torch_modules).items()
     if name.startswith("_global_") and isinstance(table, dict)
 ]  # fmt: skip
-_SETTERS = (
-    torch.set_default_dtype, torch.set_default_tensor_type, torch.set_default_device,
-    torch.use_deterministic_algorithms, torch.set_deterministic_debug_mode, torch.set_num_threads,
-    torch.set_float32_matmul_precision, torch.set_flush_denormal, torch.set_printoptions,
-    sys.setrecursionlimit, os.putenv, os.unsetenv,
-)  # fmt: skip
 
 
 class Code:
@@ -240,10 +234,6 @@ class Code:
 
 def is_environment(owner: Any) -> bool:
     return owner is os.environ
-
-
-def is_setter(function: Any) -> bool:
-    return any(function is known for known in _SETTERS)
 
 
 def place_of(function: Any) -> Any:

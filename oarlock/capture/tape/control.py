@@ -23,7 +23,7 @@ from oarlock.capture.tape.join import (
     leaves_inside,
     leaves_of,
 )
-from oarlock.capture.tape.journal import MISSING, content, put
+from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, content, put
 from oarlock.capture.tape.merged import is_changeable
 from oarlock.capture.tape.nodes import Block, Check, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
@@ -82,6 +82,13 @@ def _is_setting(test: Any, state: State) -> bool:
         return False
     file = state.where[0]
     return file.startswith(_OPTIMIZERS) and not file.endswith("lr_scheduler.py")
+
+
+def _is_below(obj: Any, name: Any) -> bool:
+    """The class of ``obj`` has an attribute ``name``, which is seen where the object has none."""
+    if isinstance(obj, (dict, CellType)) or not isinstance(name, str):
+        return False
+    return any(name in vars(cls) for cls in type(obj).__mro__)
 
 
 class Control:
@@ -245,7 +252,7 @@ class Control:
         """Trace ``fn`` into a block, and undo what it did to variables and objects."""
         tracer = self.tracer
         frame, modes, way = tracer.journal.open(), ambient(), tracer.graded.open()
-        error = None
+        error, mark = None, tracer.machinery.mark()
         with tracer.into(Block(tracer.block)) as block:
             try:
                 fn()
@@ -269,6 +276,7 @@ class Control:
                 f"{Where(*state.where)}: one way of a decision on data leaves other modes set "
                 f"(gradients, autocast); set them around the decision, or inside of both ways"
             )
+        tracer.machinery.settle(mark, Where(*state.where))
         return Path(block, values, contents, way, error, born)
 
     def old(self, *paths: Path) -> Contents:
@@ -330,6 +338,10 @@ class Control:
 
     def join_contents(self, join: Callable, obj: Any, x: Any, y: Any, state: State) -> Any:
         """The joined content of a changed object."""
+        if isinstance(obj, NUMBERS):
+            if x != y:
+                self.refuse_object(obj, "holds other numbers on one path", state)
+            return Same(x)
         if not isinstance(x, dict):
             joint = join(x, y)
             if isinstance(joint, Leaf):
@@ -343,8 +355,11 @@ class Control:
         items = []
         for key in keys:
             p, q = x.get(key, MISSING), y.get(key, MISSING)
+            if (p is MISSING) != (q is MISSING) and _is_below(obj, key):
+                self.refuse_object(obj, f"hides {key} of its class on one path", state)
             p, q = (Undefined(str(key)) if v is MISSING else v for v in (p, q))
             self.refuse_container(obj, key, p, q, state)
+            self.refuse_parts(obj, key, p, q, state)
             if p is not q:
                 p, q = (self.tracer.objects.now(obj, key, v) for v in (p, q))
             items.append(join(p, q))
@@ -356,6 +371,13 @@ class Control:
         is_one_sided = isinstance(p, Undefined) != isinstance(q, Undefined)
         if is_one_sided and keys_of(value) and not isinstance(obj, CellType):
             self.refuse_object(obj, f"has {key} on one path only", state)
+
+    def refuse_parts(self, obj: Any, key: Any, p: Any, q: Any, state: State) -> None:
+        """A module that has another parameter, or other hooks, after one of the paths."""
+        if key not in ("_parameters", *HOOKS) or not (isinstance(p, dict) and isinstance(q, dict)):
+            return
+        if list(p) != list(q) or any(p[name] is not q[name] for name in p):
+            self.refuse_object(obj, f"has other {key.strip('_')} on one path", state)
 
     def refuse_object(self, obj: Any, why: str, state: State) -> None:
         file, line = state.where

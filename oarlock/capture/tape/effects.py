@@ -14,7 +14,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.choice import Choice, options
-from oarlock.capture.tape.journal import MISSING, content
+from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
@@ -27,9 +27,6 @@ from oarlock.errors import UnsupportedError
 if TYPE_CHECKING:
     from oarlock.capture.tape.emit import Emitter
     from oarlock.capture.tape.tracer import Tracer
-
-_TABLES = ("_parameters", "_buffers", "_modules")
-
 
 _PLACES = ("item", "attribute", "delete item", "delete attribute")
 
@@ -69,6 +66,9 @@ class Effects:
                     self.lines.append((obj, "extend", None, now[len(old) :]))
             else:
                 self.lines.append((obj, "replace", None, now))
+        elif isinstance(obj, NUMBERS):
+            if now != old:
+                self.lines.append((obj, "replace", None, now))
         elif isinstance(obj, set):
             if now != old:
                 self.lines.append((obj, "reset", None, now))
@@ -82,8 +82,12 @@ class Effects:
     def table(self, obj: Any, kind: str, old: dict, now: dict) -> None:
         for key in [*now, *(k for k in old if k not in now)]:
             a, b = old.get(key, MISSING), now.get(key, MISSING)
-            if key in _TABLES and isinstance(a, dict) and isinstance(b, dict):
+            if key in HOOKS and isinstance(a, dict) and isinstance(b, dict):
+                self.hooks(obj, a, b)
+            elif key in TABLES and isinstance(a, dict) and isinstance(b, dict):
                 self.table(obj, kind, a, b)
+            elif b is MISSING and _is_below(now, key):  # setting it has taken it from here
+                continue
             elif b is MISSING:
                 self.lines.append((obj, f"delete {kind}", key, None))
             elif (
@@ -92,6 +96,13 @@ class Effects:
                 and not self.is_itself(a, b)
             ):
                 self.lines.append((obj, kind, key, b))
+
+    def hooks(self, obj: Any, old: dict, now: dict) -> None:
+        if list(old) != list(now):
+            raise UnsupportedError(
+                f"{self.tracer.where()}: the hooks of {type(obj).__name__} are changed; change them "
+                f"before the function"
+            )
 
     def is_itself(self, old: Any, new: Any) -> bool:
         """``new`` is the stand-in of ``old``: the code has set a tensor that it updates in place."""
@@ -148,7 +159,7 @@ class Effects:
 
     def noted(self, x: Any, depth: int = 8) -> Any:
         """The run-time values inside a Python object, as a tree."""
-        if isinstance(x, (torch.Tensor, Number, Val)):
+        if isinstance(x, (torch.Tensor, Number, Val, torch.Generator)):
             return self.tracer.note(x)
         if isinstance(x, Choice):
             self.refuse_made(x)
@@ -191,10 +202,12 @@ class Effects:
                 self.emit_maybe(rebuild, at, kind, key, val)
                 continue
             text = rebuild.text(value) if not kind.startswith("delete") else ""
+            if isinstance(value, torch.nn.Parameter) and id(value) in self.tracer.vals:
+                text = f"{emitter.constant(as_parameter, 'as_parameter')}({text})"
             if kind == "extend":
                 emitter.line(f"{at}.extend({text})")
             elif kind == "replace":
-                is_list = isinstance(obj, list)
+                is_list = isinstance(obj, (list, *NUMBERS))
                 emitter.line(
                     f"{at}[:] = {text}" if is_list else f"{at}.clear(); {at}.extend({text})"
                 )
@@ -221,6 +234,17 @@ class Effects:
             drop = f"delattr({at}, {key!r})"
         emitter.line(f"if not is_missing({text}): {put}")
         emitter.line(f"elif {there}: {drop}")
+
+
+def as_parameter(x: torch.Tensor) -> torch.Tensor:
+    """``x``, which the call has made as one."""
+    x.__class__ = torch.nn.Parameter
+    return x
+
+
+def _is_below(table: dict[str, Any], name: str) -> bool:
+    """A module holds ``name`` as a parameter, buffer or child."""
+    return any(name in table[t] for t in TABLES if isinstance(table.get(t), dict))
 
 
 def is_name(text: str) -> bool:

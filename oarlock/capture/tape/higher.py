@@ -93,6 +93,7 @@ class Higher:
         if known:
             return lambda fn, *rest, **options: self.transform(function, fn, rest, options)
         if function is torch.manual_seed:
+            self.tracer.machinery.is_seed_set = True
             return self.seed
         owner = getattr(function, "__self__", None)
         if isinstance(owner, torch.Tensor) and getattr(function, "__name__", "") == "tolist":

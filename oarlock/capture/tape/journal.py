@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from types import CellType
@@ -13,7 +14,9 @@ import torch
 from oarlock.capture.convert.modules import own_table
 
 MISSING = object()
-TABLES = ("_parameters", "_buffers", "_modules")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+NUMBERS = (bytearray, array)
+TABLES = ("_parameters", "_buffers", "_modules", *HOOKS)
 
 
 class Frame:
@@ -33,7 +36,7 @@ class Frame:
         return {key: (obj, content(obj)) for key, (obj, _) in self.before.items()}
 
     def restore(self, which: Callable[[Any], bool] = lambda obj: True) -> None:
-        for obj, old in self.before.values():
+        for obj, old in reversed([*self.before.values()]):
             if which(obj):
                 put(obj, old)
 
@@ -62,6 +65,12 @@ class Journal:
                 for frame in self.frames:
                     if id(obj) not in frame.born:
                         frame.before.setdefault(id(obj), (obj, now))
+
+    def found(self, obj: Any, old: Any) -> None:
+        """``obj``, which held ``old``, has been changed by code that is not traced."""
+        for frame in self.frames:
+            if id(obj) not in frame.born:
+                frame.before.setdefault(id(obj), (obj, old))
 
     def used(self, obj: Any) -> None:
         """What ``obj`` holds is about to be read."""
@@ -134,6 +143,8 @@ def content(obj: Any) -> Any:
         return dict(_items(obj))
     if isinstance(obj, set):
         return set(obj)
+    if isinstance(obj, NUMBERS):
+        return obj[:]
     if isinstance(obj, CellType):
         try:
             return {"cell_contents": obj.cell_contents}
@@ -157,6 +168,8 @@ def put(obj: Any, old: Any) -> None:
         return
     if isinstance(obj, list):
         list.__setitem__(obj, slice(None), old)
+    elif isinstance(obj, NUMBERS):
+        obj[:] = old
     elif isinstance(obj, deque):
         obj.clear()
         obj.extend(old)

@@ -88,6 +88,7 @@ class Loop:
         tracer.merged.back(self.merged)
         node = While([], [], Block(outer), Block(outer), [], self.where)
         frame, way = tracer.journal.open(), tracer.graded.open()
+        mark = tracer.machinery.mark()
         tracer.graded.unsure |= self.unsure
         try:
             for obj, _, _ in self.held.values():
@@ -103,6 +104,7 @@ class Loop:
             for obj, _, joint in self.held.values():
                 put(obj, self.control.value(joint))
             after = self.once(node)
+            tracer.machinery.settle(mark, self.where)
             return node, after, frame.contents()
         finally:
             self.born = dict(frame.born)

@@ -247,6 +247,10 @@ class Objects:
     def read(self, owner: Any, name: Any, value: Any) -> Any:
         """What code gets that reads ``name`` of ``owner``."""
         source = self.source(owner)
+        if source is None:
+            owner = _giver(owner, name, value)
+            source = None if owner is None else self.source(owner)
+        self.tracer.machinery.reads(owner, name)
         if source is None or isinstance(value, ModuleType) or _is_property(owner, name):
             return value
         if self.is_changed(owner, name, value):
@@ -256,8 +260,10 @@ class Objects:
             at = source.step(path_of(owner, name))
             if isinstance(owner, CellType) or is_globals(owner):
                 at = Source(at.base, at.path, name)
-            self.seen[key] = self.first(at, value)
-        return self.seen[key]
+            self.seen[key] = (value, self.first(at, value))
+        first, found = self.seen[key]
+        is_other = value is not first and (isinstance(value, Number) or _is_other(value, first))
+        return value if is_other else found
 
     def substitute(self, obj: Any) -> None:
         """The numbers in ``obj`` that later calls may find other are symbolic in it from now on, so
@@ -285,7 +291,7 @@ class Objects:
     def has(self, owner: Any, name: str) -> None:
         """Code asks whether ``owner`` has an attribute: whether it had one before the call counts."""
         source = self.source(owner)
-        if source is None or isinstance(owner, torch.Tensor):
+        if source is None or (hasattr(torch.Tensor, name) and isinstance(owner, torch.Tensor)):
             return
         entry = self.tracer.journal.frames[0].before.get(id(owner))
         found = hasattr(owner, name) if entry is None else self.had(owner, name, entry[1])
@@ -377,7 +383,7 @@ class Objects:
         """The traced code itself has put ``value`` there."""
         entry = self.tracer.journal.frames[0].before.get(id(owner))
         if entry is None:
-            return False
+            return self.is_below_changed(owner, name, value)
         old = entry[1]
         name = "cell_contents" if isinstance(owner, CellType) else name
         if (id(owner), name) in self.stand_ins:
@@ -385,6 +391,36 @@ class Objects:
         if isinstance(old, dict):
             return old.get(name) is not value
         return content(owner) != old if not isinstance(old, list) else True
+
+    def is_below_changed(self, owner: Any, name: Any, value: Any) -> bool:
+        """The traced code has put ``value`` in the class of ``owner``."""
+        before = self.tracer.journal.frames[0].before
+        if not isinstance(name, str) or name in getattr(owner, "__dict__", ()):
+            return False
+        for cls in type(owner).__mro__:
+            if id(cls) in before:
+                is_new = before[id(cls)][1].get(name, MISSING) is not value
+                if is_new:
+                    self.tracer.code.unshadowed(owner, name)
+                return is_new
+            if name in vars(cls):
+                return False
+        return False
+
+
+def _giver(owner: Any, name: Any, value: Any) -> Any:
+    """The class that gives ``value`` for an attribute that ``owner`` has not itself."""
+    if not isinstance(name, str) or name in getattr(owner, "__dict__", ()):
+        return None
+    classes = (cls for cls in type(owner).__mro__ if name in vars(cls))
+    found = next(classes, None)
+    return found if found is not None and vars(found)[name] is value else None
+
+
+def _is_other(value: Any, first: Any) -> bool:
+    """Plain values that differ: the code has changed what is there."""
+    plain = (bool, int, float, str, bytes, type(None))
+    return type(value) in plain and (type(value) is not type(first) or value != first)
 
 
 def _is_made_anew(at: Source, value: Any) -> bool:
@@ -399,7 +435,7 @@ def _is_made_anew(at: Source, value: Any) -> bool:
 def path_of(owner: Any, name: Any) -> str:
     if isinstance(owner, CellType):
         return ".cell_contents"
-    if isinstance(owner, (dict, list, tuple)):
+    if isinstance(owner, (dict, list)) or (isinstance(owner, tuple) and not isinstance(name, str)):
         return item_path(name)
     return f".{name}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.tables import RunTable
+from oarlock.errors import UnsupportedError
 
 
 def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
@@ -42,8 +44,12 @@ class Rebuild:
 
     def text(self, x: Any) -> str:
         """Python text whose value is ``x``; the same object twice is one object."""
-        if isinstance(x, (torch.Tensor, Number)):
+        if isinstance(x, (torch.Tensor, Number, torch.Generator)):
             return self.emitter.expr(self.note(x))
+        if isinstance(x, weakref.ref) and id(x()) in self.born:
+            raise UnsupportedError(
+                "a weak reference to an object that the function makes is left behind; keep the object"
+            )
         if isinstance(x, Val):
             return self.emitter.expr(x)
         if isinstance(x, (Choice, Text, RunTable)) or (

@@ -30,6 +30,7 @@ from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.journal import Journal
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.lists import Lists
+from oarlock.capture.tape.machinery import Machinery
 from oarlock.capture.tape.merged import Merged
 from oarlock.capture.tape.nodes import Assert, Block, Call, Check, Print, Val, leaves
 from oarlock.capture.tape.numbers import Bool, Number, number_of
@@ -75,6 +76,7 @@ class Tracer(TorchCalls):
         self.tables = Tables(self, sites)
         self.opaque, self.texts = Opaque(self), Texts(self)
         self.code, self.chance = Code(self), Chance(self)
+        self.machinery = Machinery(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
@@ -189,7 +191,7 @@ class Tracer(TorchCalls):
     def override(self, function: Any) -> Any:
         """What converted code calls in place of ``function``, or None."""
         found = self.higher.override(function) or self.chance.override(function)
-        found = found or self.code.setting(function)
+        found = found or self.code.setting(function) or self.machinery.override(function)
         return self.opaque.left_out(function) if found is None and is_left_out(function) else found
 
     def is_symbolic(self, x: Any) -> bool:

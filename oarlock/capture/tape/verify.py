@@ -50,6 +50,7 @@ class Before:
         objects = [*tape.objects, *(x for x in inner if id(x) not in known)]
         self.kept = kept_by((args, kwargs), read, objects)
         self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
+        self.places = [x.data for x in self.tensors]
         self.data = [x.detach().clone() for x in self.tensors]
         self.needs = [x.requires_grad for x in self.tensors]
         self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
@@ -85,7 +86,9 @@ class Before:
             for x, needs in zip(self.tensors, self.needs):
                 if x.is_leaf and x.requires_grad != needs:
                     x.requires_grad_(needs)
-            for x, data in zip(self.tensors, self.data):
+            for x, place, data in zip(self.tensors, self.places, self.data):
+                if _is_elsewhere(x, place):
+                    x.data = place
                 if x.shape == data.shape:
                     x.data.copy_(data)
             for x, grad, data in zip(self.tensors, self.grads, self.grad_data):
@@ -97,6 +100,13 @@ class Before:
         for own, state in self.generators:
             own.set_state(state)
         put_back(self.draws)
+
+
+def _is_elsewhere(x: torch.Tensor, place: torch.Tensor) -> bool:
+    """``x`` has been given other memory than ``place``, or other strides."""
+    if x.layout != torch.strided or place.layout != torch.strided or x.dtype != place.dtype:
+        return False
+    return x.data_ptr() != place.data_ptr() or x.stride() != place.stride()
 
 
 def _read(source: Source) -> torch.Tensor | None:
