@@ -21,7 +21,7 @@ from oarlock.capture.convert.build import (
     thunk,
     tuple_of,
 )
-from oarlock.capture.convert.names import bound, mutated, own_nodes, reads
+from oarlock.capture.convert.names import bound, mutated, own_nodes, reads, set_by_calls
 from oarlock.capture.convert.scope import Scope
 from oarlock.capture.convert.statements import yields
 
@@ -109,7 +109,10 @@ class Blocks:
         """What a statement assigns or changes in place, and whether it calls; found once."""
         if id(node) not in self.known:
             calls = any(isinstance(n, ast.Call) for n in own_nodes([node]))
-            self.known[id(node)] = (node, (bound([node]) | mutated([node]), calls))
+            changed = bound([node]) | mutated([node])
+            if calls:
+                changed |= set_by_calls([node], self.scope.setters)
+            self.known[id(node)] = (node, (changed, calls))
         return self.known[id(node)][1]
 
     def inside(self, name: str, body: list[ast.stmt], place: ast.stmt, item: str = "") -> ast.stmt:
@@ -192,14 +195,35 @@ class Blocks:
             if isinstance(node.iter, ast.Name) and node.iter.id.startswith(GENERATED):
                 call.args.append(constant(1))  # the argument of a comprehension holds it too
             return [inner, at(ast.Expr(at(call, node)), node)]
-        test = node.test
-        for name in stops:
-            test = at(apply("and_test", apply("not_", load(name)), tuple_of([thunk(test)])), node)
+        test = self.going_on(node, stops)
         before = getattr(node, "before", [])
         condition = self.inside(fresh("test"), [*before, at(ast.Return(test), node.test)], node)
         inner = self.inside(fresh("body"), body, node)
         call = apply("while_", load(condition.name), load(inner.name), *state)
         return [condition, inner, at(ast.Expr(at(call, node)), node)]
+
+    def going_on(self, node: ast.While, stops: list[str]) -> ast.expr:
+        """The test of a loop that is asked only while nothing has stopped it."""
+        test, names = node.test, bound([node.test])
+        if stops and names:
+            test = _Binding(self.scope).visit(test)
+        names |= set_by_calls([node.test], self.scope.setters)
+        bindings = self.scope.access(tuple(sorted(names))) if names else ()
+        for name in stops:
+            rest = tuple_of([thunk(test)])
+            test = at(apply("and_test", apply("not_", load(name)), rest, *bindings), node)
+        return test
+
+
+class _Binding(ast.NodeTransformer):
+    """``:=`` as calls of setters, for an expression that comes to stand in a lambda of ours."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.expr:
+        value = self.visit(node.value)
+        return at(ast.Call(load(self.scope.setter(node.target.id)), [value], []), node)
 
 
 def disjunction(names: list[str]) -> ast.expr:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from oarlock.capture.convert.build import GENERATED, is_ours
 
@@ -116,6 +116,16 @@ def bound(nodes: Iterable[ast.AST]) -> set[str]:
         elif isinstance(node, COMPREHENSIONS):
             found |= walrus_targets(node)
     return found
+
+
+def set_by_calls(nodes: Iterable[ast.AST], setters: Mapping[str, str]) -> set[str]:
+    """Names that ``:=`` inside our lambdas may bind, by calls of setters."""
+    called = {n.func.id for n in own_nodes(nodes) if _names_function(n)}  # pyright: ignore
+    return {name for name, setter in setters.items() if setter in called}
+
+
+def _names_function(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
 def walrus_targets(comprehension: ast.AST) -> set[str]:

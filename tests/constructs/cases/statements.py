@@ -85,6 +85,55 @@ def match_sequence(pair):
             return a * rest[0]
 
 
+@case(t(1.0, 2.0), t(1.0, -2.0), t(-1.0, 2.0), t(-1.0, -2.0))
+def match_values_in_sequence(x):
+    match (len(x), bool(x[0] > 0), bool(x[1] > 0)):
+        case (2, True, True):
+            return x * 2
+        case (2, True, kind) | (2, kind, True):
+            return x - kind
+        case (n, *rest):
+            return x * n + len(rest)
+
+
+class Pair:
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+
+@case(POS, NEG, t(0.0, 0.0), t(2.0, 3.0))
+def match_values_in_class(x):
+    n = 0
+    match Pair(int(x.sum()), x):
+        case Pair(first=0 as n):
+            return x + 1
+        case Pair(first=6 | 5 as n, second=y) if n == 6:
+            return y * n
+        case Pair(first=int(k), second=y):
+            return y - k, n
+
+
+@case(({"w": POS, "k": t(1)},), ({"w": POS, "k": t(2)},), ({"w": NEG, "k": t(3)},))
+def match_values_in_mapping(d):
+    match {**d, "k": int(d["k"])}:
+        case {"w": w, "k": 1}:
+            return w * 2
+        case {"k": 2, **rest}:
+            return rest["w"] - len(rest)
+        case {"w": w}:
+            return w
+
+
+@case(POS, NEG)
+def match_number_class(x):
+    found = int(x.sum()) if x.sum() > 0 else int(x[0]) - 3
+    match found:
+        case float() | int() if found > 0:
+            return x * found
+        case int(n):
+            return x + n
+
+
 @case(POS, NEG)
 def walrus_in_if(x):
     if (s := x.sum()) > 0:
@@ -97,6 +146,37 @@ def walrus_in_while(x):
     while (y := x * 2) < 100:
         x = y + 1
     return x, y
+
+
+@case(t(9.0, 1.0), t(0.1, 0.2), t(900.0, 1.0))
+def walrus_in_while_with_break(x):
+    trips = 0
+    while (top := x.abs().max()) > 0.5:
+        x = x * 0.5
+        trips += 1
+        if trips == 6:
+            break
+    return x, top, trips
+
+
+@case(t(5.0, 2.0), t(-1.0, 5.0), t(0.1, 0.2), t(9.0, 2.0))
+def walrus_after_and_in_while_with_return(x):
+    trips, total = 0, x[0]
+    while trips < 4 and (total := x.sum()) > 1:
+        x = x - 1
+        trips += 1
+        if trips > 2 and (double := total * 2) > 3:
+            return double
+    return total, trips
+
+
+@case(t(9.0, 1.0), t(0.1, 0.2), t(3.0, 0.0))
+def walrus_after_and_in_while(x):
+    trips, total = 0, x[0]
+    while trips < 4 and (total := x.sum()) > 1:
+        x = x - 1
+        trips += 1
+    return total, trips
 
 
 @case(POS, NEG)
