@@ -78,13 +78,16 @@ class StaticFunction(Captured):
     tiers: tuple[Callable[..., Any], ...] = ()
 
     def __init__(self, fn: Callable[..., Any], owner: Any = None, **options: Any) -> None:
-        self.fn, self.owner, self.options = fn, owner, options
+        self.given = (fn, (), {})
+        if isinstance(fn, functools.partial) and options.get("input_spec") is None:
+            self.given = taken_apart(fn)
+        self.whole, self.fn, self.owner, self.options = fn, self.given[0], owner, options
         self.tapes: list[Tape] = []
         self.is_warm = False
         self.starts = 0  # calls after the first one in which an optimizer made its state
         self.captures = 0
         self.varying = Varying.of(owner)
-        self.normal = normaliser(fn)
+        self.normal = normaliser(self.fn)
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
 
@@ -98,7 +101,7 @@ class StaticFunction(Captured):
 
     def __reduce__(self) -> Any:
         """Copies and pickles capture anew, as what they hold is other objects."""
-        return _made_again, (type(self), self.fn, self.owner, self.options)
+        return _made_again, (type(self), self.whole, self.owner, self.options)
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         if instance is None:
@@ -118,6 +121,7 @@ class StaticFunction(Captured):
             raise shown(error, origins)  # noqa: B904
 
     def called(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        args, kwargs = (*self.given[1], *args), {**self.given[2], **kwargs}
         if not _ENABLED[0] or is_plain():
             return self.fn(*args, **kwargs)
         if active() is not None:  # part of another, or of itself
@@ -397,6 +401,14 @@ class StaticFunction(Captured):
         from oarlock.capture.convert import convert
 
         return convert(self.fn)
+
+
+def taken_apart(fn: functools.partial[Any]) -> tuple[Callable[..., Any], tuple, dict[str, Any]]:
+    """The function of a partial and what it gives, where calls may change that; else as it is."""
+    given = (*fn.args, *fn.keywords.values())
+    if any(isinstance(x, (list, dict, set)) for x in given):
+        return fn.func, fn.args, fn.keywords
+    return fn, (), {}
 
 
 def detached(call: tuple[tuple, dict[str, Any]]) -> tuple[tuple, dict[str, Any]]:

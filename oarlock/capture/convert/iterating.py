@@ -14,7 +14,10 @@ from oarlock.capture.convert.numeric import bool_, int_
 from oarlock.capture.convert.sequences import (
     Mapped,
     Range,
+    at_index,
     is_run_time_sequence,
+    length,
+    loop,
     own_items,
 )
 from oarlock.capture.convert.tracing import tracer
@@ -25,6 +28,7 @@ from oarlock.capture.convert.truth import (
     junction,
     negated,
     refuse_here,
+    select,
     truth,
 )
 
@@ -107,7 +111,27 @@ def _keep(made: Callable[[Any], Any], item: Any, cell: list[Any]) -> None:
 def reduce_(function: Any, items: Any, *initial: Any) -> Any:
     from oarlock.capture.convert.calls import call
 
-    return functools.reduce(call(function), items, *initial)
+    made = call(function)
+    if not is_run_time_sequence(items):
+        return functools.reduce(made, items, *initial)
+    if initial:
+        return _folded(made, items, initial[0], 0)
+    return select(
+        length(items) > 0,
+        lambda: _folded(made, items, at_index(items, 0), 1),
+        lambda: functools.reduce(made, []),
+        here(),
+    )
+
+
+def _folded(made: Callable[[Any, Any], Any], items: Any, first: Any, start: int) -> Any:
+    cell = [first]
+
+    def step(item: Any) -> None:
+        cell[0] = made(cell[0], item)
+
+    loop(items, step, None, here().with_cell("value", cell), start)
+    return cell[0]
 
 
 def sum_(items: Any, /, start: Any = 0) -> Any:
@@ -123,8 +147,6 @@ def sum_(items: Any, /, start: Any = 0) -> Any:
 
 
 def each_item(items: Any, body: Callable[[Any], None], cell: list[Any]) -> None:
-    from oarlock.capture.convert.sequences import loop
-
     loop(items, body, None, here().with_cell("value", cell))
 
 
@@ -140,8 +162,6 @@ def all_(items: Any) -> Any:
 
 def _one_of(items: Any, found: bool) -> Any:
     """``_some`` of a sequence of run-time length: a loop that ends at the first that decides."""
-    from oarlock.capture.convert.sequences import loop
-
     cell: list[Any] = [not found]
 
     def look(item: Any) -> None:

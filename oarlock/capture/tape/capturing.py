@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -293,9 +293,18 @@ def _know(tracer: Tracer, roots: list[Any]) -> None:
     for module in modules_below(roots):
         tracer.objects.know(module)
     for root in roots:
-        owner = getattr(root, "__self__", None)
-        if owner is not None:
+        for owner in _held(root):
             tracer.objects.know(owner)
+
+
+def _held(root: Any) -> Iterator[Any]:
+    """The object that a method is of, and what a partial gives of its own."""
+    if isinstance(root, functools.partial):
+        yield from _held(root.func)
+        given = (*root.args, *root.keywords.values())
+        yield from (x for x in given if is_record(x))
+    elif getattr(root, "__self__", None) is not None:
+        yield root.__self__
 
 
 def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,9 @@ def _near(x: Any, depth: int, seen: set[int]) -> Iterator[Any]:
         inner += [*closed.nonlocals.values(), *closed.globals.values()]
     if inspect.ismethod(x):
         inner.append(x.__self__)
-    if isinstance(x, dict):
+    if isinstance(x, functools.partial):
+        inner += [x.func, *x.args, *x.keywords.values()]
+    elif isinstance(x, dict):
         inner += x.values()
     elif isinstance(x, (list, tuple)):
         inner += x

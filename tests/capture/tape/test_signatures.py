@@ -103,3 +103,14 @@ def test_the_graph_of_a_first_argument_is_not_kept():
     del leaf
     gc.collect()
     assert kept() is None
+
+
+def test_a_list_that_a_partial_gives_may_change():
+    def run(history, x):
+        history.append(x if x.sum() > 0 else -x)
+        return x * len(history)
+
+    eager, static = functools.partial(run, []), to_static(functools.partial(run, []))
+    for x in (torch.ones(2), -torch.ones(2), torch.ones(2)):
+        assert torch.equal(static(x), eager(x))
+    assert [x.tolist() for x in static.given[1][0]] == [[1.0, 1.0]] * 3

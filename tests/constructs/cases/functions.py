@@ -392,6 +392,23 @@ def mixed(x, k, b):
     return x - b
 
 
+@case(POS, NEG, POS, factory=True)
+def partial_of_method():
+    class Scaler:
+        def __init__(self):
+            self.calls, self.scale = 0, torch.tensor(2.0)
+
+        def run(self, x, mode, gain=1.0):
+            self.calls += 1
+            y = x * self.scale if mode == "mul" else -x
+            while y.norm() > 4:
+                y = y * 0.5
+                self.calls += 1
+            return y * gain
+
+    return partial(Scaler().run, mode="mul", gain=2.0)
+
+
 @case(POS, NEG)
 def partial_of_user_function(x):
     return partial(mixed, b=1.0)(x, 3)
@@ -400,6 +417,18 @@ def partial_of_user_function(x):
 @case(POS, NEG)
 def reduce_user(x):
     return reduce(lambda a, b: a + b if b > 0 else a - b, list(x))
+
+
+@case(t(1.0, -2.0, 3.0), t(5.0, -1.0, -1.0), t(1.0, 2.0, 3.0))
+def reduce_of_filtered(x):
+    kept = list(filter(lambda v: v > 0, x))
+    total = reduce(lambda a, b: a * 2 + b, kept)
+    return total, reduce(lambda a, b: a - b, map(lambda v: v * v, kept), x.sum())
+
+
+@case(t(1.0, -2.0), t(-5.0, -1.0))
+def reduce_of_nothing(x):
+    return reduce(lambda a, b: a * b, [v for v in x if v > 0])
 
 
 @case(POS, NEG)
