@@ -206,6 +206,9 @@ class BothWays(TorchFunctionMode):
     def is_branching(self) -> bool:
         return False
 
+    def may_be_none(self, x: Any) -> bool:
+        return False
+
     def is_(self, a: Any, b: Any) -> Any:
         return a is b
 

@@ -20,6 +20,7 @@ import torch
 
 from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.build import OPERATORS
+from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
@@ -101,13 +102,16 @@ def reading(function: Any) -> Any:
     if active is None:
         return function
 
-    def run(*args: Any, **options: Any) -> Any:
+    def once(*args: Any, **options: Any) -> Any:
         with active.machinery.watching(function, args):
             found = function(*map(used, args), **{k: used(v) for k, v in options.items()})
         active.code.asks(function, args, options, found)
         return found
 
-    return run
+    def run(*args: Any, **options: Any) -> Any:
+        return settled(once, args, options)
+
+    return run if isinstance(function, (FunctionType, MethodType)) else once
 
 
 def recursive(made: FunctionType) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.tracing import tracer
 from oarlock.errors import UnsupportedError
 
@@ -102,7 +104,9 @@ def own_table(obj: Any) -> dict[str, Any]:
 def _call_converted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = converted_forward(self)
     if forward is None:
-        return _original(self, *args, **kwargs)
+        if tracer() is None:
+            return _original(self, *args, **kwargs)
+        return settled(functools.partial(_original, self), args, kwargs)
     own = vars(self)
     before = own.get("forward", _MISSING)
     own["forward"] = forward
@@ -123,11 +127,32 @@ def converted_hooks(module: nn.Module) -> Iterator[None]:
     own = vars(module)
     hooks = {name: own[name] for name in _HOOKS if own.get(name)}
     for name, table in hooks.items():
-        own[name] = type(table)((key, call(hook)) for key, hook in table.items())
+        made = ((key, _decided(name, call(hook))) for key, hook in table.items())
+        own[name] = type(table)(made)
     try:
         yield
     finally:
         own.update(hooks)
+
+
+def _decided(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that gives what it leaves as it is where data decide whether it gives something."""
+    from oarlock.capture.convert.truth import here, is_run_time, select
+
+    is_pre = name == "_forward_pre_hooks"
+
+    def decided(module: nn.Module, *given: Any) -> Any:
+        found = hook(module, *given)
+        is_nothing = tracer().is_(found, None) if is_run_time(found) else False
+        if not is_run_time(is_nothing):
+            return found
+        if not is_pre:
+            return select(is_nothing, lambda: given[-1], lambda: found, here())
+        same = given[0] if len(given) == 1 else given
+        new = found if isinstance(found, tuple) else (found,)
+        return select(is_nothing, lambda: same, lambda: new, here())
+
+    return decided
 
 
 def converted_forward(module: nn.Module) -> Callable[..., Any] | None:

@@ -16,7 +16,7 @@ from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.arithmetic import in_both_worlds
 from oarlock.capture.tape.chance import Chance
-from oarlock.capture.tape.choice import Choice, each
+from oarlock.capture.tape.choice import Choice, each, options
 from oarlock.capture.tape.choice import length as choice_length
 from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.containers import KINDS
@@ -329,6 +329,15 @@ class Tracer(TorchCalls):
             loose = inherited(list(leaves((call.args, call.kwargs))))
             self.worlds.mark(call.outs, out, twin, found, loose)
         return out
+
+    def may_be_none(self, x: Any) -> bool:
+        """Whether a run-time value is None on some way."""
+        if isinstance(x, Choice):
+            return any(option is None for option in options(x))
+        if isinstance(x, torch.Tensor) and not is_fake(x):
+            return False
+        noted = self.noted(x)
+        return isinstance(noted, Val) and "none" in noted.loose
 
     def is_(self, a: Any, b: Any) -> Any:
         """``a is b`` where one of them may be None at run time."""

@@ -586,3 +586,58 @@ class ReturnsUpdatedBuffer(nn.Module):
         if self.peak > 1:
             self.peak.mul_(0.5)
         return x * 2, self.peak
+
+
+@case(POS, NEG)
+class HooksThatDecide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.fc.register_forward_pre_hook(self.before)
+        self.fc.register_forward_pre_hook(self.before_with_keywords, with_kwargs=True)
+        self.fc.register_forward_hook(lambda module, args, y: y * 2 if y.sum() > 0 else None)
+        self.fc.register_forward_hook(self.after_with_keywords, with_kwargs=True)
+
+    def before(self, module, args):
+        if args[0].sum() > 0:
+            return args[0] + 1
+
+    def before_with_keywords(self, module, args, kwargs):
+        if args[0].sum() < 0:
+            return (args[0] * 0.5,), kwargs
+
+    def after_with_keywords(self, module, args, kwargs, y):
+        if y.mean() > 0:
+            return y - 1
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+@case(POS, NEG)
+class LibraryModulesWithOptionalArguments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2)
+
+    def forward(self, x):
+        mask, weight = None, None
+        if x.sum() > 0:
+            mask = torch.tensor([[False, True], [False, False]])
+            weight = x.abs()
+        y, _ = self.attention(x, x, x, attn_mask=mask, need_weights=False)
+        return y, F.binary_cross_entropy_with_logits(x, torch.ones(2, 4), weight)
+
+
+@case(POS, NEG)
+class RecurrentModuleWithOptionalState(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.cell = nn.GRU(4, 4), nn.RNNCell(4, 4)
+
+    def forward(self, x):
+        state = None
+        if x.sum() > 0:
+            state = torch.ones(1, 4)
+        y, last = self.rnn(x, state)
+        return y, self.cell(last, state)
