@@ -18,6 +18,7 @@ from oarlock.capture.tape.active import Captured, activated
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.effects import Change, Effects
+from oarlock.capture.tape.effort import Effort, Spent
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
@@ -115,21 +116,24 @@ def trace(
     """
     name = name or _name(fn)
     unconverted: dict[str, None] = {}
-    capture = functools.partial(captured, fn, args, kwargs, roots, symbolic, unconverted)
+    effort = Effort()
+    capture = functools.partial(captured, fn, args, kwargs, roots, symbolic, unconverted, effort)
     try:
         return finish(capture(frozenset()), (args, kwargs), name)
     except UnsupportedError as refusal:
         first = refusal
+    except Spent as spent:
+        raise spent.refusal from None
     try:
         return finish(capture(frozenset(), are_apart=True), (args, kwargs), name)
-    except UnsupportedError:
+    except (UnsupportedError, Spent):
         raise every(name, first, capture, unconverted) if lists_all else first from None
 
 
 def captured(
     fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], roots: list[Any] | None,
-    symbolic: Symbolic | None, unconverted: dict[str, None], reported: frozenset[str],
-    are_apart: bool = False,
+    symbolic: Symbolic | None, unconverted: dict[str, None], effort: Effort,
+    reported: frozenset[str], are_apart: bool = False,
 ) -> Any:  # fmt: skip
     """The tree of ways through ``fn``; ``unconverted`` gets what of its callees is left as it is."""
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
@@ -140,13 +144,25 @@ def captured(
 
     def way(decisions: dict[int, bool]) -> Way:
         tracer = Tracer(
-            state_sources(roots), known, recursive, is_exact, reported, are_apart, sites
+            state_sources(roots), known, recursive, is_exact, reported, are_apart, sites, effort
         )
-        return _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
+        with effort.way():
+            found = _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
+            effort.last = found.taken[-1] if found.taken else effort.last
+            return found
+
+    early: frozenset[Any] = frozenset()  # followed so that there are fewer ways
+    dropped: frozenset[Any] = frozenset()
+
+    def many(found: frozenset[Any]) -> None:
+        nonlocal early
+        if found - sites - dropped:
+            early |= found - sites
+            raise Follow(found - dropped)
 
     while True:
         try:
-            tree = explore(way)
+            tree = explore(way, many)
         except Recursion as found:
             recursive |= found.codes
             continue
@@ -154,9 +170,11 @@ def captured(
             sites |= found.sites
             continue
         except UnsupportedError as refusal:
-            more = refusal.sites - sites
-            if not more:
+            more = refusal.sites - sites - dropped
+            if not more and not early:
                 raise
+            if not more:
+                sites, dropped, early = sites - early, dropped | early, frozenset()
             sites |= more
             continue
         if not is_exact and any(_is_one_told(way.tracer) for way in ways(tree)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import CellType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +13,7 @@ import torch
 
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.ambience import ambient, restore_modes
+from oarlock.capture.tape.effort import of
 from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.join import (
     Joiner,
@@ -40,6 +42,10 @@ ATTEMPTS = 16
 PEELED = 2  # first trips of a loop that may leave other structures than the rest
 FORKS = 2  # on a way: after them lists of two lengths are one of a length known at run time
 SHALLOW = 16  # decisions inside each other before recursion is looked for
+LENGTHS = (
+    "its ways leave lists of other lengths, those of decisions inside it as well; build the lists of "
+    "both ways alike"
+)
 DEPTH = 60  # Python allows 100 levels of indentation
 _OPTIMIZERS = os.path.dirname(torch.optim.__file__)
 Contents = dict[int, tuple[Any, Any]]
@@ -226,8 +232,9 @@ class Control:
                 f"{Where(*state.where)}: more than {DEPTH} decisions on data inside each other: a "
                 f"function that calls itself until data stop it; write it as a while loop"
             )
-        for _ in range(ATTEMPTS):
-            a, b = self.paths(then, orelse, state, before)
+        for attempt in range(ATTEMPTS):
+            with self.repeated(state, attempt, LENGTHS):
+                a, b = self.paths(then, orelse, state, before)
             if not self.tracer.lists.grow(a.contents, b.contents, self.old(a, b)):
                 break
         if a.error is not None and b.error is not None:
@@ -235,6 +242,11 @@ class Control:
             self.tracer.block.nodes.append(node)
             raise a.error
         self.merge(test, truth, a, b, state)
+
+    def repeated(self, state: State, attempt: int, why: str) -> Any:
+        """Around what has been traced ``attempt`` times."""
+        self.tracer.effort.step()
+        return self.tracer.effort.again(Where(*state.where), why) if attempt else nullcontext()
 
     def paths(self, then: Callable, orelse: Callable, state: State, before: tuple) -> list[Path]:
         """Both branches; what one changes is not changed where the other one runs."""
@@ -477,7 +489,8 @@ class Control:
             self.running.discard(loop.number)
             state.set(before)
             self.tracer.merged.back(loop.merged)
-            self.unroll(test, body, need)
+            with self.tracer.effort.again(*of(need)):
+                self.unroll(test, body, need)
         except UnsupportedError as refusal:
             self.running.discard(loop.number)
             state.set(before)
@@ -486,7 +499,8 @@ class Control:
                 return
             if not isinstance(refusal, JoinRefused) or peeled == PEELED:
                 raise
-            self.peel(test, body, state, peeled + 1)
+            with self.tracer.effort.again(*of(refusal)):
+                self.peel(test, body, state, peeled + 1)
         finally:
             self.running.discard(loop.number)
 

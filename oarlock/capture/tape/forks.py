@@ -14,6 +14,7 @@ from oarlock.capture.tape.nodes import Block, Fork, Val, blocks_of, leaves
 from oarlock.capture.tape.sources import Source
 
 ENDS = 32  # ways through the code: beyond, the refusal stands
+FEW = 4  # beyond, containers that keep the ways apart are rather followed at run time
 
 
 class ForkNeeded(BaseException):
@@ -41,13 +42,23 @@ class Split:
     orelse: Any
 
 
-def explore(run: Callable[[dict[int, bool]], Way]) -> Any:
-    """A tree of ways: ``run(decisions)`` captures one, forced to take those decisions."""
+def explore(
+    run: Callable[[dict[int, bool]], Way], many: Callable[[frozenset[Any]], None] = lambda _: None
+) -> Any:
+    """A tree of ways: ``run(decisions)`` captures one, forced to take those decisions.
+
+    Args: many: told of more than a few ways, with the lines of the containers that keep them apart;
+        raises where these are better followed at run time.
+    """
     ends = 1
+    sites: frozenset[Any] = frozenset()
 
     def count(found: ForkNeeded) -> None:
-        nonlocal ends
+        nonlocal ends, sites
         ends += 1
+        sites |= getattr(found.refusal, "sites", frozenset())
+        if ends > FEW:
+            many(sites)
         if ends > ENDS:
             raise found.refusal
 

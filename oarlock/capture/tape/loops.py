@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.control import Contents, Control
 
 ATTEMPTS = 16
+TYPES = (
+    "what the loop carries gets another type, those inside it as well; give each variable the same "
+    "dtype, number of axes and structure before the loop and after each trip"
+)
 
 
 class Loop:
@@ -70,7 +74,8 @@ class Loop:
     def trace(self) -> None:
         for attempt in range(ATTEMPTS):
             self.known = len(self.tracer.lists.learned)
-            node, after, contents = self.attempt()
+            with self.control.repeated(self.state, attempt, TYPES):
+                node, after, contents = self.attempt()
             stays = self.widen(node, after, contents, attempt)
             if stays:
                 self.finish(node, after, contents)

@@ -216,6 +216,8 @@ class Merged:
         """``items`` has items of ``source``."""
         if id(source) in self.families:
             family, mine = self.family(source), self.family(items)
+            if family is mine:
+                return
             for name in ("lists", "inner", "drawn"):
                 getattr(family, name).extend(getattr(mine, name))
                 self.families |= {id(x): (x, family) for x in getattr(mine, name)}

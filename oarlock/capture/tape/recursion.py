@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 ATTEMPTS = 12
+TYPES = "the types of what a function that calls itself takes and gives change; write it as a loop"
 REPEATS = 6  # of a function in its own calls, all below decisions on data
 
 
@@ -160,9 +162,11 @@ class Definition:
     # ---- the body
 
     def trace(self) -> None:
-        for _ in range(ATTEMPTS):
-            if self.attempt():
-                return
+        for attempt in range(ATTEMPTS):
+            effort = self.tracer.effort
+            with effort.again(self.tracer.where(), TYPES) if attempt else nullcontext():
+                if self.attempt():
+                    return
         raise self.refusal("has arguments or results whose types do not settle")
 
     def attempt(self) -> bool:

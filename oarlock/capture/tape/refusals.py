@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from oarlock.capture.tape.effort import Spent
 from oarlock.errors import UnsupportedError
 
 MOST = 12  # captures to look for further ones
@@ -28,7 +29,10 @@ def every(
             if not more:
                 break
             found += more
-        except Exception:  # what comes after a construct that was passed over may miss its results
+        except (
+            Exception,
+            Spent,
+        ):  # what comes after a construct that was passed over may miss its results
             break
         else:
             break

@@ -59,6 +59,7 @@ class TorchCalls(Values):
         if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
+        self.effort.step()
         before = _kind(args) if is_update(func) else None
         grads = self.graded.starts(name, access_of(func), args)
         try:

@@ -23,6 +23,7 @@ from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effects import Left
+from oarlock.capture.tape.effort import Effort
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
@@ -56,7 +57,8 @@ class Tracer(TorchCalls):
     Real tensors that the code meets become inputs of the tape, with the source that holds them.
 
     Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over; are_apart: each
-        number that is read from data has another sample; sites: see ``Tables``.
+        number that is read from data has another sample; sites: see ``Tables``; effort: of all captures
+        of a call.
     """
 
     def __init__(
@@ -64,10 +66,10 @@ class Tracer(TorchCalls):
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
         recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
         reported: frozenset[str] = frozenset(), are_apart: bool = False,
-        sites: frozenset[Any] = frozenset(),
+        sites: frozenset[Any] = frozenset(), effort: Effort | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.are_apart = are_apart
+        self.are_apart, self.effort = are_apart, effort or Effort()
         self.fake, self.data = fake_mode(), DataHints()
         self.root = self.block = Block()
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
@@ -157,6 +159,7 @@ class Tracer(TorchCalls):
                 f"{user_line()}: {op.__name__} of numbers known at run time gives "
                 f"no plain number; compute its parts with torch functions"
             )
+        self.effort.step()
         val = Val(self.block, hint)
         found = number_of(val, hint, is_data)
         self.emit(op, args, {}, val)

@@ -1,0 +1,59 @@
+"""Captures that trace the same code over and over are refused."""
+
+import pytest
+import torch
+
+from oarlock.capture.tape import effort
+from oarlock.capture.tape.effort import Effort, Spent
+from oarlock.capture.to_static import to_static
+from oarlock.errors import UnsupportedError
+
+
+def types_that_change(x):
+    y = x.sum()
+    while y < 100:
+        z = 1
+        while y < 50:
+            y = y + z
+            z = z * 1.5
+        y = y * 2
+    return y
+
+
+def ways_apart(x):
+    table = {}
+    for i, v in enumerate(x):
+        if v > 0:
+            table[f"up {i}"] = v
+    return table
+
+
+@pytest.mark.parametrize(
+    "function, line", [(types_that_change, "while y < "), (ways_apart, "if v > 0")]
+)
+def test_capture_is_given_up(monkeypatch, function, line):
+    monkeypatch.setattr(effort, "FLOOR", 0)
+    monkeypatch.setattr(effort, "FACTOR", 0)
+    with pytest.raises(UnsupportedError, match="the capture is given up after") as caught:
+        to_static(function)(torch.arange(6.0) - 2)
+    name, _, number = str(caught.value).partition(": ")[0].rpartition(":")
+    assert name.endswith("test_effort.py")
+    with open(__file__) as file:
+        assert line in file.read().splitlines()[int(number) - 1]
+
+
+def test_captures_go_on_within_the_bound():
+    x = torch.arange(6.0) - 2
+    assert to_static(types_that_change)(x) == types_that_change(x)
+    assert to_static(ways_apart)(x) == ways_apart(x)
+
+
+def test_place_that_repeats_most_is_named():
+    found = Effort()
+    found.step(10)
+    with pytest.raises(Spent) as caught, found.again("f.py:3", "the types change"):
+        found.step(5)
+        with found.again("f.py:5", "inner types change"):
+            found.step(effort.FLOOR + effort.FACTOR * found.size)
+    assert str(caught.value).startswith("f.py:5: the capture is given up after 10 steps")
+    assert str(caught.value).endswith(": inner types change")
