@@ -20,6 +20,7 @@ import torch
 
 from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.build import OPERATORS
+from oarlock.capture.convert.data_classes import written
 from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
@@ -215,6 +216,8 @@ def constructor(cls: type) -> Callable[..., Any]:
     init = cls.__init__
     if tracer() is not None:
         tracer().code.method(cls, "__init__")
+    if type(init) is FunctionType and hasattr(cls, "__post_init__"):
+        init = written(cls, "__init__", init)
     made = converted_or_same(init) if type(init) is FunctionType else init
     if made is init:
         return cls if tracer() is None else lambda *args, **kwargs: new(own(cls, args, kwargs))

@@ -42,6 +42,16 @@ _CONVERTED_LIBRARIES = (
     "torch.optim",
     "oarlock.capture.convert.streams",
 )
+_CONVERTED_STDLIB = (
+    "collections.ChainMap.",
+    "collections.UserDict.",
+    "collections.UserList.",
+    *(
+        f"functools._{a}_from_{b}"
+        for a in ("gt", "ge", "lt", "le")
+        for b in ("lt", "le", "gt", "ge")
+    ),
+)
 _OURS = str(Path(__file__).parents[2])
 
 _excluded_modules: set[str] = set()
@@ -108,6 +118,8 @@ def is_excluded(function: FunctionType) -> bool:
     drives = function.__code__.co_flags & _GENERATOR  # the generator that it wraps, by send, throw
     if type(wrapped) is FunctionType and not drives:  # a decorator's: what it wraps decides
         return is_excluded(wrapped)
+    if f"{module}.{function.__qualname__}".startswith(_CONVERTED_STDLIB):
+        return False
     return is_library(module, function.__code__.co_filename)
 
 

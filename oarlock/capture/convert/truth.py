@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from oarlock.capture.convert.data_classes import written
 from oarlock.capture.convert.problems import NotConvertible, Problem
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import at_key, is_proxy, is_table, tracer
@@ -73,6 +74,7 @@ def special(owner: Any, name: str) -> Any:
     method = getattr(type(owner), name, None)
     if type(method) is not FunctionType:
         return None
+    method = written(type(owner), name, method)
     made = converted_or_same(method)
     if made is method:
         return None
