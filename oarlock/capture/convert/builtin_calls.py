@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import streams
+from oarlock.capture.convert import cursors, streams
 from oarlock.capture.convert.attributes import delattr_, getattr_, hasattr_, setattr_, vars_
 from oarlock.capture.convert.handlers import suppressing
 from oarlock.capture.convert.iterating import (
@@ -22,6 +22,7 @@ from oarlock.capture.convert.iterating import (
     any_,
     enumerate_,
     filter_,
+    iter_,
     list_,
     map_,
     next_,
@@ -121,6 +122,7 @@ _BY_NAME: dict[str, Any] = {
     "abs": abs_,
     "print": print_,
     "next": next_,
+    "iter": iter_,
     "repr": repr_,
     "format": format_,
     "hasattr": hasattr_,
@@ -161,6 +163,8 @@ def _stream(function: Any) -> Callable[..., Any]:
         from oarlock.capture.convert.calls import converted_function, iterated
 
         endless = (itertools.count, itertools.cycle, itertools.repeat)
+        if function is streams.chain and any(isinstance(x, cursors.Stream) for x in args):
+            return cursors.Chain(list(map(cursors.source, args)))
         if tracer() is None or any(isinstance(x, endless) for x in args):
             return plain(*args, **options)
         return iterated(converted_function(function)(*args, **options))
@@ -168,7 +172,15 @@ def _stream(function: Any) -> Callable[..., Any]:
     return stream
 
 
+def _islice(items: Any, *bounds: Any) -> Any:
+    if not isinstance(items, cursors.Stream):
+        return itertools.islice(items, *bounds)
+    span = slice(*bounds)
+    return cursors.Slice(items, span.start or 0, span.stop, span.step or 1)
+
+
 TYPES: dict[Any, Any] = {
+    itertools.islice: _islice,
     **{
         getattr(itertools, f.__name__): _stream(f)
         for f in (
@@ -177,6 +189,7 @@ TYPES: dict[Any, Any] = {
             streams.filterfalse,
             streams.accumulate,
             streams.starmap,
+            streams.groupby,
             streams.chain,
         )
     },

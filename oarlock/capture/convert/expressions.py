@@ -27,6 +27,7 @@ _REFUSED = {
     "eval": "write the expression out, or call it in a function marked not_to_static",
 }
 _CONSUMERS = ("sum", "list", "tuple", "set", "frozenset", "sorted", "max", "min", "dict")
+_READERS = (*_CONSUMERS, "any", "all", "zip", "enumerate", "map", "filter", "len", "next", "iter")
 _BINARY: dict[type, str] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -178,6 +179,12 @@ class Expressions(ast.NodeTransformer):
     def all(self, nodes: list[Any]) -> list[Any]:
         return [self.visit(n) for n in nodes]
 
+    def held(self, node: ast.expr) -> ast.expr:
+        """An expression whose value outlives it: an iterator is one that a tracer can follow."""
+        made = self.visit(node)
+        is_call = isinstance(node, ast.Call) and not is_converted(node)
+        return at(apply("held", made), node) if is_call else made
+
     def visit_Call(self, node: ast.Call) -> ast.expr:
         if is_converted(node):
             return at(ast.Call(node.func, self.all(node.args), []), node)
@@ -192,7 +199,9 @@ class Expressions(ast.NodeTransformer):
         keywords = [at(ast.keyword(k.arg, self.visit(k.value)), k) for k in node.keywords]
         for k in [k for k in keywords if k.arg is None]:
             k.value = at(apply("whole", k.value), k.value)
-        return at(ast.Call(function, self.all(node.args), keywords), node)
+        is_read = name in _READERS and self.scope.is_builtin(name)
+        args = self.all(node.args) if is_read else [self.held(x) for x in node.args]
+        return at(ast.Call(function, args, keywords), node)
 
     def builtin_call(self, node: ast.Call, name: str) -> ast.expr | None:
         if name == "super" and not node.args and self.scope.first and "__class__" in self.classes():

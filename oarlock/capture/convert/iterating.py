@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert import cursors
 from oarlock.capture.convert.numeric import bool_, int_
 from oarlock.capture.convert.sequences import (
     Mapped,
@@ -40,7 +41,18 @@ def range_(*args: Any) -> Any:
     return Range(0, found[0]) if len(found) == 1 else Range(*found)
 
 
+def iter_(items: Any, *end: Any) -> Any:
+    if tracer() is None or end:
+        return iter(items, *end)
+    items = own_items(items)
+    if isinstance(items, cursors.Stream) or is_run_time_sequence(items):
+        return cursors.source(items)
+    return iter(items)
+
+
 def enumerate_(items: Any, start: Any = 0) -> Any:
+    if isinstance(items, cursors.Stream):
+        return cursors.Enumerate(items, start)
     if is_run_time_sequence(items) or is_run_time(start):
         if is_run_time_sequence(items):
             return Mapped(lambda i, x: (start + i, x), (items,))
@@ -49,12 +61,18 @@ def enumerate_(items: Any, start: Any = 0) -> Any:
 
 
 def zip_(*items: Any, **options: Any) -> Any:
+    if not options and _any_stream(items):
+        return cursors.Zip(list(map(cursors.source, items)))
     if any(map(is_run_time_sequence, items)):
         sources = [
             x if hasattr(x, "__getitem__") or is_run_time_sequence(x) else list(x) for x in items
         ]
         return Mapped(lambda _, *found: found, tuple(sources))
     return zip(*items, **options)
+
+
+def _any_stream(items: tuple[Any, ...]) -> bool:
+    return any(isinstance(x, cursors.Stream) for x in items)
 
 
 def reversed_(items: Any) -> Any:
@@ -69,6 +87,8 @@ def map_(function: Any, *items: Any) -> Any:
     from oarlock.capture.convert.calls import call
 
     made = call(function)
+    if _any_stream(items):
+        return cursors.Zip(list(map(cursors.source, items)), made)
     if any(map(is_run_time_sequence, items)):
         return Mapped(lambda _, *found: made(*found), items)
     return map(made, *items)
@@ -86,12 +106,16 @@ def filter_(function: Any, items: Any) -> Any:
 def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Any:
     """The items for which ``made`` holds; a list that grows at run time where it decides then."""
     cell = [tracer().list_([])]
+    items = own_items(items)
     if is_run_time_sequence(items):
         each_item(items, lambda item: _keep(made, item, cell), cell)
-        return cell[0]
-    for item in items:
-        _keep(made, item, cell)
-    return iter(cell[0]) if type(cell[0]) is list else cell[0]
+    else:
+        for item in items:
+            _keep(made, item, cell)
+    if type(cell[0]) is list:
+        return iter(cell[0])
+    cell[0].is_iterator = True
+    return cell[0]
 
 
 def _keep(made: Callable[[Any], Any], item: Any, cell: list[Any]) -> None:
@@ -111,7 +135,7 @@ def _keep(made: Callable[[Any], Any], item: Any, cell: list[Any]) -> None:
 def reduce_(function: Any, items: Any, *initial: Any) -> Any:
     from oarlock.capture.convert.calls import call
 
-    made = call(function)
+    made, items = call(function), own_items(items)
     if not is_run_time_sequence(items):
         return functools.reduce(made, items, *initial)
     if initial:
@@ -135,6 +159,7 @@ def _folded(made: Callable[[Any, Any], Any], items: Any, first: Any, start: int)
 
 
 def sum_(items: Any, /, start: Any = 0) -> Any:
+    items = own_items(items)
     if not is_run_time_sequence(items):
         return sum(items, start)
     cell = [start]
@@ -151,11 +176,13 @@ def each_item(items: Any, body: Callable[[Any], None], cell: list[Any]) -> None:
 
 
 def any_(items: Any) -> Any:
+    items = own_items(items)
     is_run = is_run_time_sequence(items)
     return _one_of(items, True) if is_run else as_number(_some(iter(items), True))
 
 
 def all_(items: Any) -> Any:
+    items = own_items(items)
     is_run = is_run_time_sequence(items)
     return _one_of(items, False) if is_run else as_number(_some(iter(items), False))
 
@@ -204,6 +231,7 @@ def list_(*args: Any) -> list[Any]:
 
 
 def tuple_(*args: Any) -> Any:
+    args = tuple(map(own_items, args)) if tracer() is not None else args
     if args and is_run_time_sequence(args[0]):
         found = args[0] if isinstance(args[0], list) else list_(*args)
         if is_run_time_sequence(found):
@@ -246,6 +274,8 @@ def _starts_anew(items: Any) -> bool:
 
 def next_(items: Any, *default: Any) -> Any:
     active = tracer()
+    if active is not None and (isinstance(items, cursors.Stream) or hasattr(items, "is_iterator")):
+        return cursors.next_of(cursors.source(items), *default)
     is_new = sys.getrefcount(items) <= _ONE_HOLDER and _starts_anew(items)  # not an old one's next
     if active is not None and active.is_branching() and not is_new:
         refuse_here(

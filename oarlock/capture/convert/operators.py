@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import arithmetic, attributes, calls, iterating, sequences
+from oarlock.capture.convert import (
+    arithmetic,
+    attributes,
+    calls,
+    cursors,
+    failing,
+    iterating,
+    sequences,
+)
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import handling, open_handlers
 from oarlock.capture.convert.spelling import spelled
@@ -66,6 +74,9 @@ class Operators:
     NameError = NameError
     call = staticmethod(calls.call)
     handling = staticmethod(handling)
+    held = staticmethod(cursors.held)
+    fails = staticmethod(failing.fails)
+    failure = staticmethod(failing.failure)
     context = staticmethod(context)
     slice = staticmethod(builtins.slice)
 
@@ -117,6 +128,8 @@ class Operators:
         self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names,
         holders: int = 0,
     ) -> None:  # fmt: skip
+        if isinstance(items, cursors.Stream):
+            return cursors.rounds(items, body, stop, self.state(get, put, names))
         is_held = iterating.is_held_iterator(items, holders)
         items = sequences.own_items(items)
         if is_held and tracer() is not None and tracer().is_branching():

@@ -41,6 +41,8 @@ def own_items(items: Any) -> Any:
     active = tracer()
     if active is not None:
         active.uses(items)
+    if hasattr(type(items), "is_stream"):
+        return items.rest() if is_run_time(items.more()) else items
     if is_table(items):
         return items.keys()
     if active is None or is_proxy(items) or special(items, "__iter__") is None:
@@ -53,6 +55,7 @@ def spread(is_tuple: bool, parts: tuple[tuple[bool, Any], ...]) -> Any:
     active = tracer()
     pieces: list[Any] = []
     for is_many, value in parts:
+        value = own_items(value) if is_many and hasattr(type(value), "is_stream") else value
         if is_many and is_run_time_sequence(own_items(value)):
             pieces.append(_listed(value))
         elif pieces and type(pieces[-1]) is list:

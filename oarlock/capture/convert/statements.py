@@ -18,6 +18,7 @@ from oarlock.capture.convert.build import (
 from oarlock.capture.convert.expressions import Expressions, is_converted, symbol_of
 from oarlock.capture.convert.names import bound, free, own_nodes, rebound
 from oarlock.capture.convert.patterns import cases
+from oarlock.capture.convert.watching import watched
 
 _YIELDS = (ast.Yield, ast.YieldFrom)
 
@@ -97,7 +98,7 @@ class Statements(Expressions):
     # simple statements
 
     def stmt_Assign(self, node: ast.Assign) -> list[ast.stmt]:
-        value = self.visit(node.value)
+        value = self.held(node.value)
         if len(node.targets) == 1:
             return self.put(node.targets[0], value)
         name = self.temporary()
@@ -220,12 +221,16 @@ class Statements(Expressions):
             items.append(ast.withitem(manager, target))
         return [at(ast.With(items, [*first, *self.block(node.body)]), node)]
 
+    def stmt_Return(self, node: ast.Return) -> list[ast.stmt]:
+        return [ast.Return(node.value and self.held(node.value))]
+
     def stmt_Try(self, node: ast.Try) -> list[ast.stmt]:
-        body = self.block(node.body)
-        if node.handlers and not self.scope.is_generator:
+        is_open = bool(node.handlers) and not self.scope.is_generator
+        body = self.block(watched(node, self.temporary) if is_open else node.body)
+        if is_open:
             types = [h.type or load("BaseException") for h in node.handlers]
-            watched = ast.withitem(apply("handling", thunk(tuple_of(types))), None)
-            body = [at(ast.With([watched], body), node)]
+            manager = ast.withitem(apply("handling", thunk(tuple_of(types))), None)
+            body = [at(ast.With([manager], body), node)]
             body[0].tells = True  # pyright: ignore[reportAttributeAccessIssue]
         handlers = [
             at(ast.ExceptHandler(h.type, h.name, self.block(h.body)), h) for h in node.handlers

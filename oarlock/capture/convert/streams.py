@@ -50,6 +50,19 @@ def starmap(func: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
     return [func(*args) for args in items]
 
 
+def groupby(
+    items: Iterable[Any], key: Callable[[Any], Any] | None = None
+) -> list[tuple[Any, list[Any]]]:
+    found: list[tuple[Any, list[Any]]] = []
+    for x in items:
+        mark = x if key is None else key(x)
+        if found and found[-1][0] == mark:
+            found[-1][1].append(x)
+        else:
+            found.append((mark, [x]))
+    return found
+
+
 def chain(*parts: Iterable[Any]) -> list[Any]:
     found: list[Any] = []
     for part in parts:
