@@ -83,7 +83,8 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
     if tracer() is not None and function.__code__.co_flags & inspect.CO_GENERATOR:
         made = listing(function)
         if made is not None:
-            return lambda *args, **kwargs: iterated(made(*args, **kwargs))
+            give = made[0]
+            return (lambda *args, **kwargs: iterated(give(*args, **kwargs))) if made[1] else give
     known = builtin_calls.FUNCTIONS.get(function)
     if known is not None:
         return known
@@ -123,7 +124,10 @@ def recursive(made: FunctionType) -> Callable[..., Any]:
 
 def iterated(items: list[Any]) -> Any:
     """What a generator gives: one, which knows ``send`` and ``throw``, or a list of run-time length."""
-    return items if tracer().is_symbolic(items) else (x for x in list.__iter__(items))
+    if not tracer().is_symbolic(items):
+        return (x for x in list.__iter__(items))
+    items.is_iterator = True  # type: ignore[attr-defined]
+    return items
 
 
 def converted_method(method: MethodType) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from oarlock.capture.convert.generators import listed
 from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.convert.operators import Operators
 from oarlock.capture.convert.problems import NotConvertible, Problem
+from oarlock.capture.convert.resumable import resumed
 from oarlock.capture.convert.scope import Unit
 from oarlock.capture.convert.source import FUTURE, Found, copy_tree, definition_of
 from oarlock.capture.convert.traces import strip_frames
@@ -57,7 +58,7 @@ _OURS = str(Path(__file__).parents[2])
 _excluded_modules: set[str] = set()
 _excluded: WeakSet[Any] = WeakSet()
 _templates: dict[int, tuple[CodeType, Template | NotConvertible]] = {}
-_listings: dict[CodeType, Template | None] = {}
+_listings: dict[CodeType, tuple[Template, bool] | None] = {}
 _functions: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
 
 
@@ -166,18 +167,20 @@ def _is_same(made: FunctionType, function: FunctionType) -> bool:
     )
 
 
-def listing(function: FunctionType) -> FunctionType | None:
-    """A generator function as one that gives a list of what it yields; None where it can't be."""
+def listing(function: FunctionType) -> tuple[FunctionType, bool] | None:
+    """A generator function as one that gives a list of what it yields (True), or an iterator that a
+    tracer can follow (False); None where it can't be."""
     code = function.__code__
     if not code.co_flags & _GENERATOR or is_excluded(function):
         return None
     if code not in _listings:
-        try:
-            _listings[code] = make_template(function, as_list=True)
-        except NotConvertible:
-            _listings[code] = None
-    template = _listings[code]
-    return None if template is None else template.bind(function)
+        _listings[code] = None
+        for change in (listed, resumed):
+            with contextlib.suppress(NotConvertible):
+                _listings[code] = make_template(function, change), change is listed
+                break
+    found = _listings[code]
+    return None if found is None else (found[0].bind(function), found[1])
 
 
 def template_of(function: FunctionType) -> Template | NotConvertible:
@@ -192,8 +195,13 @@ def template_of(function: FunctionType) -> Template | NotConvertible:
     return known[1]
 
 
-def make_template(function: FunctionType, as_list: bool = False) -> Template:
-    """Raises: NotConvertible with every problem."""
+def make_template(
+    function: FunctionType, change: Callable[[ast.FunctionDef], bool] | None = None
+) -> Template:
+    """Args: change: what becomes of the definition first, where it can.
+
+    Raises: NotConvertible with every problem.
+    """
     code = function.__code__
     where = (code.co_filename, code.co_firstlineno)
     if code.co_flags & _ASYNC:
@@ -203,7 +211,7 @@ def make_template(function: FunctionType, as_list: bool = False) -> Template:
         code.co_filename, found.owner, frozenset(code.co_freevars), frozenset(function.__globals__)
     )
     node = definition(found)
-    if as_list and not listed(node):
+    if change is not None and not change(node):
         raise NotConvertible()
     tree = convert_definition(node, unit, None)
     if unit.problems:

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert.sequences import at_index, is_run_time_sequence, length
+from oarlock.capture.convert.handlers import expected
+from oarlock.capture.convert.sequences import Mapped, at_index, is_run_time_sequence, length
 from oarlock.capture.convert.state import State
 from oarlock.capture.convert.tracing import is_proxy, tracer
 from oarlock.capture.convert.truth import here, is_run_time, negated, refuse_here, select, truth
@@ -39,7 +40,6 @@ class Stream:
     def ends(self) -> Any:
         """Whether ``next`` raises StopIteration; the code decides on that now."""
         more = self.more()
-        _asked.add(id(self))
         return negated(more) if is_run_time(more) else not more
 
     def changed(self, name: str, value: Any) -> None:
@@ -250,17 +250,45 @@ class Chain(Stream):
         return sources[0].take() if more else self.first(sources[1:])
 
 
+class Resumed(Stream):
+    """A generator whose function goes on by ``step(sent)``, which tells whether ``item()`` is there."""
+
+    def __init__(self, step: Callable[[Any], Any], item: Callable[[], Any]) -> None:
+        self.step, self.item = step, item
+        self.is_ready, self.has = False, False
+
+    def more(self) -> Any:
+        if is_run_time(self.is_ready):
+            tracer().if_(truth(self.is_ready), _nothing, self.go_on, here())
+        elif not self.is_ready:
+            self.go_on()
+        return self.has
+
+    def go_on(self, sent: Any = None) -> None:
+        has = self.step(sent)
+        self.changed("has", has)
+        self.changed("is_ready", True)
+
+    def take(self) -> Any:
+        self.changed("is_ready", False)
+        return self.item()
+
+    def send(self, value: Any) -> Any:
+        self.go_on(value)
+        return next_of(self)
+
+    def close(self) -> None:
+        self.changed("has", False)
+        self.changed("is_ready", True)
+
+
 def _nothing() -> None:
     pass
 
 
-_asked: set[int] = set()  # streams of which the code has decided that there is an item
-
-
 def next_of(items: Stream, *default: Any) -> Any:
     """``next(items, *default)``"""
-    more, is_asked = items.more(), id(items) in _asked
-    _asked.discard(id(items))
+    more = items.more()
     if not is_run_time(more):
         if more:
             return items.take()
@@ -268,7 +296,7 @@ def next_of(items: Stream, *default: Any) -> Any:
         if default:
             return default[0]
         raise StopIteration
-    if is_asked and not default:
+    if not default and expected(next, items):  # the code has decided that there is an item
         return items.take()
 
     def none() -> Any:
@@ -349,7 +377,7 @@ def stream(x: Any) -> Stream | None:
     kind = type(x)
     if isinstance(x, Stream):
         return x
-    if is_proxy(x) and not isinstance(x, list):
+    if isinstance(x, Mapped):
         return Cursor(x)
     if kind is GeneratorType:
         return _of_generator(x)
@@ -359,7 +387,7 @@ def stream(x: Any) -> Stream | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            made = x.__reduce__()
+            made: Any = x.__reduce__()
         except TypeError:  # it has none
             return None
     is_strict = kind is zip and len(made) > 2

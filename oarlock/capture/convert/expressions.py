@@ -279,13 +279,17 @@ class Expressions(ast.NodeTransformer):
     def visit_Tuple(self, node: ast.Tuple) -> ast.expr:
         if isinstance(node.ctx, ast.Load) and any(isinstance(x, ast.Starred) for x in node.elts):
             return self.spread(node)
-        return at(ast.Tuple(self.all(node.elts), node.ctx), node)
+        return at(ast.Tuple(self.items(node), node.ctx), node)
 
     def visit_List(self, node: ast.List) -> ast.expr:
         if isinstance(node.ctx, ast.Load) and any(isinstance(x, ast.Starred) for x in node.elts):
             return self.spread(node)
-        made = at(ast.List(self.all(node.elts), node.ctx), node)
+        made = at(ast.List(self.items(node), node.ctx), node)
         return at(apply("list_", made), node) if isinstance(node.ctx, ast.Load) else made
+
+    def items(self, node: ast.List | ast.Tuple) -> list[ast.expr]:
+        is_value = isinstance(node.ctx, ast.Load)
+        return [self.held(x) for x in node.elts] if is_value else self.all(node.elts)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         left, right = self.visit(node.left), self.visit(node.right)

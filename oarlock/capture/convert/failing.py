@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert import cursors
-from oarlock.capture.convert.handlers import open_handlers
+from oarlock.capture.convert.handlers import expect, open_handlers
 from oarlock.capture.convert.sequences import length
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import is_table, tracer
@@ -36,6 +36,7 @@ def fails(kind: str, operands: tuple[Any, ...]) -> Any:
     found = _KINDS[kind][0](*operands)
     if found is False or open_handlers(failure(kind, operands)) is None:
         return False
+    expect(*operands)
     return found
 
 
@@ -142,7 +143,11 @@ def _call_error(function: Any, *args: Any) -> BaseException:
         return StopIteration()
     if function is int:
         return _error_of(int, math.nan)
-    return AttributeError(f"{type(args[0]).__name__!r} object has no attribute {args[1]!r}")
+    return _no_attribute(*args)
+
+
+def _no_attribute(owner: Any, name: str) -> BaseException:
+    return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
 
 
 # methods
@@ -208,6 +213,7 @@ def _list_error(owner: list[Any], name: str, args: tuple[Any, ...]) -> BaseExcep
 
 _KINDS: dict[str, tuple[Callable[..., Any], Callable[..., BaseException]]] = {
     "item": (_lacks_item, _no_item),
+    "attribute": (_lacks_attribute, _no_attribute),
     "division": (_is_by_zero, _division),
     "call": (_call_fails, _call_error),
     "method": (_method_fails, _method_error),

@@ -46,6 +46,19 @@ def _stack() -> list[handling]:
     return _local.stack
 
 
+def expect(*operands: Any) -> None:
+    """The code has decided that the operation on these does not fail, and goes on with it."""
+    _local.expected = tuple(map(id, operands))
+
+
+def expected(*operands: Any) -> bool:
+    """Whether the operation that runs now is the one that was told of last."""
+    found = getattr(_local, "expected", None) == tuple(map(id, operands))
+    if found:
+        _local.expected = None
+    return found
+
+
 def depth() -> int:
     """How many handlers are open; a tracer notes it where a branch begins."""
     return len(_stack())

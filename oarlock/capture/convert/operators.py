@@ -75,6 +75,7 @@ class Operators:
     call = staticmethod(calls.call)
     handling = staticmethod(handling)
     held = staticmethod(cursors.held)
+    resumed = staticmethod(cursors.Resumed)
     fails = staticmethod(failing.fails)
     failure = staticmethod(failing.failure)
     context = staticmethod(context)

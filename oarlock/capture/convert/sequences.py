@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.handlers import expected
 from oarlock.capture.convert.state import State, Text
 from oarlock.capture.convert.tracing import at_key, is_proxy, is_table, tracer
 from oarlock.capture.convert.truth import (
@@ -223,16 +224,17 @@ def item(owner: Any, key: Any) -> Any:
         return owner.changed(operator.getitem, key)
     if active.is_choice(key):
         return active.each(key, lambda k: item(owner, k))
+    is_inside = expected(owner, key)
     if isinstance(key, Text) and isinstance(owner, (dict, torch.nn.ModuleDict)):
-        return _look_up(owner, key)
+        return _look_up(owner, key, is_inside)
     if is_run_time(key) and not is_proxy(owner):
         if isinstance(owner, (list, tuple, torch.nn.ModuleList, torch.nn.ParameterList)):
             if hasattr(owner, "site"):
                 active.tables.follow(owner)
             with at_key(owner):
-                return _pick(owner, key)
+                return _pick(owner, key, is_inside)
         if isinstance(owner, (dict, torch.nn.ModuleDict)) and not isinstance(key, torch.Tensor):
-            return _look_up(owner, key)
+            return _look_up(owner, key, is_inside)
     if type(key) is slice and type(owner) in (tuple, list):
         key = _with_numbers(key)
         if any(map(is_run_time, (key.start, key.stop, key.step))):
@@ -269,7 +271,8 @@ def _number(x: torch.Tensor) -> Any:
     return x if x.dtype.is_floating_point or x.dim() else number(x)
 
 
-def _pick(owner: Any, key: Any) -> Any:
+def _pick(owner: Any, key: Any, is_inside: bool = False) -> Any:
+    """``owner[key]``; is_inside: the code has decided that there is such an item."""
     if isinstance(key, torch.Tensor):
         if key.dtype.is_floating_point or key.numel() != 1:
             return owner[operator.index(key)]
@@ -280,6 +283,8 @@ def _pick(owner: Any, key: Any) -> Any:
         if place == count:
             kind = "list" if isinstance(owner, list) else type(owner).__name__
             raise IndexError(f"{kind} index out of range")
+        if is_inside and place == count - 1:
+            return owner[place]
         hit = (key == place) | (key == place - count)
         return select(truth(hit), lambda: owner[place], lambda: from_(place + 1), _here())
 
@@ -307,7 +312,7 @@ def is_plain_table(owner: Any, key: Any) -> bool:
     )
 
 
-def _look_up(owner: Any, key: Any) -> Any:
+def _look_up(owner: Any, key: Any, is_inside: bool = False) -> Any:
     if isinstance(owner, dict) and is_plain_table(owner, key):
         values = tuple(owner.values())
         return tracer().number(
@@ -322,14 +327,15 @@ def _look_up(owner: Any, key: Any) -> Any:
                 f"data decide a key of a {type(owner).__name__}, which makes what is missing",
                 "make it in the function",
             )
-    keys = list(owner)
+    is_text = isinstance(key, str)
+    keys = [k for k in owner if k is not None and isinstance(k, str) is is_text]
 
     def from_(place: int) -> Any:
         if place == len(keys):
             raise KeyError(key)
         name = keys[place]
-        if isinstance(name, str) is not isinstance(key, str) or name is None:
-            return from_(place + 1)
+        if is_inside and place == len(keys) - 1:
+            return owner[name]
         return select(truth(key == name), lambda: owner[name], lambda: from_(place + 1), _here())
 
     return from_(0)

@@ -113,6 +113,9 @@ class _Watch:
         if isinstance(node, ast.Subscript):
             is_item = isinstance(node.ctx, ast.Load) and not isinstance(node.slice, ast.Slice)
             return "item" if is_item and self.catches(_LOOK_UP) else None
+        if isinstance(node, ast.Attribute):
+            is_read = isinstance(node.ctx, ast.Load) and "AttributeError" in self.caught
+            return "attribute" if is_read else None
         if isinstance(node, ast.BinOp):
             is_division = type(node.op) in _DIVISIONS
             return "division" if is_division and self.catches(("ZeroDivisionError",)) else None
@@ -142,6 +145,9 @@ class _Watch:
         if kind == "item":
             node.value, node.slice = self.simple(node.value), self.simple(node.slice)
             self.check(node, kind, node.value, node.slice)
+        elif kind == "attribute":
+            node.value = self.simple(node.value)
+            self.check(node, kind, node.value, constant(node.attr))
         elif kind == "division":
             node.left, node.right = self.simple(node.left), self.simple(node.right)
             self.check(node, kind, constant(_DIVISIONS[type(node.op)]), node.left, node.right)

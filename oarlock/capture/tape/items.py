@@ -10,7 +10,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, holds_run_time, item_of, keys_of
 from oarlock.capture.tape.loops import wider
 from oarlock.capture.tape.numbers import Number
-from oarlock.capture.tape.run_list import RunTuple, is_run
+from oarlock.capture.tape.run_list import RunList, RunTuple, is_run
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def of_one(joiner: Joiner, x: Any, where: Any) -> Any:
     if isinstance(x, (tuple, list, dict)):
         keys = keys_of(x) or []
         return Many(x, keys, [of_one(joiner, item_of(x, k), where) for k in keys])
-    if isinstance(x, Text):
+    if isinstance(x, Text) or hasattr(type(x), "parts_of_choice"):
         return Leaf("any", (x, x), x)
     if holds_run_time(x):
         raise UnsupportedError(
@@ -68,8 +68,36 @@ def of_one(joiner: Joiner, x: Any, where: Any) -> Any:
     return Same(x)
 
 
+def _is_row(x: Any) -> bool:
+    return isinstance(x, RunList) or type(x) is tuple
+
+
+def _grows(old: Any, x: Any) -> bool:
+    """A list or tuple ``x`` may have another length than those before it."""
+    if isinstance(old, Leaf):
+        return old.kind == "list" and old.cell is None
+    if not isinstance(old, Many) or not _is_row(old.like):
+        return False
+    is_other = type(x) is tuple if isinstance(old.like, list) else isinstance(x, list)
+    return not is_other and (is_run(x) or len(old.keys) != len(x))
+
+
+def _row(joiner: Joiner, old: Leaf | Many, x: Any, where: Any) -> Leaf:
+    """A list, or tuple, of a length that is known at run time."""
+    first = old.parts[0] if isinstance(old, Leaf) else old.like
+    is_tuple = type(first) is tuple or isinstance(first, RunTuple)
+    item = old.item if isinstance(old, Leaf) else item_of_all(joiner, (first,))
+    sample = [] if not is_run(x) or x.item is None else [x.tracer.sample_of(x.item)]
+    for one in sample if is_run(x) else (list.__iter__(x) if isinstance(x, list) else x):
+        item = of_one(joiner, one, where) if item is None else merged(joiner, item, one, where)
+    kind = tuple if is_tuple else list
+    return Leaf("list", (first, x), kind, kind, item=item)
+
+
 def merged(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
     """The joint of items so far and one more."""
+    if joiner.may_grow and _is_row(x) and _grows(old, x):
+        return _row(joiner, old, x, where)
     if isinstance(old, Many) and type(old.like) is type(x) and len(old.keys) == len(x):
         items = [merged(joiner, p, x[k], where) for k, p in zip(old.keys, old.items)]
         return Many(old.like, old.keys, items)
@@ -83,6 +111,8 @@ def merged(joiner: Joiner, old: Any, x: Any, where: Any) -> Any:
         first = old.parts[0]
         new = joiner.join(first, x)
         new = of_one(joiner, x, where) if isinstance(new, Same) else new
+        if isinstance(new, Same):  # one of those that it may be already
+            return old
         return wider(old, new, 0) if isinstance(new, Leaf) else new
     if isinstance(old, Same):
         return joiner.join(old.value, x)

@@ -22,6 +22,7 @@ from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.items import merged, outs_of
 from oarlock.capture.tape.join import (
     Joiner,
+    Leaf,
     Many,
     Same,
     holds_run_time,
@@ -32,6 +33,7 @@ from oarlock.capture.tape.join import (
 from oarlock.capture.tape.loops import same_type
 from oarlock.capture.tape.nodes import Again, Block, Call, SubTape, Val
 from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.run_list import is_run
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.errors import UnsupportedError
 
@@ -104,7 +106,7 @@ class Definition:
 
     def __init__(self, tracer: Tracer, fn: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         self.tracer, self.fn, self.names = tracer, fn, list(kwargs)
-        self.joiner = Joiner(tracer.val)
+        self.joiner = Joiner(tracer.val, may_grow=True)
         self.given = self.row(args, kwargs)
         items = [self.typed(x) for x in self.given]
         self.params = Many(self.given, list(range(len(items))), items)
@@ -130,6 +132,9 @@ class Definition:
             return self.joiner.tensors(x, x)
         if isinstance(x, Number):
             return self.joiner.numbers(x, x)
+        if is_run(x):
+            kind = tuple if hasattr(x, "run_time_tuple") else list
+            return Leaf("list", (x, x), kind, kind, item=x.item)
         if isinstance(x, (tuple, list, dict)) and holds_run_time(x):
             keys = keys_of(x) or []
             return Many(x, keys, [self.typed(item_of(x, k)) for k in keys])

@@ -12,6 +12,7 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.nodes import Block, Val, leaves
 from oarlock.capture.tape.numbers import Number
+from oarlock.errors import UnsupportedError
 
 LENGTHS = (2, 3)  # in both worlds, of a list whose length depends on data
 
@@ -223,7 +224,7 @@ class RunList(list):
     __rmul__ = __mul__
 
     def remove(self, x: Any) -> None:
-        if self.touched(list.remove, x):
+        if self.touched(list.remove, x, at=(x, *list.__iter__(self))):
             list.remove(self, x)
         else:
             self.tracer.lists.call(self, list.remove, (x,), Same(None))
@@ -272,6 +273,12 @@ class RunTuple(RunList):
 
     def __iadd__(self, items: Any) -> Any:
         return self + items
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        raise UnsupportedError(
+            f"{self.tracer.where()}: a tuple whose length is known at run time is a key; make a table "
+            f"of it in the function, or take a text or number for a key"
+        )
 
     def __getattribute__(self, name: str) -> Any:
         if name in _OF_LISTS:

@@ -10,6 +10,7 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.control import Control
+from oarlock.capture.tape.effort import Effort
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.nodes import Call, Val, leaves
@@ -36,6 +37,7 @@ class TorchCalls(Values):
     graded: Graded
     control: Control
     code: Code
+    effort: Effort
     grads_set: set[int]
     grad_guards: dict[int, tuple[Source, bool]]
     has_backward: bool

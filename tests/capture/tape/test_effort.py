@@ -28,18 +28,16 @@ def ways_apart(x):
     return table
 
 
-@pytest.mark.parametrize(
-    "function, line", [(types_that_change, "while y < "), (ways_apart, "if v > 0")]
-)
-def test_capture_is_given_up(monkeypatch, function, line):
+@pytest.mark.parametrize("function", [types_that_change, ways_apart])
+def test_capture_is_given_up(monkeypatch, function):
     monkeypatch.setattr(effort, "FLOOR", 0)
     monkeypatch.setattr(effort, "FACTOR", 0)
     with pytest.raises(UnsupportedError, match="the capture is given up after") as caught:
         to_static(function)(torch.arange(6.0) - 2)
-    name, _, number = str(caught.value).partition(": ")[0].rpartition(":")
-    assert name.endswith("test_effort.py")
-    with open(__file__) as file:
-        assert line in file.read().splitlines()[int(number) - 1]
+    file, _, line = str(caught.value).partition(": ")[0].rpartition(":")
+    first = function.__code__.co_firstlineno
+    assert file.endswith("test_effort.py")
+    assert first < int(line) < first + 9
 
 
 def test_captures_go_on_within_the_bound():
