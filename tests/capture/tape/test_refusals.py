@@ -142,30 +142,6 @@ def reads_its_frame_rewritten(x):
     return x * len(["x"])
 
 
-def rest_of_an_iterator(x):
-    rows, total = iter(x), x.sum()
-    for row in rows:
-        total = total - row  # near
-        if total < 0:
-            break
-    for row in rows:
-        total = total + 2 * row
-    return total
-
-
-def rest_of_an_iterator_rewritten(x):
-    rows, total, at = list(x), x.sum(), 0
-    for row in rows:
-        total = total - row
-        at += 1
-        if total < 0:
-            break
-    for i, row in enumerate(rows):
-        if i >= at:
-            total = total + 2 * row
-    return total
-
-
 CASES = [
     f
     for f in list(globals().values())
