@@ -124,17 +124,24 @@ def _tables(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
 
 
 _CACHE = functools._lru_cache_wrapper
-_caches: weakref.WeakSet[Any] = weakref.WeakSet()  # those known
-_clean: weakref.WeakKeyDictionary[Any, int] = (
-    weakref.WeakKeyDictionary()
-)  # misses when it held none
+_caches: dict[int, _Watched] = {}  # those known, by id
 _modules = [0]  # how many were imported when they were looked for
+
+
+@dataclass(slots=True)
+class _Watched:
+    """``misses``: of the cache when it held no stand-in."""
+
+    cache: weakref.ref[Any]
+    misses: int = -1
 
 
 def know_cache(function: Any) -> None:
     """Code that is traced calls ``function``, which may be a ``functools.lru_cache``."""
     if type(function) is _CACHE:
-        _caches.add(function)
+        known = _caches.get(id(function))
+        if known is None or known.cache() is not function:
+            _caches[id(function)] = _Watched(weakref.ref(function))
 
 
 def forget_stand_ins(of_all: bool = True) -> None:
@@ -144,14 +151,23 @@ def forget_stand_ins(of_all: bool = True) -> None:
     """
     if of_all or _modules[0] != len(sys.modules):
         _modules[0] = len(sys.modules)
-        _caches.update(x for x in gc.get_referrers(_CACHE) if type(x) is _CACHE)
-    for cache in list(_caches):
-        info = cache.cache_info()
-        if info.misses == _clean.get(cache):
+        for x in gc.get_referrers(_CACHE):
+            know_cache(x)
+    gone = []
+    for key, known in _caches.items():
+        cache = known.cache()
+        if cache is None:
+            gone.append(key)
             continue
-        if info.currsize and _holds_fake(cache):
+        _, misses, _, size = cache.cache_info()
+        if misses == known.misses:
+            continue
+        if size and _holds_fake(cache):
             cache.cache_clear()
-        _clean[cache] = cache.cache_info().misses
+            misses = 0
+        known.misses = misses
+    for key in gone:
+        del _caches[key]
 
 
 def _holds_fake(cache: Any) -> bool:

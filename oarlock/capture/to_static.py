@@ -19,6 +19,7 @@ from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import Captured, active, is_plain
 from oarlock.capture.tape.capturing import Tape, trace
+from oarlock.capture.tape.garbage import rare_collections
 from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.race import slower
@@ -344,7 +345,7 @@ class StaticFunction(Captured):
         self, args: tuple, kwargs: dict[str, Any], symbolic: dict[Any, Any], lists_all: bool = True
     ) -> Tape:
         name = self.name
-        with without_saved_hooks(), converting_modules():
+        with without_saved_hooks(), converting_modules(), rare_collections():
             tape = trace(
                 self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic,
                 lists_all=lists_all,

@@ -439,23 +439,6 @@ def whole_composites() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-class _GuardedFakeMode(FakeTensorMode):
-    """Asks before each operation."""
-
-    def __init__(self, check: Callable[[], None]) -> None:
-        super().__init__(allow_non_fake_inputs=True)
-        self.check = check
-
-    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.check()
-        return super().dispatch(func, types, args, kwargs)
-
-
-def guarded_fake_mode(check: Callable[[], None]) -> FakeTensorMode:
-    """A fake tensor mode for concrete sizes that calls ``check`` before each operation."""
-    return _GuardedFakeMode(check)
-
-
 def mode_of(tensor: Any) -> FakeTensorMode:
     """The mode that a fake tensor belongs to."""
     return tensor.fake_mode
@@ -467,22 +450,27 @@ FAKE_ERRORS = (
 )  # fmt: skip
 
 
-def fake_mode() -> FakeTensorMode:
-    """A fake tensor mode for concrete sizes."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
-
-
 def is_dispatching() -> bool:
     """Some mode sees the operators that torch calls."""
     return torch.utils._python_dispatch._get_current_dispatch_mode() is not None
 
 
+def key_bits(tensor: torch.Tensor) -> int:
+    """What kind of tensor it is: its dispatch keys."""
+    return torch._C._dispatch_keys(tensor).raw_repr()
+
+
+def has_composite_kernel(func: Any) -> bool:
+    """The operator is made of others, and may give an alias of an argument."""
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), composite)
+
+
 def is_batched(tensor: torch.Tensor) -> bool:
     """A tensor that vmap runs over."""
-    keys = torch._C._dispatch_keys(tensor)
-    bits = keys.raw_repr()
+    bits = key_bits(tensor)
     if bits not in _BATCHED:
-        _BATCHED[bits] = "Batched" in str(keys)
+        _BATCHED[bits] = "Batched" in str(torch._C._dispatch_keys(tensor))
     return _BATCHED[bits]
 
 

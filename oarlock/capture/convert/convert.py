@@ -28,6 +28,7 @@ from oarlock.capture.convert.scope import Unit
 from oarlock.capture.convert.source import FUTURE, Found, copy_tree, definition_of
 from oarlock.capture.convert.traces import strip_frames
 from oarlock.capture.convert.tracing import tracer
+from oarlock.capture.convert.walking import locate
 
 _GENERATOR = 0x20
 _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
@@ -240,7 +241,7 @@ def compile_definition(tree: ast.FunctionDef, original: CodeType) -> CodeType:
         [tree],
     )
     module = ast.Module([at(outer, tree)], [])
-    ast.fix_missing_locations(module)
+    locate(module)
     flags = original.co_flags & FUTURE
     made = compile(module, original.co_filename, "exec", flags=flags, dont_inherit=True)
     around = next(c for c in made.co_consts if isinstance(c, CodeType))

@@ -25,6 +25,7 @@ from oarlock.capture.convert.raises import handled, mark
 from oarlock.capture.convert.scope import Scope
 from oarlock.capture.convert.source import copy_tree
 from oarlock.capture.convert.statements import yields
+from oarlock.capture.convert.walking import every_node
 
 RESULT, DONE = f"{GENERATED}result", f"{GENERATED}done"
 _JUMPS = (ast.Return, ast.Break, ast.Continue)
@@ -355,15 +356,14 @@ def _is_true(test: ast.expr) -> bool:
 
 def prune(body: list[ast.stmt]) -> list[ast.stmt]:
     """Without assignments to flags that nothing reads."""
-    read = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and _is_load(n)}
-    for s in body:
-        for n in ast.walk(s):
-            read |= set(getattr(n, "stops", ()))
+    read: set[str] = set()
+    for node in every_node(body):
+        if type(node) is ast.Name:
+            if type(node.ctx) is ast.Load:
+                read.add(node.id)
+        elif isinstance(node, ast.stmt):
+            read |= set(getattr(node, "stops", ()))
     return _prune(body, read)
-
-
-def _is_load(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Load)
 
 
 def _prune(body: list[ast.stmt], read: set[str]) -> list[ast.stmt]:

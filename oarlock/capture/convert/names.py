@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from oarlock.capture.convert.build import GENERATED, is_ours
+from oarlock.capture.convert.walking import below
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -81,12 +82,7 @@ def own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
         if type(node) in _KINDS:
             stack.extend(outer_parts(node))
             continue
-        for field in node._fields:
-            value = getattr(node, field, None)
-            if type(value) is list:
-                stack.extend([x for x in value if isinstance(x, ast.AST)])
-            elif isinstance(value, ast.AST):
-                stack.append(value)
+        stack += below(node)
 
 
 def parameters(args: ast.arguments) -> list[str]:

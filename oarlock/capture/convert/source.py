@@ -200,10 +200,16 @@ def _identifiers(node: ast.AST) -> Iterator[str]:
 
 def copy_tree(node: Any) -> Any:
     """A copy of a syntax tree, several times faster than ``copy.deepcopy``."""
-    if isinstance(node, list):
+    kind = type(node)
+    if kind is list:
         return [copy_tree(x) for x in node]
     if not isinstance(node, ast.AST):
         return node
-    new = node.__class__.__new__(node.__class__)
-    new.__dict__.update({k: copy_tree(v) for k, v in node.__dict__.items()})
+    new = kind.__new__(kind)
+    mine = new.__dict__
+    for name, value in node.__dict__.items():
+        mine[name] = value if type(value) in _ATOMS else copy_tree(value)
     return new
+
+
+_ATOMS = frozenset((int, str, type(None), ast.Load, ast.Store, ast.Del))

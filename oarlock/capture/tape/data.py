@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from oarlock.capture.fakes import run_fake
 
@@ -91,38 +90,71 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 _ONLY = {"aten::repeat_interleave": "Tensor", "aten::_ctc_loss": "Tensor"}
 
 
-class DataHints(TorchDispatchMode):
-    """Gives calls whose result depends on data a possible result; counts how often it did.
+class DataHints:
+    """Gives calls whose result depends on data a possible result, inside ``with``; counts how often.
 
     ``count``: elements that are found; ``number``: the value of an integer.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.count, self.number, self.uses = 3, 0, 0
+        self.count, self.number, self.uses, self.depth = 3, 0, 0, 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name
-        kernel = _KERNELS.get(name)
-        if kernel is not None and _ONLY.get(name, func._overloadname) == func._overloadname:
-            self.uses += 1
-            return kernel(self, *args, **(kwargs or {}))
-        if name == "aten::_grouped_mm":
-            return run_fake(func, args, kwargs or {})  # torch's own takes bf16 only
-        if name == "aten::index" and any(_is_mask(x) for x in args[1]):
-            return self.index(func, *args)
-        return func(*args, **(kwargs or {}))
+    def __enter__(self) -> None:
+        self.depth += 1
 
-    def index(self, func: Any, x: torch.Tensor, indices: Any) -> Any:
-        """``x[mask]``: a mask picks as indices of ``count`` elements do."""
-        self.uses += 1
-        picks: list[Any] = []
-        for item in indices:
-            if _is_mask(item):
-                picks += [item.new_empty((self.count,), dtype=torch.int64)] * item.dim()
-            else:
-                picks.append(item)
-        return func(x, picks)
+    def __exit__(self, *error: Any) -> None:
+        self.depth -= 1
+
+    def answer(self, mode: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The result of an operator on fakes of ``mode``, or NotImplemented: torch knows it."""
+        if not self.depth:
+            return NotImplemented
+        found = _asked.get(func)
+        if found is None:
+            found = _asked[func] = _kernel_of(func)
+        if found is _nothing or (found is _index and not any(_is_mask(x) for x in args[1])):
+            return NotImplemented
+        with mode:
+            return found(self, *args, **kwargs)
+
+
+def _index(mode: DataHints, x: torch.Tensor, indices: Any) -> Any:
+    """``x[mask]``: a mask picks as indices of ``count`` elements do."""
+    mode.uses += 1
+    picks: list[Any] = []
+    for item in indices:
+        if _is_mask(item):
+            picks += [item.new_empty((mode.count,), dtype=torch.int64)] * item.dim()
+        else:
+            picks.append(item)
+    return torch.ops.aten.index.Tensor(x, picks)
+
+
+def _grouped(mode: DataHints, *args: Any, **kwargs: Any) -> Any:
+    return run_fake(torch.ops.aten._grouped_mm.default, args, kwargs)  # torch's own takes bf16 only
+
+
+def _nothing(mode: DataHints) -> None: ...
+
+
+_asked: dict[Any, Callable[..., Any]] = {}  # what gives the result, by operator
+
+
+def _kernel_of(func: Any) -> Callable[..., Any]:
+    name = func._schema.name
+    kernel = _KERNELS.get(name)
+    if name == "aten::index":
+        return _index
+    if name == "aten::_grouped_mm":
+        return _grouped
+    if kernel is None or _ONLY.get(name, func._overloadname) != func._overloadname:
+        return _nothing
+
+    def counted(mode: DataHints, *args: Any, **kwargs: Any) -> Any:
+        mode.uses += 1
+        return kernel(mode, *args, **kwargs)
+
+    return counted
 
 
 def _is_mask(x: Any) -> bool:

@@ -350,27 +350,36 @@ class Emitter:
         return scope[name]
 
 
-def uses(node: Any) -> Iterator[int]:
+_READ = ("args", "kwargs", "test", "init", "value", "expected")
+
+
+def uses(node: Any) -> list[int]:
     """Ids of the values that a node reads, inner blocks included."""
-    for name in ("args", "kwargs", "test", "init", "value", "expected"):
-        for x in leaves(getattr(node, name, None)):
+    found: list[int] = []
+    for name in _READ:
+        tree = getattr(node, name, None)
+        for x in leaves(tree) if tree is not None else ():
             if isinstance(x, Val):
-                yield x.id
+                found.append(x.id)
             elif isinstance(x, SubTape):
-                yield from (v.id for v in leaves(x.result) if isinstance(v, Val))
+                found += _ids(x.result)
     left = getattr(node, "left", None)
     if left is not None:
-        yield from (v.id for v in leaves(left.values) if isinstance(v, Val))
+        found += _ids(left.values)
     for block in blocks_of(node):
-        yield from (v.id for v in leaves(block.results) if isinstance(v, Val))
+        found += _ids(block.results)
         for inner in block.nodes:
-            yield from uses(inner)
+            found += uses(inner)
+    return found
+
+
+def _ids(tree: Any) -> list[int]:
+    return [v.id for v in leaves(tree) if isinstance(v, Val)]
 
 
 def _reads(tape: SubTape) -> set[int]:
     """What the code of a function reads, its own values included."""
-    found = {v.id for v in leaves(tape.result) if isinstance(v, Val)}
-    return found.union(*map(uses, tape.block.nodes))
+    return set(_ids(tape.result)).union(*map(uses, tape.block.nodes))
 
 
 def _last_uses(block: Block) -> dict[int, int]:

@@ -228,16 +228,31 @@ class Again:
 
 def leaves(tree: Any) -> Iterator[Any]:
     """Leaves of an argument tree in order."""
-    if type(tree) is list or isinstance(tree, tuple):
+    found: list[Any] = []
+    _collect(tree, found)
+    return iter(found)
+
+
+def _collect(tree: Any, found: list[Any]) -> None:
+    kind = type(tree)
+    if kind in _LEAVES:
+        found.append(tree)
+    elif kind is list or isinstance(tree, tuple):
         for x in tree:
-            yield from leaves(x)
+            if type(x) in _LEAVES:
+                found.append(x)
+            else:
+                _collect(x, found)
     elif isinstance(tree, dict):
         for x in tree.values():
-            yield from leaves(x)
+            _collect(x, found)
     elif isinstance(tree, slice):
-        yield from leaves((tree.start, tree.stop, tree.step))
+        found += (tree.start, tree.stop, tree.step)
     else:
-        yield tree
+        found.append(tree)
+
+
+_LEAVES = frozenset((Val, int, float, bool, str, type(None)))
 
 
 def map_tree(tree: Any, change: Callable[[Any], Any]) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from oarlock.capture.convert import is_left_out
 from oarlock.capture.convert.state import State, Text, Undefined
+from oarlock.capture.quick_fakes import QuickFakeMode
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
@@ -45,7 +46,7 @@ from oarlock.capture.tape.tables import RunTable, Tables
 from oarlock.capture.tape.texts import Texts
 from oarlock.capture.tape.torch_calls import TorchCalls
 from oarlock.capture.tape.worlds import Worlds, inherited
-from oarlock.capture.torch_private import fake_mode, is_fake, quiet_fakes
+from oarlock.capture.torch_private import is_fake, quiet_fakes
 from oarlock.errors import UnsupportedError
 
 _SCALARS = (bool, int, float, str, type(None))
@@ -70,7 +71,8 @@ class Tracer(TorchCalls):
     ) -> None:  # fmt: skip
         super().__init__()
         self.are_apart, self.effort = are_apart, effort or Effort()
-        self.fake, self.data = fake_mode(), DataHints()
+        self.data = DataHints()
+        self.fake = QuickFakeMode(self.data.answer)
         self.root = self.block = Block()
         self.vals: dict[int, tuple[torch.Tensor, Val]] = {}
         self.inputs = Inputs(self, state or {}, symbolic or {}, is_exact)

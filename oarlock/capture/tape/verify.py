@@ -16,7 +16,7 @@ from oarlock.capture.tape import gradients
 from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
-from oarlock.capture.tape.chance import put_back, shared, states
+from oarlock.capture.tape.chance import fingerprint, put_back, shared, states
 from oarlock.capture.tape.copies import copied, kept_by, tensors_of
 from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
 from oarlock.capture.tape.journal import content, put
@@ -66,7 +66,7 @@ class Before:
         """Copies of what there is now."""
         found: list[tuple[str, Any]] = [("draws", torch.get_rng_state())]
         found += [("draws", own.get_state()) for own, _ in self.generators]
-        found += [("draws", repr(state)) for _, state in states(self.chance)]
+        found += [("draws", fingerprint(state)) for _, state in states(self.chance)]
         for i, x in enumerate(self.tensors):
             found.append((f"tensor {i}", x.detach().clone()))
             found.append((f"requires_grad of tensor {i}", x.requires_grad))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oarlock.capture.quick_fakes import QuickFakeMode
 from oarlock.capture.tape.active import activated, active
 from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.nodes import Call, Val, leaves
@@ -17,7 +18,7 @@ from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.queries import access_of, name_of
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.tracer import Tracer, user_line
-from oarlock.capture.torch_private import guarded_fake_mode, is_fake, mode_of, storage_of
+from oarlock.capture.torch_private import is_fake, mode_of, storage_of
 from oarlock.errors import UnsupportedError, UserError
 
 STATISTICS = ("batch_norm", "instance_norm")  # their schema hides that running values change
@@ -47,13 +48,18 @@ class Recorder(Tracer):
         super().__init__(None, symbolic)
         self.inputs = Named(self, {}, symbolic, False)
         self.objects.symbolic = symbolic
-        self.fake = guarded_fake_mode(self.check_active)
+        self.fake = QuickFakeMode(self.answer)
         self.writes: dict[int, set[int]] = {}
         self.counters: set[int] = set()
         self.made: dict[int, Any] = {}
         self.tensor_names: dict[int, tuple[Tensor, str]] = {}
         self.roots: dict[int, tuple[torch.nn.Module, str]] = {}
         self.is_open = False
+
+    def answer(self, mode: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """See ``DataHints``."""
+        self.check_active()
+        return self.data.answer(mode, func, args, kwargs)
 
     def check_active(self) -> None:
         """Raises: UserError when a recorded value is used outside of its guard."""
