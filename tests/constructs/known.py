@@ -3,8 +3,6 @@
 NEAR = "near the bound:"  # of time; passes or fails with the load of the machine
 KNOWN: dict[str, str] = {
     "functions.mutable_default": "the default list of a function is not carried between calls",
-    "programs.simulate_cart": f"{NEAR} eight rounds with exits take 0.5 s to capture with gradients",
-    "programs.gradient_descent_with_backtracking": f"{NEAR} five rounds with exits, each a fork",
 }
 
 # Of test_positions.py, likewise.

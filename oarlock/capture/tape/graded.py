@@ -19,7 +19,8 @@ Table = dict[int, tuple[torch.Tensor, Any]]
 class Way:
     """The gradients of leaves before a path, kept once it changes some, and what it leaves."""
 
-    def __init__(self, unsure: dict[int, Any]) -> None:
+    def __init__(self, unsure: dict[int, Any], depth: int) -> None:
+        self.depth = depth  # of the block around
         self.before: Table | None = None
         self.unsure = dict(unsure)
         self.after: Table = {}
@@ -43,7 +44,8 @@ class Graded:
         if name == "requires_grad_" or (name == "requires_grad" and access == "__set__"):
             x = args[0] if is_fake(args[0]) else self.tracer.inputs.fake_of(args[0])
             for way in self.ways:
-                way.needs.setdefault(id(x), (x, x.requires_grad))
+                if self.tracer.val(x).block.depth <= way.depth:  # it is there on other ways too
+                    way.needs.setdefault(id(x), (x, x.requires_grad))
         if name != "backward" and (name != "grad" or access != "__set__"):
             return []
         with torch._C.DisableTorchFunction():
@@ -65,7 +67,7 @@ class Graded:
         return {id(x): (x, x.grad) for x in leaves}
 
     def open(self) -> Way:
-        self.ways.append(Way(self.unsure))
+        self.ways.append(Way(self.unsure, self.tracer.block.depth))
         return self.ways[-1]
 
     def close(self, way: Way) -> None:

@@ -18,13 +18,17 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 @dataclass(frozen=True)
 class Guard:
-    """A condition as Python text; ``key`` is of a size or number that could become symbolic."""
+    """A condition as Python text; ``key`` is of a size or number that could become symbolic.
+
+    ``quick``: the text that calls evaluate; empty where that of another condition holds it too.
+    """
 
     text: str
     what: str
     key: Key | None = None
     value: Any = None
     at: str = ""
+    quick: str | None = None
 
 
 class Guards:
@@ -41,11 +45,12 @@ class Guards:
         return self.emitter.constant(source.base) + source.path
 
     def add(
-        self, text: str, what: str, key: Key | None = None, value: Any = None, at: str = ""
-    ) -> None:
+        self, text: str, what: str, key: Key | None = None, value: Any = None, at: str = "",
+        quick: str | None = None,
+    ) -> None:  # fmt: skip
         if text not in self.texts:
             self.texts.add(text)
-            self.items.append(Guard(text, what, key, value, at))
+            self.items.append(Guard(text, what, key, value, at, quick))
 
     def same(self, source: Source, value: Any) -> None:
         """An argument that is no tensor: scalars by equality, others by identity."""
@@ -101,12 +106,17 @@ class Guards:
         at = self.place(source)
         kind = self.emitter.constant(type(x), type(x).__name__ + "_type")
         dtype, device = self.emitter.expr(x.dtype), x.device.type
+        where = "_t.is_cpu" if x.is_cpu else f"_t.device.type == {device!r}"
         self.add(
             f"type({at}) is {kind} and {at}.dtype is {dtype} and {at}.dim() == {x.dim()}"
             f" and {at}.requires_grad is {x.requires_grad}"
             f" and {at}.is_contiguous() is {x.is_contiguous()} and {at}.is_leaf is {x.is_leaf}"
             f" and {at}.device.type == {device!r}",
             f"{source} is a {x.dtype} tensor of {x.dim()} axes, requires_grad={x.requires_grad}",
+            quick=f"type(_t := {at}) is {kind} and _t.dtype is {dtype}"
+            f" and _t.requires_grad is {x.requires_grad} and _t.is_leaf is {x.is_leaf}"
+            f" and _t.is_contiguous() is {x.is_contiguous()}"
+            f" and {where} and {_sized(x, dims)}",
         )
         self.sizes(source, x, dims)
 
@@ -116,7 +126,7 @@ class Guards:
         for axis, n in enumerate(x.shape):
             if axis not in dims:
                 size, key = f"{at}.shape[{axis}]", key_of(source, axis)
-                self.add(f"{size} == {n}", f"{source}.shape[{axis}] == {n}", key, n, size)
+                self.add(f"{size} == {n}", f"{source}.shape[{axis}] == {n}", key, n, size, "")
 
     def state(self, source: Source, x: torch.Tensor, dims: frozenset[int]) -> None:
         """A parameter, buffer or global that is read at each call."""
@@ -126,6 +136,8 @@ class Guards:
         self.add(
             f"{at}.dtype is {dtype} and {at}.requires_grad is {x.requires_grad} and {at}.{rank}",
             f"{source} keeps its type",
+            quick=f"(_t := {at}).dtype is {dtype} and _t.requires_grad is {x.requires_grad}"
+            f" and {_sized(x, frozenset() if is_parameter else dims)}",
         )
         if not is_parameter:
             self.sizes(source, x, dims)
@@ -173,7 +185,8 @@ class Guards:
 
     def compile(self, file: str) -> Callable[..., bool]:
         """All conditions as one function; a missing attribute or item is no match."""
-        conditions = "\n            and ".join(f"({g.text})" for g in self.items) or "True"
+        texts = [g.text if g.quick is None else g.quick for g in self.items]
+        conditions = "\n            and ".join(f"({text})" for text in texts if text) or "True"
         lines = f"""def guard(args, kwargs):
     try:
         return (
@@ -204,6 +217,14 @@ class Guards:
 
         scope = {**runtime.NAMES, **KEYS, **self.emitter.names, "args": args, "kwargs": kwargs}
         return [g for g in self.items if not _holds(g.text, scope)]
+
+
+def _sized(x: torch.Tensor, dims: frozenset[int]) -> str:
+    """That ``_t`` has the axes of ``x``, and its sizes but for ``dims``."""
+    if not dims:
+        return f"_t.shape == {tuple(x.shape)}"
+    sizes = [f"_t.size({axis}) == {n}" for axis, n in enumerate(x.shape) if axis not in dims]
+    return " and ".join([f"_t.dim() == {x.dim()}", *sizes])
 
 
 def _is_fixed(value: tuple) -> bool:

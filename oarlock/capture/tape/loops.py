@@ -179,7 +179,7 @@ class Loop:
         """Whether another trip may find gradients there, or gone, that the first one did not."""
         graded = self.tracer.graded
         before, known = dict(graded.unsure), set(self.unsure)
-        graded.join(self.grads, type(self.grads)(before))
+        graded.join(self.grads, type(self.grads)(before, self.grads.depth))
         self.unsure |= {k: (x, None) for k, (x, _) in graded.unsure.items() if k not in before}
         return bool(self.unsure.keys() - known)
 

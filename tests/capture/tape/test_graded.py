@@ -77,6 +77,39 @@ def test_what_eager_does(fn):
         assert torch.equal(static(x), fn(x))
 
 
+def made_on_one_way(x):
+    w, total = leaf(), torch.zeros(3)
+    for _ in range(3):
+        if x.sum() > 0:
+            w = (w.detach() - x).requires_grad_()
+        (grad,) = torch.autograd.grad((w * w).sum(), w)
+        total = total + grad
+        x = x - 1
+    return total, w.detach()
+
+
+def test_leaves_made_on_one_way_join():
+    static = to_static(made_on_one_way, backend="replay")
+    for x in (UP, DOWN, UP * 5, UP):
+        for got, want in zip(static(x), made_on_one_way(x)):
+            assert torch.equal(got, want)
+    assert static.captures == 1
+    assert "else" in str(static.tapes[0])
+    assert str(static.tapes[0]).count("return") == 1
+
+
+def switched_on_one_way(x):
+    w = torch.ones(3)
+    if x.sum() > 0:
+        w.requires_grad_()
+    return w.requires_grad
+
+
+def test_leaves_switched_on_one_way_are_told_apart():
+    static = to_static(switched_on_one_way, backend="replay")
+    assert [static(x) for x in (UP, DOWN, UP)] == [True, False, True]
+
+
 def from_some_trip_on(x):
     w, n = leaf(), x.sum()
     while n > 0:
