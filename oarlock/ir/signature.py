@@ -6,6 +6,10 @@ A tree is one of
 * ``{"const": value}``                     None, bool, int, float or str, fixed at capture
 * ``{"size": text}``                       an int computed from the dims
 * ``{"rows": tree}``                      a list with an item for every row of the tensors in the tree
+* ``{"part": i, "sizes": j, "axis": n}``   inside ``rows``: as many slices of tensor ``i`` as tensor
+                                           ``j`` says for the row, their first axis moved to ``n``
+* ``{"optional": i, "tree": tree}``       None where tensor ``i`` is false
+* ``{"choice": i, "options": [tree, ...]}``  the tree at the place that tensor ``i`` says
 * ``{"tuple": [...]}``, ``{"list": [...]}``, ``{"dict": [[key, tree], ...]}``
 * ``{"record": type name, "fields": [[name, tree], ...]}``  dataclass, namedtuple, ModelOutput
 """
@@ -15,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 Tree = dict[str, Any]
 
@@ -91,9 +97,15 @@ def rebuild(
         return tree["const"]
     if "size" in tree:
         return size(tree["size"]) if size else tree["size"]
+    if "optional" in tree:
+        return rebuild(tree["tree"], leaves, size) if leaves[tree["optional"]] else None
+    if "choice" in tree:
+        return rebuild(tree["options"][int(leaves[tree["choice"]])], leaves, size)
+    if "part" in tree:
+        return leaves.part(tree["part"], tree["sizes"], tree["axis"])  # type: ignore[attr-defined]
     if "rows" in tree:
-        count = len(leaves[next(leaf_indices(tree))])
-        return [rebuild(tree["rows"], _Row(leaves, i), size) for i in range(count)]
+        rows = range(_count(tree["rows"], leaves))
+        return [rebuild(tree["rows"], _Row(leaves, i), size) for i in rows]
     if "tuple" in tree:
         return tuple(rebuild(t, leaves, size) for t in tree["tuple"])
     if "list" in tree:
@@ -115,11 +127,38 @@ class _Row(Sequence):
     def __getitem__(self, index: Any) -> Any:
         return self.leaves[index][self.i]
 
+    def part(self, index: int, sizes: int, axis: int) -> Any:
+        """The slices of leaf ``index`` that are the row's."""
+        if isinstance(self.leaves, _Row):
+            return self.leaves.part(index, sizes, axis)[self.i]
+        counts = self.leaves[sizes]
+        begin = int(counts[: self.i].sum())
+        return np.moveaxis(self.leaves[index][begin : begin + int(counts[self.i])], 0, axis)
+
+
+def _count(tree: Tree, leaves: Sequence[Any]) -> int:
+    """How many rows there are."""
+    while "part" not in tree and "leaf" not in tree:
+        kind = next(iter(tree))
+        tree = tree[kind] if kind == "rows" else tree[kind][0]
+    if "leaf" in tree:
+        return len(leaves[tree["leaf"]])
+    if isinstance(leaves, _Row):
+        return len(leaves.part(tree["part"], tree["sizes"], 0))
+    return len(leaves[tree["sizes"]])
+
 
 def leaf_indices(tree: Tree) -> Iterator[int]:
     """Indices of the tensors in a tree, in order."""
     if "leaf" in tree:
         yield tree["leaf"]
+    elif "optional" in tree:
+        yield tree["optional"]
+        yield from leaf_indices(tree["tree"])
+    elif "choice" in tree:
+        yield tree["choice"]
+    elif "part" in tree:
+        yield from (tree["sizes"], tree["part"])
     elif "rows" in tree:
         yield from leaf_indices(tree["rows"])
     for child in tree.get("tuple", ()) or tree.get("list", ()):

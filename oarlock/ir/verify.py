@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from oarlock.errors import InvalidProgram, ParseError, TypeMismatch
 from oarlock.ir import scope
 from oarlock.ir.graph import Graph, Node, Program, Value
-from oarlock.ir.types import TensorType
+from oarlock.ir.types import DType, TensorType, bool_, i64
 
 
 def verify(program: Program, *, with_params: bool = True) -> Program:
@@ -136,6 +138,15 @@ def _children(node: dict, count: int, program: Program) -> list | None:
     value = node.get(kind)
     if kind == "record" and node.keys() == {"record", "fields"}:
         return _pairs(node["fields"]) if _is_text(value) else None
+    if kind == "optional" and node.keys() == {"optional", "tree"}:
+        return [node["tree"]] if _is_scalar(value, count, bool_, program) else None
+    if kind == "choice" and node.keys() == {"choice", "options"}:
+        options = node["options"]
+        is_list = isinstance(options, (list, tuple)) and _is_scalar(value, count, i64, program)
+        are_plain = is_list and all(isinstance(x, dict) and list(x) == ["const"] for x in options)
+        return list(options) if are_plain else None
+    if kind == "part":  # inside rows
+        return [] if _is_part(node, program) else None
     if len(node) != 1:
         return None
     if kind == "leaf":
@@ -162,12 +173,51 @@ def _holds_rows(tree: dict, program: Program) -> bool:
         kind = next(iter(node), None)
         if kind == "leaf":
             found.append(node["leaf"])
+        elif kind == "part" and _is_part(node, program):
+            found.append(node["sizes"])
+        elif kind == "rows" and list(_kinds(node[kind])) == ["part"]:
+            stack.append((node[kind], depth + 1))
         elif kind in ("tuple", "list") and isinstance(node[kind], (list, tuple)):
             stack += [(child, depth + 1) for child in node[kind]]
         else:
             return False
     inside = [i for i in found if type(i) is int and 0 <= i < len(outputs)]
     return bool(found) and len(inside) == len(found) and all(outputs[i].rank for i in found)
+
+
+def _is_scalar(index: object, count: int, dtype: DType, program: Program) -> bool:
+    """A tensor without axes of the result."""
+    outputs = program.result_outputs
+    if type(index) is not int or not 0 <= index < min(count, len(outputs)):
+        return False
+    return outputs[index].type == TensorType(dtype)
+
+
+def _kinds(tree: object) -> Iterator[str]:
+    """What the tensors in a tree of rows are, each kind once."""
+    stack, seen = [(tree, 0)], set()
+    while stack:
+        node, depth = stack.pop()
+        kind = next(iter(node), "") if isinstance(node, dict) and depth <= MAX_TREE_DEPTH else ""
+        inside = node[kind] if isinstance(node, dict) and kind in ("tuple", "list") else None
+        if isinstance(inside, (list, tuple)):
+            stack += [(child, depth + 1) for child in inside]
+        elif kind not in seen:
+            seen.add(kind)
+            yield kind
+
+
+def _is_part(node: dict, program: Program) -> bool:
+    """Slices of a tensor of the result, as many as another one says."""
+    if node.keys() != {"part", "sizes", "axis"}:
+        return False
+    outputs, numbers = program.result_outputs, list(node.values())
+    if any(type(x) is not int or x < 0 for x in numbers):
+        return False
+    if max(node["part"], node["sizes"]) >= len(outputs):
+        return False
+    data, sizes = outputs[node["part"]], outputs[node["sizes"]]
+    return sizes.rank == 1 and sizes.dtype is i64 and node["axis"] < data.rank
 
 
 def _pairs(value: object) -> list | None:

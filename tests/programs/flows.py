@@ -108,6 +108,95 @@ def replaces_a_list(x):
     return len(best)
 
 
+def items_of_different_sizes(x):
+    out = []
+    for i in range(x.shape[0]):
+        if x[i] > 0:
+            out.append(x[: i + 1])
+        else:
+            out.append(x[i:])
+    total = 0
+    for part in out:
+        total = total + part.sum() * part.shape[0]
+    last = out.pop()
+    out.reverse()
+    return total, last, torch.cat([last, *out]), out[::2], [len(part) for part in out]
+
+
+def split_by_counts(x):
+    e = (x > 0).long() + (x > 1).long()
+    counts = torch.bincount(e, minlength=2)
+    parts = x[e.argsort(stable=True)].split(counts.tolist())
+    kept = []
+    for i, part in enumerate(parts):
+        if part.shape[0] > 0:
+            kept.append(part * (i + 1))
+    return torch.cat(kept), counts
+
+
+def lists_in_a_list(x):
+    found = []
+    for row in x[:, None] * T([1.0, -1.0, 2.0]):
+        places = []
+        for i in range(row.shape[0]):
+            if row[i] > 0:
+                places.append(i)
+        found.append(places)
+    return found
+
+
+def pops_before_it_appends(x):
+    stack = []
+    for op in x:
+        if op < 0:
+            b, a = stack.pop(), stack.pop()
+            stack.append(a * 2 + b)
+        else:
+            stack.append(op * torch.ones(2))
+    return stack[-1], len(stack)
+
+
+def none_or_a_tuple(x):
+    state = None
+    for v in x:
+        if v > 0:
+            h = v if state is None else state[0] + v
+            state = (h, v * 2)
+    return torch.zeros(()) if state is None else state[0] * state[1]
+
+
+def none_or_growing_rows(x):
+    past = None
+    for v in x:
+        key = v.reshape(1)
+        if v > 0:
+            past = (key, key * 2) if past is None else (torch.cat([past[0], key]), past[1] + key)
+    return past
+
+
+def one_of_several(x):
+    name, act = "none", torch.sin
+    for v in x:
+        if v > 1:
+            name, act = "large", torch.cos
+        elif v < -1:
+            name, act = "small", torch.exp
+        x = x + act(v)
+    return name, x * 2 if name == "large" else x
+
+
+def unread_after_the_break(x):
+    y, n = x[:1], 0
+    while True:
+        y = torch.cat([y, y * 2])
+        n += 1
+        z = y.sum()
+        if z > 20 or n == x.shape[0]:
+            break
+        y = y[-1:] + x[n]
+    return z, n
+
+
 CALLS: dict[Any, list[Any]] = {
     updates_of_bits: [T([0.5, -2.0, 3.0]), T([1.0, -0.5])],
     bytes_decide: [T([1.0, 3.0]), T([0.1, 0.2, 9.0])],
@@ -119,6 +208,14 @@ CALLS: dict[Any, list[Any]] = {
     counts_what_leads: [T([1.0, 2.0]), T([1.0, 1.0, -1.0]), T([-1.0, 2.0, 3.0])],
     larger_of_two: [T([1.0, 2.0]), T([3.0, 1.0, -1.0]), T([-1.0, -2.0, -3.0])],
     replaces_a_list: [T([1.0, 2.0]), T([3.0, -1.0, 1.0, 2.0, -1.0]), T([-1.0])],
+    items_of_different_sizes: [T([1.0, -2.0, 3.0]), T([-1.0, 4.0]), T([1.0, -2.0, -3.0, 4.0])],
+    split_by_counts: [T([1.0, -2.0, 3.0]), T([0.5, 0.25]), T([-1.0, -2.0, -3.0, -4.0])],
+    lists_in_a_list: [T([1.0, -2.0]), T([0.5, 0.0, 3.0]), T([-1.0])],
+    pops_before_it_appends: [T([1.0, 2.0, -1.0]), T([1.0, 2.0, 3.0, -1.0, -1.0])],
+    none_or_a_tuple: [T([1.0, -2.0, 3.0]), T([-0.5]), T([-1.0, 2.0])],
+    none_or_growing_rows: [T([1.0, -2.0, 3.0]), T([-0.5]), T([1.0, 2.0, 3.0, 4.0])],
+    one_of_several: [T([0.1, 2.0]), T([-2.0, 0.1, -3.0]), T([0.5])],
+    unread_after_the_break: [T([1.0, 2.0]), T([4.0, 5.0, 6.0, 7.0]), T([0.0, 9.0, 1.0])],
     said: [T([0.0, 0.0]), T([4.5, 4.5, 4.5]), T([0.5, 2.5, 0.25]), T([0.5, -7.25, 0.0]),
            T([0.5, -77.0, 0.0]), torch.zeros(5)],
 }  # fmt: skip

@@ -18,6 +18,7 @@ from oarlock.capture.convert.build import (
     load,
     no_arguments,
     one_argument,
+    texts,
     thunk,
     tuple_of,
 )
@@ -37,6 +38,7 @@ class Blocks:
         self.inner: dict[str, set[str]] = {}  # our functions and what they read
         self.known: dict[int, tuple[ast.AST, tuple[set[str], bool]]] = {}
         self.dry = False  # only what is read is asked for
+        self.exits: dict[str, Names] = {}  # what is read after a jump, by its flag
 
     def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
         for node in own_nodes(body):
@@ -83,7 +85,8 @@ class Blocks:
 
     def attempt(self, node: ast.Try, after: Names, always: Names) -> tuple[list[ast.stmt], Names]:
         final, last = self.block(node.finalbody, after, always)
-        outer = always | last
+        outer, exits = always | last, self.exits
+        self.exits = {flag: names | last for flag, names in exits.items()}
         handlers, caught = [], outer
         for h in node.handlers:
             body, live = self.block(h.body, last, outer)
@@ -91,6 +94,7 @@ class Blocks:
             handlers.append(at(ast.ExceptHandler(h.type, h.name, body), h))
         orelse, live = self.block(node.orelse, last, outer)
         body, live = self.block(node.body, live, caught)
+        self.exits = exits
         return [at(node.__class__(body, handlers, orelse, final), node)], live
 
     def is_plain(self, node: ast.stmt) -> bool:
@@ -143,8 +147,21 @@ class Blocks:
                 branches.append(load(made[-1].name))
             else:
                 branches.append(constant(None))
-        call = at(apply("if_", node.test, *branches, *state), node)
+        unread = self.unread(names, node)
+        call = at(apply("if_", node.test, *branches, *state, *unread), node)
         return [*made, at(ast.Expr(call), node)], before
+
+    def unread(self, names: tuple[str, ...], node: ast.If) -> list[ast.expr]:
+        """Which of the names nothing reads behind each way, as the way ends in a jump."""
+        ways = [_jumps_at_end(node.body), _jumps_at_end(node.orelse)]
+        if not node.orelse:
+            ways[1] = getattr(node, "flags", frozenset())
+        found = []
+        for flags in ways:
+            is_known = bool(flags) and all(f in self.exits for f in flags)
+            read = frozenset().union(*(self.exits[f] for f in flags)) if is_known else names
+            found.append(tuple(n for n in names if n not in read and not n.startswith(GENERATED)))
+        return [tuple_of(map(texts, found))] if any(found) else []
 
     def loop(
         self, node: ast.While | ast.For, after: Names, always: Names
@@ -163,7 +180,11 @@ class Blocks:
         before = header | (self.reads([node.iter]) if isinstance(node, ast.For) else frozenset())
         if self.dry:
             return [], before
+        exits = self.exits
+        self.exits = {**exits, **dict.fromkeys(stops, after | always)}
+        self.exits[getattr(node, "skipped", "")] = header
         body, _ = self.block(node.body, header, always)
+        self.exits = exits
         if self.is_plain(node):
             node.body = body
             if isinstance(node, ast.While):
@@ -224,6 +245,18 @@ class _Binding(ast.NodeTransformer):
     def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.expr:
         value = self.visit(node.value)
         return at(ast.Call(load(self.scope.setter(node.target.id)), [value], []), node)
+
+
+def _jumps_at_end(body: list[ast.stmt]) -> Names:
+    """The flags, one of which is set at the end of a block; empty where perhaps none is."""
+    last = body[-1] if body else None
+    if isinstance(last, ast.If) and last.orelse:
+        ways = _jumps_at_end(last.body), _jumps_at_end(last.orelse)
+        return ways[0] | ways[1] if all(ways) else frozenset()
+    is_set = isinstance(last, ast.Assign) and isinstance(last.value, ast.Constant)
+    if not is_set or last.value.value is not True or not isinstance(last.targets[0], ast.Name):
+        return frozenset()
+    return frozenset({last.targets[0].id})
 
 
 def disjunction(names: list[str]) -> ast.expr:

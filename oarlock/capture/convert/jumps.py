@@ -98,7 +98,9 @@ class Jumps:
         test = tests[0]
         for other in tests[1:]:
             test = _conjunction(test, other)
-        return at(ast.If(at(test, place), body, []), place)
+        made = at(ast.If(at(test, place), body, []), place)
+        made.flags = flags
+        return made
 
     def statement(
         self, node: ast.stmt, rest: list[ast.stmt], loop: _Loop | None, inside: bool
@@ -185,7 +187,7 @@ class Jumps:
             made.before = getattr(node, "before", [])
         else:
             made = at(ast.For(node.target, node.iter, body, [], None), node)
-        made.stops = sorted(stops)
+        made.stops, made.skipped = sorted(stops), flags.skipped
         statements = [*first, made]
         if orelse:
             lowered, last = self.lower(orelse, outer, inside or bool(stops))

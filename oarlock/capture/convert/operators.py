@@ -7,6 +7,7 @@ import contextlib
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
@@ -97,10 +98,14 @@ class Operators:
 
     # statements
 
-    def if_(self, test: Any, then: Any, orelse: Any, get: Any, put: Any, names: Names) -> None:
+    def if_(
+        self, test: Any, then: Any, orelse: Any, get: Any, put: Any, names: Names,
+        unread: tuple[Names, Names] = ((), ()),
+    ) -> None:  # fmt: skip
+        """Args: unread: of the names, those that nothing reads behind each way."""
         test = own_truth(test)
         if is_run_time(test):
-            state = self.state(get, put, names)
+            state = replace(self.state(get, put, names), unread=unread)
             tracer().if_(truth(test), then or _pass, orelse or _pass, state)
         elif test:
             if then is not None:

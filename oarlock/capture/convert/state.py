@@ -30,13 +30,20 @@ class State:
     """Variables that a block assigns and that are read afterwards, or before it assigns them.
 
     Args: names: of the variables; get: the tuple of their values, ``Undefined(name)`` where
-        unbound; set: assigns such a tuple; where: file and line of the statement.
+        unbound; set: assigns such a tuple; where: file and line of the statement; unread: names
+        that nothing reads behind the first and the second way, which end in jumps.
     """
 
     names: tuple[str, ...]
     get: Callable[[], tuple[Any, ...]]
     set: Callable[[tuple[Any, ...]], None]
     where: tuple[str, int]
+    unread: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+    def read_after(self, name: str) -> int | None:
+        """The one way, 0 or 1, behind which a variable is read; None where it is behind both."""
+        first, second = (name in names for names in self.unread)
+        return None if first == second else int(first)
 
     def with_cell(self, name: str, cell: list[Any]) -> State:
         """This state and one more variable, kept in ``cell[0]``."""

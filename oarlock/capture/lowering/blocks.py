@@ -6,6 +6,7 @@ from outside becomes a result that is written back behind it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from oarlock.capture.lowering.joined import Joined
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.loops import GUESSES, ROUNDS, Carried, Loop, Promoted
 from oarlock.capture.lowering.recorder import BlockRecorder, Refused
-from oarlock.ir import Size, Value, bool_, bounds
-from oarlock.ir.scope import types_use
+from oarlock.ir import Size, TensorType, Value, bool_, bounds
+from oarlock.ir.scope import symbols_in, types_use
 
 
 class Blocks:
@@ -55,6 +56,12 @@ class Blocks:
             frame = frame.parent
         return found
 
+    def zeros(self, type: TensorType) -> Value:
+        """A value of a type; sizes that are not known in the innermost graph are 0."""
+        known = self.known()
+        shape = tuple(n if symbols_in(n) <= known else 0 for n in type.shape)
+        return self.r.b.full(0, shape, type.dtype) if shape else self.r.b.const(0, type.dtype)
+
     def within(self, recorded: Recorded, make: Callable[[], Any]) -> Any:
         """Add to the graph of a recorded block again."""
         r = self.r
@@ -89,7 +96,12 @@ class Blocks:
         self, test: Value, then: Callable[[], Sequence[Any]], other: Callable[[], Sequence[Any]]
     ) -> list[Any]:
         """What the branches give, joined."""
-        sides = [self.record(then, self._given(test, True))]
+        try:
+            sides = [self.record(then, self._given(test, True))]
+        except Refused:
+            with contextlib.suppress(Refused):  # it may tell what the items of a list are
+                self.record(other, self._given(test, False)) if self.r.layouts.wanted else None
+            raise
         sides.append(self.record(other, self._given(test, False)))
         joined = [Joined.of(self, *pair) for pair in zip(*(s.results for s in sides))]
         changed = {h: values for s in sides for h, values in s.written.items()}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.lowering import lists, messages
+from oarlock.capture.lowering import lists, messages, picks
 from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
-from oarlock.capture.tape.nodes import Call, leaves
+from oarlock.capture.tape.nodes import Call, leaves, map_tree
 from oarlock.capture.tape.queries import READS, name_of
 from oarlock.capture.tape.runtime import table
 from oarlock.ir import i64
@@ -41,7 +42,7 @@ class Calls:
                 return self.read(name_of(func), *args)
         if getattr(func, "__name__", "") == "list_of":
             with self.low.outside():
-                return lists.list_of(self.r, args)
+                return lists.list_of(self.r, args, id(call))
         if func in _SEEDING:
             return self.seed(func, args)
         if func is runtime.text:
@@ -51,6 +52,9 @@ class Calls:
         if func in (runtime.is_none, runtime.is_missing) and isinstance(args[0], Maybe):
             with self.low.outside():
                 return self.r.scalars.compute(operator.is_, (args[0], None))
+        if any(isinstance(x, Pick) for x in args):
+            with self.low.outside():
+                return picks.apply(self.r, func, args)
         if any(isinstance(x, ListValue) for x in args):
             return self.on_list(func, args, kwargs)
         if func in _TRUTHS and isinstance(args[0], torch.Tensor):
@@ -72,8 +76,35 @@ class Calls:
         if func in _IDENTITY and any(isinstance(x, Maybe) for x in args):
             with self.low.outside():
                 return self.r.scalars.compute(func, args)
+        try:
+            return self.plain(call, func, args, kwargs)
+        except TypeError as error:
+            truth = next((x for x in numbers if isinstance(x, Truth)), None)
+            if truth is None or "must be bool" not in str(error):
+                raise
+        return self.by_truth(call, truth, args, kwargs)
+
+    def by_truth(self, call: Call, truth: Truth, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call that needs a bool which the run decides: a call for each."""
+
+        def way(known: bool) -> Callable[[], list[Any]]:
+            def run() -> list[Any]:
+                with self.low.scope():
+                    found = map_tree((args, kwargs), lambda x: known if x is truth else x)
+                    return [self.result(call, *found)]
+
+            return run
+
+        with self.low.outside():
+            return self.low.blocks.branch(truth.value, way(True), way(False))[0]
+
+    def plain(self, call: Call, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The result of a function of torch."""
+        args, kwargs = self.low.present(args), self.low.present(kwargs)
+        if args and not kwargs and not isinstance(args[0], torch.Tensor):
+            func = _OF_NUMBERS.get(func, func)
         with self.autocast(call):
-            return func(*self.low.present(args), **self.low.present(kwargs))
+            return func(*args, **kwargs)
 
     def index(self, index: Any) -> Any:
         """An index whose tensors of one number are numbers, as torch takes them."""
@@ -173,6 +204,29 @@ def _reader_table() -> dict[str, Any]:
     }  # fmt: skip
 
 
+_BINARY = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "eq", "ne", "lt", "le", "gt", "ge",
+    "and", "or", "xor",
+)  # fmt: skip
+
+
+def _arithmetic() -> dict[Any, Any]:
+    """Methods of tensors whose first argument is a number on some way: the operator itself."""
+    found: dict[Any, Any] = {}
+    for name in _BINARY:
+        plain = getattr(operator, f"{name}_" if name in ("and", "or") else name)
+        for method in (name, f"__{name}__", f"__r{name}__"):
+            swapped = method.startswith("__r")
+            if hasattr(torch.Tensor, method):
+                found[getattr(torch.Tensor, method)] = _swapped(plain) if swapped else plain
+    return {**found, torch.Tensor.div: operator.truediv, torch.Tensor.true_divide: operator.truediv}
+
+
+def _swapped(func: Any) -> Any:
+    return lambda a, b: func(b, a)
+
+
+_OF_NUMBERS = _arithmetic()
 _TRUTHS = {
     bool: "__bool__", operator.truth: "__bool__", operator.not_: "__bool__", int: "__int__",
     float: "__float__", operator.index: "__index__",

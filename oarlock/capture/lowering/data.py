@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import sympy
 import torch
 
 from oarlock.capture.aliases import View
@@ -259,8 +260,17 @@ def _cut(r: Any, x: torch.Tensor, dim: int, start: Any, end: Any) -> torch.Tenso
     last = length if end is None else inside(end, first)
     begin = 0 if start is None else _bound(r, first, "s", 0)
     whole = size.evaluate(r.shapes.hints) if isinstance(size, Dim) else size
-    many = _bound(r, b.sub(last, first), "k", min(2, whole))
+    many = _bound(r, b.sub(last, first), "k", min(_steps(start, end) or 2, whole))
     return _view(r, x, dim, begin, begin + many)
+
+
+def _steps(start: Any, end: Any) -> int:
+    """How far the end of a slice is from its start, where that is always the same; else 0."""
+    if not all(isinstance(x, (int, torch.SymInt)) for x in (start, end)):
+        return 0
+    first, last = (x.node.expr if isinstance(x, torch.SymInt) else x for x in (start, end))
+    steps = sympy.simplify(last - first)
+    return int(steps) if steps.is_Integer and steps > 0 else 0
 
 
 def _bound(r: Any, value: Value, name: str, hint: int) -> Dim:

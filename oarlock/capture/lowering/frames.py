@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from oarlock.capture.lift import Lifter
-from oarlock.ir import Graph, Node, TensorType, Value
+from oarlock.ir import Graph, Node, Size, TensorType, Value
 from oarlock.ir.op import Op
 
 ANYWHERE = ("param", "const", "size")
@@ -67,11 +67,23 @@ class FrameLifter(Lifter):
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.frame = Frame(graph)
+        self.is_of_run: Callable[[Size], bool] = lambda size: False
 
     def append(self, op: Op, inputs: Sequence[Value], graphs: Sequence[Graph] = ()) -> Node:
+        if op.name == "broadcast_to":
+            inputs = [self.fitting(inputs[0], op.shape)]  # type: ignore[attr-defined]
         node = super().append(op, [self.frame.local(v) for v in inputs], graphs)
         self.frame.known.update(node.outputs)
         return node
+
+    def fitting(self, value: Value, shape: Sequence[Size]) -> Value:
+        """``value`` to be broadcast to ``shape``: sizes that the run decides must fit it."""
+        tail = shape[len(shape) - value.rank :]
+        if len(tail) != value.rank:
+            return value
+        is_wrong = [n != 1 and n != m and self.is_of_run(n) for n, m in zip(value.shape, tail)]
+        found = tuple(m if wrong else n for n, m, wrong in zip(value.shape, tail, is_wrong))
+        return self.refine(value, shape=found) if any(is_wrong) else value
 
     def input(self, type: TensorType, name: str) -> Value:
         return self.frame.input(type, name)

@@ -12,6 +12,7 @@ from oarlock.capture.aliases import View
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.lowering.frames import Frame
 from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
 from oarlock.ir import DType, TensorType, Value, bool_, f64, i64
@@ -87,7 +88,7 @@ def is_nothing(x: Any) -> bool:
 
 
 def is_plain(x: Any) -> bool:
-    return not isinstance(x, (torch.Tensor, Maybe)) and not is_symbolic(x)
+    return not isinstance(x, (torch.Tensor, Maybe, Pick)) and not is_symbolic(x)
 
 
 def named(x: Any) -> str:

@@ -1,29 +1,80 @@
-"""Python lists of run-time length: every tensor or number of an item is a stack with a row per item."""
+"""Python lists of run-time length: every tensor or number of an item is a column (``columns``)."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from oarlock.capture.lowering.columns import Column, Even, Ragged, first, kind
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
 from oarlock.capture.tape import runtime
-from oarlock.ir import Value, f64, i64
+from oarlock.ir import Size, TensorType, Value, f64, i64
+from oarlock.ir.scope import symbols_in
+
+
+@dataclass
+class Layout:
+    """What is known of a list from an earlier attempt: which leaves have an axis whose size differs
+    from item to item, and what an item is."""
+
+    axes: dict[int, int] = field(default_factory=dict)
+    like: Any = None
+    types: list[TensorType] | None = None
+
+
+class Layouts:
+    """Of the lists of a tape, by the place that makes them; ``wanted``: to be known at the start."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Layout] = {}
+        self.seen: dict[Any, Layout] = {}
+        self.wanted: set[Any] = set()
+        self.has_more = False
+
+    def of(self, key: Any) -> Layout:
+        return self.known.get(key) or Layout()
+
+    def uneven(self, key: Any, leaf: int, axis: int) -> None:
+        """Items differ in the size of one axis."""
+        layout = self.known.setdefault(key, Layout())
+        self.has_more |= leaf not in layout.axes
+        layout.axes.setdefault(leaf, axis)
+
+    def met(self, key: Any, item: Layout) -> None:
+        self.seen.setdefault(key, item)
+
+    def want(self, key: Any) -> None:
+        self.wanted.add(key)
+
+    def again(self) -> bool:
+        """Whether another attempt knows more."""
+        for key in self.wanted & self.seen.keys():
+            layout, seen = self.known.setdefault(key, Layout()), self.seen[key]
+            if key is not None and layout.types is None:
+                layout.like, layout.types, self.has_more = seen.like, seen.types, True
+                layout.axes = {**seen.axes, **layout.axes}
+        found, self.has_more = self.has_more, False
+        return found
 
 
 class ListValue:
-    """``stacks``: of the leaves of the items, None while no item was seen; ``like``: an item.
+    """``stacks``: of the leaves of the items (``columns``), None while no item was seen; ``like``:
+    an item; ``axes``: of leaves whose sizes differ on one axis.
 
-    ``version`` counts the changes.
+    ``version`` counts the changes; ``inside``: it is an item of another list, a copy of ours.
     """
 
-    def __init__(self, r: Any) -> None:
-        self.r = r
+    def __init__(self, r: Any, key: Any = None) -> None:
+        self.r, self.key = r, key
         self.stacks: list[Value] | None = None
         self.like: Any = None
+        self.axes: dict[int, int] = dict(r.layouts.of(key).axes)
         self.version = 0
+        self.inside = False
         r.lists[self] = None
 
     # ---- items
@@ -32,23 +83,80 @@ class ListValue:
         if isinstance(item, (tuple, list)):
             for x in item:
                 yield from self.leaves(x)
-        elif isinstance(item, (torch.Tensor, bool, int, float)) or is_symbolic(item):
+        elif isinstance(item, (torch.Tensor, bool, int, float, ListValue)) or is_symbolic(item):
             yield item
         else:
             kind = "None or a value" if isinstance(item, Maybe) else type(item).__name__
             raise NotImplementedError(f"a list of run-time length whose items hold {kind}")
 
-    def row(self, item: Any) -> list[Value]:
-        """The leaves of an item, each as a stack of one."""
+    def values(self, item: Any) -> list[tuple[Value, bool]]:
+        """The leaves of an item, and whether each is a list."""
         r, found = self.r, []
         for x in self.leaves(item):
-            if isinstance(x, torch.Tensor):
-                value = r.value(x)
+            if isinstance(x, ListValue):
+                if x.axes:
+                    raise NotImplementedError("lists in lists in a list of run-time length")
+                x.inside = True
+                found += [(stack, True) for stack in x.known()]
+            elif isinstance(x, torch.Tensor):
+                found.append((r.value(x), False))
                 r.view(x).memory.tied.append("a list")
             else:
-                value = r.scalars.value(x)
-            found.append(r.b.reshape(value, shape=(1, *value.shape)))
+                found.append((r.scalars.value(x), False))
         return found
+
+    def row(self, item: Any) -> list[Value]:
+        """The leaves of an item, each as a column of one."""
+        values = self.values(item)
+        if self.stacks is None:
+            self.axes |= {i: 0 for i, (_, is_list) in enumerate(values) if is_list}
+        self.r.layouts.met(self.key, Layout(dict(self.axes), item, [v.type for v, _ in values]))
+        row: list[Value] = []
+        for i, (value, _) in enumerate(values):
+            self.check(i, value.type)
+            row += kind(self.axes.get(i)).row(self.r, value, self.axes.get(i))  # type: ignore[arg-type]
+        return row
+
+    def check(self, i: int, item: TensorType) -> None:
+        """Raises: NotImplementedError where an item does not fit to the others."""
+        if self.stacks is None:
+            return
+        mine, axis = self.columns()[i].item_type, self.axes.get(i)
+        are_alike = mine.dtype is item.dtype and mine.rank == item.rank
+        pairs = enumerate(zip(mine.shape, item.shape))
+        differ = [a for a, (p, q) in pairs if p != q and a != axis]
+        if are_alike and not differ:
+            return
+        if are_alike and axis is None and len(differ) == 1 and self.relay(i, differ[0]):
+            return
+        raise NotImplementedError(
+            f"a list of run-time length with items {mine} and {item}; give all one shape, or "
+            f"sizes that differ on one axis"
+        )
+
+    def relay(self, i: int, axis: int) -> bool:
+        """The sizes of a leaf differ on an axis: from now on, or where the list is made, in another
+        attempt; whether the former."""
+        if self.key is not None:
+            self.r.layouts.uneven(self.key, i, axis)
+            return False
+        other = self.laid_out({**self.axes, i: axis})
+        self.axes, self.stacks = other.axes, other.stacks
+        return True
+
+    def begin(self, layout: Layout) -> None:
+        """No items, such as an earlier attempt has met."""
+        assert layout.types is not None
+        known, values = self.r.lowering.blocks.known(), []
+        self.like = layout.like
+        for i, type in enumerate(layout.types):
+            unknown = [a for a, n in enumerate(type.shape) if not symbols_in(n) <= known]
+            if len(unknown) > 1 or (unknown and self.axes.get(i, unknown[0]) != unknown[0]):
+                raise NotImplementedError(f"a list of run-time length with items {type}")
+            if unknown:
+                self.axes[i] = unknown[0]
+            values += kind(self.axes.get(i)).none(self.r, type, self.axes.get(i))  # type: ignore[arg-type]
+        self.set(values)
 
     def item(self, rows: Sequence[Value]) -> Any:
         """An item from values of its leaves."""
@@ -57,6 +165,10 @@ class ListValue:
         def build(like: Any) -> Any:
             if isinstance(like, (tuple, list)):
                 return type(like)(build(x) for x in like)
+            if isinstance(like, ListValue):
+                inner = of_rows(self.r, [next(values) for _ in like.known()], like)
+                inner.inside = True
+                return inner
             value = next(values)
             if isinstance(like, torch.Tensor):
                 fake = self.r.new(value)
@@ -73,29 +185,64 @@ class ListValue:
         self.version += 1
 
     def known(self) -> list[Value]:
-        """The stacks.  Raises: NotImplementedError while no item was seen."""
+        """The values of the columns.  Raises: NotImplementedError while no item was seen."""
         if self.stacks is None:
+            self.r.layouts.want(self.key)
             raise NotImplementedError("an item of a list that is always empty")
         return self.stacks
 
-    def append(self, x: Any) -> None:
-        self.join([self.row(x)], x)
+    def columns(self) -> list[Column]:
+        values, found = list(self.known()), []
+        while values:
+            axis = self.axes.get(len(found))
+            made = kind(axis)
+            found.append(made(self.r, values[: made.WIDTH], axis))  # type: ignore[arg-type]
+            del values[: made.WIDTH]
+        return found
 
-    def join(self, rows: Sequence[Sequence[Value]], like: Any, before: bool = False) -> None:
-        """Add stacks at the end."""
-        for new in rows:
-            if self.like is None:
-                self.like = like
-            if self.stacks is None:
-                self.set(new)
-                continue
-            for a, b in zip(self.stacks, new):
-                if a.dtype is not b.dtype or a.shape[1:] != b.shape[1:]:
-                    raise NotImplementedError(
-                        f"a list of run-time length with items {a.type} and {b.type}; "
-                        f"give all one shape"
-                    )
-            self.set([self.r.b.concat(a, b, axis=0) for a, b in zip(self.stacks, new)])
+    def append(self, x: Any) -> None:
+        if self.stacks is None:
+            self.like = x
+        self.extend(self.row(x))
+
+    def extend(self, values: Sequence[Value]) -> None:
+        """Add columns of the same layout at the end."""
+        if self.stacks is None:
+            self.set(values)
+        else:
+            self.set([self.r.b.concat(a, b, axis=0) for a, b in zip(self.stacks, values)])
+
+    def join(self, other: ListValue) -> None:
+        """Add the items of another list at the end."""
+        if other.stacks is None:
+            return
+        if self.stacks is None:
+            self.like, self.axes = other.like, dict(other.axes)
+        self.match(other)
+        self.extend(other.laid_out(self.axes).known())
+
+    def match(self, other: ListValue) -> None:
+        """Raises: NotImplementedError where the items of two lists do not fit."""
+        if self.stacks is None or other.stacks is None:
+            return
+        for i, (mine, theirs) in enumerate(zip(self.columns(), other.columns())):
+            uneven = theirs.axis is not None and mine.axis is None
+            if uneven and not self.relay(i, theirs.axis):
+                raise NotImplementedError("two lists, one with items of different sizes")
+            self.check(i, theirs.item_type)
+
+    def laid_out(self, axes: Mapping[int, int]) -> ListValue:
+        """This list, or another with more columns of different sizes."""
+        if axes == self.axes or self.stacks is None:
+            return self
+        found = ListValue(self.r, self.key)
+        found.like, found.axes = self.like, dict(axes)
+        values: list[Value] = []
+        for i, column in enumerate(self.columns()):
+            is_moved = isinstance(column, Even) and i in axes
+            values += column.as_ragged(axes[i]) if is_moved else column.values  # pyright: ignore
+        found.set(values)
+        return found
 
     @property
     def length(self) -> Any:
@@ -110,53 +257,76 @@ class ListValue:
 
     def get(self, index: Any) -> Any:
         place = self.r.scalars.value(index, i64)
-        return self.item([self.r.b.take(s, place, axis=0) for s in self.known()])
+        return self.item([column.take(place) for column in self.columns()])
 
     def put(self, index: Any, x: Any) -> None:
-        b = self.r.b
-        place = b.reshape(self.r.scalars.value(index, i64), shape=(1,))
-        rows = self.row(x)
-        self.set([b.put(s, place, new, axis=0) for s, new in zip(self.known(), rows)])
+        place, row = self.r.scalars.value(index, i64), self.row(x)
+        found: list[Value] = []
+        for column in self.columns():
+            found += column.put(place, row[: column.WIDTH])
+            del row[: column.WIDTH]
+        self.set(found)
 
     def pop(self, index: Any = -1) -> Any:
         b, item = self.r.b, self.get(index)
         place = self.r.scalars.value(index, i64)
         wrapped = b.where(b.lt(place, 0), b.add(place, self.count()), place)
-        rest = b.iota(size=self.known()[0].shape[0] - 1, dtype=i64)
-        kept = b.add(rest, b.cast(b.ge(rest, wrapped), dtype=i64))
-        self.set([b.take(s, kept, axis=0) for s in self.known()])
+        rest = b.iota(size=self._one_less(), dtype=i64)
+        self.set(self.gathered(b.add(rest, b.cast(b.ge(rest, wrapped), dtype=i64))))
         return item
 
+    def _one_less(self) -> Size:
+        """The length less one; a list that is empty here need not be where this runs."""
+        b, size = self.r.b, self.known()[0].shape[0] - 1
+        if size != -1:
+            return size
+        bound = self.r.shapes.fresh("k")
+        b.bind_size(b.maximum(b.sub(self.count(), 1), 0), size=bound)
+        return bound
+
+    def gathered(self, places: Value) -> list[Value]:
+        """The values of the columns for the items at ``places``."""
+        return [v for column in self.columns() for v in column.gather(places)]
+
     def derived(self, change: Callable[[Value], Value]) -> ListValue:
-        """A new list whose stacks are changed ones."""
-        found = ListValue(self.r)
-        found.like = self.like
+        """A new list whose values are changed ones."""
+        found = ListValue(self.r, self.key)
+        found.like, found.axes = self.like, dict(self.axes)
         found.set(None if self.stacks is None else [change(s) for s in self.stacks])
         return found
 
-    def through(self, change: Callable[[torch.Tensor], torch.Tensor]) -> ListValue:
-        """A new list by torch functions on the stacks, which are recorded."""
+    def picked(self, index: slice) -> ListValue:
+        """A new list of some items."""
         with self.r.lowering.recording():
-            return self.derived(lambda s: self.r.value(change(self.r.new(s))))
+            if not self.axes:
+                return self.derived(lambda s: self.r.value(self.r.new(s)[index]))
+            found = ListValue(self.r, self.key)
+            found.like, found.axes = self.like, dict(self.axes)
+            places = self.r.new(self.r.b.iota(size=self.known()[0].shape[0], dtype=i64))[index]
+            found.set(self.gathered(self.r.value(places)))
+            return found
 
     def tensor(self) -> torch.Tensor:
         """The stack of a list of tensors or numbers."""
-        (stack,) = self.known()
-        return self.r.new(stack)
+        (column,) = self.columns()
+        return self.r.new(column.stacked())
 
 
-def list_of(r: Any, items: Sequence[Any]) -> ListValue:
-    found = ListValue(r)
+def list_of(r: Any, items: Sequence[Any], key: Any = None) -> ListValue:
+    """A list; ``key``: the place in the tape that makes it."""
+    found, layout = ListValue(r, key), r.layouts.of(key)
+    if not items and layout.types is not None:
+        found.begin(layout)
     for x in items:
         found.append(x)
     return found
 
 
-def of_rows(r: Any, stacks: Sequence[Value], like: Any) -> ListValue:
-    """A list with a row of ``stacks`` for each item."""
-    found = ListValue(r)
-    found.like = like
-    found.set(stacks)
+def of_rows(r: Any, values: Sequence[Value], like: ListValue) -> ListValue:
+    """A list of given columns, laid out as another one."""
+    found = ListValue(r, like.key)
+    found.like, found.axes = like.like, dict(like.axes)
+    found.set(values)
     return found
 
 
@@ -170,7 +340,10 @@ def numbers_of(r: Any, stack: Value) -> ListValue:
     wide = f64 if stack.dtype.is_float else stack.dtype if stack.dtype.is_bool else i64
     stack = r.b.to(stack, wide)
     like = False if wide.is_bool else 0.0 if wide.is_float else 0
-    return of_rows(r, [stack], like)
+    found = ListValue(r)
+    found.like = like
+    found.set([stack])
+    return found
 
 
 def is_row(x: Any) -> bool:
@@ -179,10 +352,15 @@ def is_row(x: Any) -> bool:
 
 
 def same_leaves(lists: Sequence[ListValue]) -> ListValue:
-    """The first that has items.  Raises: NotImplementedError where the others' are of other types."""
+    """One that has items, of the layout of all.
+
+    Raises: NotImplementedError where the others' are of other types.
+    """
     full = [x for x in lists if x.stacks is not None]
     if not full:
         raise NotImplementedError("lists of different lengths that are always empty")
+    axes = {i: axis for x in full for i, axis in x.axes.items()}
+    full = [x.laid_out(axes) for x in full]
     types = [[(v.dtype, v.rank) for v in x.known()] for x in full]
     if any(t != types[0] for t in types):
         raise NotImplementedError("lists of different lengths whose items have different types")
@@ -191,9 +369,7 @@ def same_leaves(lists: Sequence[ListValue]) -> ListValue:
 
 def _add(r: Any, a: Any, b: Any) -> ListValue:
     found = items_of(r, a).derived(lambda s: s)
-    other = items_of(r, b)
-    if other.stacks is not None:
-        found.join([other.stacks], other.like)
+    found.join(items_of(r, b))
     return found
 
 
@@ -205,24 +381,23 @@ def _spread(r: Any, kind: type, *parts: Any) -> ListValue:
 
 
 def _extend(r: Any, a: ListValue, b: Any) -> None:
-    other = items_of(r, b)
-    if other.stacks is not None:
-        a.join([other.stacks], other.like)
+    a.join(items_of(r, b))
 
 
 def _getitem(r: Any, a: ListValue, index: Any) -> Any:
-    return a.through(lambda s: s[index]) if isinstance(index, slice) else a.get(index)
+    return a.picked(index) if isinstance(index, slice) else a.get(index)
 
 
 def _insert(r: Any, a: ListValue, index: Any, x: Any) -> None:
-    head, tail = (_getitem(r, a, s) for s in (slice(None, index), slice(index, None)))
+    head, tail = (a.picked(s) for s in (slice(None, index), slice(index, None)))
     head.append(x)
-    _extend(r, head, tail)
+    head.join(tail)
     a.set(head.stacks)
 
 
 def _reverse(r: Any, a: ListValue) -> None:
-    a.set(a.derived(lambda s: r.b.flip(s, axes=(0,))).stacks)
+    if a.stacks is not None:
+        a.set(a.gathered(r.b.flip(r.b.iota(size=a.stacks[0].shape[0], dtype=i64), axes=(0,))))
 
 
 def _clear(r: Any, a: ListValue) -> None:
@@ -239,10 +414,28 @@ def _stack(r: Any, a: ListValue, dim: int = 0) -> torch.Tensor:
 
 
 def _cat(r: Any, a: ListValue, dim: int = 0) -> torch.Tensor:
+    (column,) = a.columns()
     with r.lowering.recording():
+        if isinstance(column, Ragged) and dim % column.data.rank == column.axis:
+            return r.new(column.data).movedim(0, column.axis)
         x = a.tensor()
         dim = dim % (x.dim() - 1)
         return x.movedim(0, dim).flatten(dim, dim + 1)
+
+
+def _split(r: Any, x: torch.Tensor, sizes: ListValue, dim: int = 0) -> ListValue:
+    """Parts of sizes that the run decides."""
+    dim = dim % x.dim()
+    (column,) = sizes.columns()
+    total = r.b.reduce_sum(column.stacked(), axes=(0,))
+    whole = r.value(x)
+    text = "split_with_sizes expects split_sizes to sum exactly to the size of the axis"
+    good = r.b.eq(total, r.b.to(whole.shape[dim], i64))
+    r.b.assert_(good, message=text, kind="RuntimeError")
+    found = ListValue(r)
+    found.like, found.axes = x, {0: dim}
+    found.set([column.stacked(), first(r, whole, dim)])
+    return found
 
 
 def _tensor(r: Any, a: ListValue, dtype: Any = None, **options: Any) -> torch.Tensor:
@@ -253,10 +446,26 @@ def _tensor(r: Any, a: ListValue, dtype: Any = None, **options: Any) -> torch.Te
         return x.to(wanted)
 
 
+def _changing(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule that changes a list, which must be the only one of its kind."""
+
+    def change(r: Any, a: ListValue, *args: Any) -> Any:
+        if isinstance(a, ListValue) and a.inside:
+            raise NotImplementedError(
+                "a list that is an item of a list of run-time length changes; put in a copy"
+            )
+        return rule(r, a, *args)
+
+    return change
+
+
 RULES: dict[Any, Callable[..., Any]] = {
-    len: lambda r, a: a.length, list.append: lambda r, a, x: a.append(x), operator.getitem: _getitem,
-    operator.setitem: lambda r, a, i, x: a.put(i, x), list.pop: lambda r, a, *i: a.pop(*i),
-    list.insert: _insert, list.extend: _extend, operator.add: _add, list.clear: _clear,
-    list.reverse: _reverse, list.copy: lambda r, a: a.derived(lambda s: s), torch.stack: _stack,
-    runtime.spread: _spread, torch.cat: _cat, torch.concat: _cat, torch.tensor: _tensor, torch.as_tensor: _tensor,
+    len: lambda r, a: a.length, operator.getitem: _getitem, operator.add: _add, torch.stack: _stack,
+    list.copy: lambda r, a: a.derived(lambda s: s), runtime.spread: _spread, torch.cat: _cat,
+    torch.concat: _cat, torch.tensor: _tensor, torch.as_tensor: _tensor, torch.split: _split,
+    torch.Tensor.split: _split, torch.split_with_sizes: _split, torch.Tensor.split_with_sizes: _split,
+    operator.setitem: _changing(lambda r, a, i, x: a.put(i, x)), list.insert: _changing(_insert),
+    list.append: _changing(lambda r, a, x: a.append(x)), list.extend: _changing(_extend),
+    list.pop: _changing(lambda r, a, *i: a.pop(*i)), list.clear: _changing(_clear),
+    list.reverse: _changing(_reverse),
 }  # fmt: skip

@@ -27,6 +27,7 @@ from oarlock.capture.lowering.held import (
     value_of,
 )
 from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
+from oarlock.capture.lowering.picks import Pick, are_objects, is_object, options_of, place_of, same
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
 from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, bounds, i64
 from oarlock.ir.scope import symbols_in
@@ -52,6 +53,8 @@ class Carried:
             return Carried(x, "tree", [Carried.of(blocks, item) for item in x])
         if isinstance(x, torch.Tensor):
             return Carried(x, "tensor", [])
+        if isinstance(x, Pick):
+            return Carried(x, "pick", [])
         if isinstance(x, Maybe):
             return Carried(x, "maybe", [Carried.of(blocks, x.value)])
         if is_symbolic(x) or isinstance(x, (bool, int, float)):
@@ -88,19 +91,36 @@ class Promoted(Exception):
 class Filled(Promoted):
     """A variable without a value that a loop gives one: None or a value."""
 
-    def __init__(self, carried: Carried, type: TensorType, like: Any) -> None:
-        super().__init__(carried, type)
-        self.like = like
+    def __init__(self, carried: Carried, like: Any) -> None:
+        Exception.__init__(self, "None becomes a value")
+        self.carried, self.like = carried, like
 
     def change(self, blocks: Blocks) -> None:
-        """It becomes ``None`` or a value of ``type``; sizes that only the loop knows are 0 first."""
-        r, c = blocks.r, self.carried
-        known = blocks.known()
-        shape = tuple(n if symbols_in(n) <= known else 0 for n in self.type.shape)
-        zeros = r.b.full(0, shape, self.type.dtype) if shape else r.b.const(0, self.type.dtype)
-        value = python_of(r, zeros, self.like)
-        c.init = Maybe(Truth(r.b.const(False, bool_)), value, isinstance(c.init, Undefined))
+        """It becomes ``None`` or a value; sizes that only the loop knows are 0 first."""
+        c, value = self.carried, self.nothing(blocks, self.like)
+        c.init = Maybe(Truth(blocks.r.b.const(False, bool_)), value, isinstance(c.init, Undefined))
         c.kind, c.parts = "maybe", [Carried.of(blocks, value)]
+
+    def nothing(self, blocks: Blocks, like: Any) -> Any:
+        """What stands for a value such as ``like`` that is not there."""
+        if isinstance(like, (tuple, list)):
+            return type(like)(self.nothing(blocks, x) for x in like)
+        if isinstance(like, torch.Tensor) or is_one(like):
+            return python_of(blocks.r, blocks.zeros(type_of(blocks.r, like)), like)
+        return like
+
+
+class Picked(Promoted):
+    """An object that a loop replaces by others."""
+
+    def __init__(self, carried: Carried, options: tuple[Any, ...]) -> None:
+        Exception.__init__(self, "an object becomes another")
+        self.carried, self.options = carried, options
+
+    def change(self, blocks: Blocks) -> None:
+        c = self.carried
+        c.init = Pick(place_of(blocks.r, c.init, self.options), self.options)
+        c.kind = "pick"
 
 
 class Listed(Promoted):
@@ -121,7 +141,8 @@ class Listed(Promoted):
                 )
                 for v in same_leaves([own, self.item]).known()
             ]
-            own = of_rows(r, rows, self.item.like)
+            own = of_rows(r, rows, self.item)
+        own = own.laid_out({**own.axes, **self.item.axes})
         c.init, c.kind, c.parts = own, "list", []
 
 
@@ -219,10 +240,14 @@ class Loop:
                 found += self._values(item, c.parts)
             elif c.kind == "maybe":
                 found += self._maybe(item, c)
+            elif c.kind == "pick" or (
+                c.kind == "plain" and not same(item, c.init) and are_objects(c.init, item)
+            ):
+                found.append(self._place(item, c))
             elif c.kind == "plain":
-                if is_nothing(c.init) and (isinstance(item, (torch.Tensor, Maybe)) or is_one(item)):
-                    like = item.value if isinstance(item, Maybe) else item
-                    raise Filled(c, type_of(self.r, like), like)
+                kinds = (torch.Tensor, Maybe, tuple)
+                if is_nothing(c.init) and (isinstance(item, kinds) or is_one(item)):
+                    raise Filled(c, item.value if isinstance(item, Maybe) else item)
                 if item is not c.init and item != c.init:
                     raise NotImplementedError(
                         f"a loop changes {c.init!r} into {named(item)}, known when it runs only"
@@ -239,9 +264,21 @@ class Loop:
                 found.append(value_of(self.r, item))
         return found
 
+    def _place(self, item: Any, c: Carried) -> Value:
+        """Where an object is among those that the variable may be."""
+        if not is_object(item):
+            raise NotImplementedError(f"a loop changes one of several objects into {named(item)}")
+        options = options_of((c.init, item))
+        if c.kind == "plain" or len(options) > len(c.init.options):
+            raise Picked(c, options)
+        return place_of(self.r, item, options)
+
     def _rows(self, item: Any, c: Carried) -> list[Value]:
         """The stacks of a list."""
         own = items_of(self.r, item)
+        if own.axes.keys() - c.init.axes.keys():
+            raise Listed(c, own)
+        own = own.laid_out(c.init.axes)
         stacks = empty(self.r, c.init.known()) if own.stacks is None else own.known()
         return [self.r.b.frame.local(v) for v in stacks]
 
@@ -266,9 +303,11 @@ class Loop:
                 found.append(type(c.init)(self._items(values, c.parts, counts)))
             elif c.kind == "plain":
                 found.append(c.init)
+            elif c.kind == "pick":
+                found.append(Pick(next(values)[1], c.init.options))
             elif c.kind == "list":
                 rows = [next(values)[1] for _ in c.init.known()]
-                found.append(of_rows(self.r, rows, c.init.like))
+                found.append(of_rows(self.r, rows, c.init))
             elif c.kind == "maybe":
                 flag = Truth(next(values)[1])
                 inner = self._items(values, c.parts, counts)[0]
@@ -448,6 +487,7 @@ class Loop:
 
     def finish(self, test: Recorded, step: Recorded) -> list[Any]:
         r, b = self.r, self.r.b
+        self._check_lists()
         arguments = align([test.frame, step.frame], len(self.inside))
         outputs = [*step.results, *(step.frame.here[a] for a in arguments)]
         graphs = [b.finish(test.frame, [test.results[0]]), b.finish(step.frame, outputs)]
@@ -460,6 +500,22 @@ class Loop:
         for holder, count in self.written.items():
             self.blocks.write_back(holder, [next(found)[1] for _ in range(count)])
         return self._hand_on(results)
+
+    def _check_lists(self) -> None:
+        """Lists that a loop fills have items whose sizes are known before it."""
+        known, at = self.blocks.known(), len(self._numbers())
+        for holder, count in self.written.items():
+            values, at = self.start[at : at + count], at + count
+            if not isinstance(holder, ListValue):
+                continue
+            for i, value in enumerate(values):
+                unknown = [a for a, n in enumerate(value.shape[1:]) if not symbols_in(n) <= known]
+                if unknown:
+                    if not holder.axes and len(unknown) == 1:
+                        self.r.layouts.uneven(holder.key, i, unknown[0])
+                    raise NotImplementedError(
+                        "a list of run-time length whose items differ in sizes"
+                    )
 
     def _hand_on(self, results: list[Any]) -> list[Any]:
         """Updated tensors are those from before the loop; others may be, when it runs not once."""

@@ -9,8 +9,10 @@ import torch
 
 from oarlock.capture.arrays import dtype_of
 from oarlock.capture.lowering.attributes import Attributes
+from oarlock.capture.lowering.columns import Even
 from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic
 from oarlock.capture.structure import fields_of
@@ -175,6 +177,9 @@ class Results:
             return self.rows(x, where)
         if isinstance(x, Maybe):
             return self.optional(x, where)
+        if isinstance(x, Pick):
+            options = [self.found(option, where) for option in x.options]
+            return {"choice": self.add(x.place), "options": options}
         if isinstance(x, torch.Tensor):
             if x.is_complex():
                 raise UnsupportedError(f"{where} is complex; return torch.view_as_real(x)")
@@ -190,7 +195,7 @@ class Results:
         flag = self.r.scalars.value(x.flag)
         if truth_of(flag) is None:
             if not x.unbound:
-                raise UnsupportedError(f"{where}: None or a tensor, as the run decides")
+                return {"optional": self.add(flag), "tree": self.found(x.value, where)}
             self.r.b.assert_(flag, message=f"{where} has no value", kind="UnboundLocalError")
         return self.found(x.value, where)
 
@@ -198,12 +203,26 @@ class Results:
         """A list of run-time length: a leaf is a stack with a row per item."""
         if x.stacks is None:
             return {"list": []}
-        stacks = iter(x.stacks)
+        columns = iter(x.columns())
 
         def build(like: Any) -> Tree:
             if isinstance(like, (tuple, list)):
                 return {"tuple" if isinstance(like, tuple) else "list": list(map(build, like))}
-            return {"leaf": self.add(next(stacks))}
+            if isinstance(like, ListValue):
+                return {"rows": inner(like.like)}
+            return leaf()
+
+        def inner(like: Any) -> Tree:
+            if isinstance(like, (tuple, list)):
+                return {"tuple" if isinstance(like, tuple) else "list": list(map(inner, like))}
+            return leaf()
+
+        def leaf() -> Tree:
+            column = next(columns)
+            if isinstance(column, Even):
+                return {"leaf": self.add(column.stack)}
+            sizes = self.add(column.sizes)
+            return {"part": self.add(column.data), "sizes": sizes, "axis": column.axis}
 
         return {"rows": build(x.like)}
 

@@ -12,7 +12,7 @@ from oarlock.capture.aliases import Memory, View
 from oarlock.capture.lowering import data, draws
 from oarlock.capture.lowering.frames import FrameLifter
 from oarlock.capture.lowering.generators import Generators
-from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.lists import Layouts, ListValue
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.lowering.scalars import Scalars
 from oarlock.capture.recorder import Recorder, Spoiled
@@ -41,15 +41,17 @@ class Snapshot:
 class BlockRecorder(Recorder):
     """Records into frames; ``where`` is the user's line of the call that is replayed."""
 
-    def __init__(self, names: dict[int, str]) -> None:
+    def __init__(self, names: dict[int, str], layouts: Layouts | None = None) -> None:
         super().__init__(RunTimeShapes(None), names)  # type: ignore[arg-type]
         self.b = FrameLifter(self.graph)
         self.shapes.b = self.b
+        self.b.is_of_run = self._decided_by_run
         self.scalars = Scalars(self.b, self.shapes)
         self.known_views: dict[View, None] = {}
         self.binding = False
         self.where, self.module = "", ""
         self.lists: dict[ListValue, None] = {}
+        self.layouts = layouts or Layouts()
         self.lowering: Any = None
         self.first: dict[View, Value] = {}  # what weights hold when the program starts
         self.places: dict[Value, torch.Tensor] = {}

@@ -11,11 +11,12 @@ import torch
 
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.functions import SymbolicCalls, symbolic_python
-from oarlock.capture.lowering import messages
+from oarlock.capture.lowering import messages, picks
 from oarlock.capture.lowering.blocks import Blocks
 from oarlock.capture.lowering.calls import Calls
 from oarlock.capture.lowering.ends import Ends
 from oarlock.capture.lowering.held import truth_of
+from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.ports import Results
 from oarlock.capture.lowering.recorder import PLAIN_REASONS, BlockRecorder, Refused
 from oarlock.capture.lowering.recursion import Recursions, ends
@@ -189,6 +190,7 @@ class Lowering:
         if isinstance(x, Maybe):
             x = self.present(x)
         with self.outside():
+            x = picks.apply(self.r, bool, (x,)) if isinstance(x, Pick) else x
             if isinstance(x, torch.Tensor):
                 scalar = self.r.scalar_of(x)
                 zero = None if scalar.dtype.is_bool else self.r.b.const(0, scalar.dtype)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.arguments import is_record
-from oarlock.capture.tape.join import JoinRefused, holds_run_time, identity, is_textual
+from oarlock.capture.tape.join import (
+    JoinRefused,
+    holds_run_time,
+    identity,
+    is_row_of_values,
+    is_textual,
+    structure,
+)
 from oarlock.capture.tape.join import options as alternatives
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.run_list import RunList
@@ -112,18 +121,31 @@ def length(x: Choice) -> Any:
     return len(x)
 
 
+def _containers(every: Any) -> list[Any]:
+    """The containers of run-time values among ``every``, where the rest is nothing and one joint
+    stands for all of them."""
+    found = [p for p in every if p is not None and not isinstance(p, Undefined)]
+    if len(found) == 1 and isinstance(found[0], (tuple, list, dict)):
+        return found
+    if not found or not all(map(is_row_of_values, found)):
+        return []
+    with torch._C.DisableTorchFunction():
+        kinds = {structure(p, with_sizes=False) for p in found}
+    return found if len(kinds) == 1 else []
+
+
 def _container(x: Choice) -> Any:
-    """The part that is a container, where the other one is nothing."""
-    found = [p for p in x._oarlock_parts if p is not None and not isinstance(p, Undefined)]
-    return found[0] if len(found) == 1 and type(found[0]) in (tuple, list, dict) else None
+    """One that it may be, where it is a container or nothing."""
+    found = _containers(options(x))
+    return found[0] if found else None
 
 
 def _content(x: Choice) -> Any:
     """What the container holds at run time."""
-    tracer, part = x._oarlock_tracer, _container(x)
-    if part is None:
+    tracer, parts = x._oarlock_tracer, _containers(options(x))
+    if not parts:
         raise _refusal(x, "a loop")
-    return tracer.lists.content(x, part)
+    return tracer.lists.content(x, parts)
 
 
 def options(x: Choice) -> list[Any]:
@@ -143,8 +165,10 @@ def each(x: Choice, do: Any) -> Any:
 
 def _among(x: Choice, parts: list[Any], do: Any) -> Any:
     tracer, (first, *rest) = x._oarlock_tracer, parts
+    if is_row_of_values(first) and rest:
+        first, *rest = *rest, first
     if not rest:
-        return do(first)
+        return do(_content(x) if is_row_of_values(first) else first)
     cell: list[Any] = [None]
     if any(isinstance(part, Text) for part in parts):
         raise _refusal(x, "a method or an item")
@@ -193,13 +217,33 @@ def _copy(x: Any) -> Any:
     return list.copy(x) if isinstance(x, list) else x.copy() if isinstance(x, (dict, set)) else x
 
 
+def absent(nodes: list[Any], truth: Val) -> tuple[Val | None, bool]:
+    """The value that a test asks for being None, and what the test is where it is None."""
+    wanted, is_none = truth, True
+    for node in reversed(nodes):
+        if getattr(node, "outs", None) is not wanted or not hasattr(node, "func"):
+            continue
+        if node.func is operator.not_ and isinstance(node.args[0], Val):
+            wanted, is_none = node.args[0], not is_none
+        elif node.func is runtime.is_none:
+            return node.args[0], is_none
+        else:
+            break
+    return None, is_none
+
+
+def present(x: Any, val: Val | None) -> Any:
+    """``x``; what it holds, where it is the container ``val`` that is known to be there."""
+    is_known = isinstance(x, Choice) and x._oarlock_val is val and _container(x) is not None
+    return _content(x) if is_known else x
+
+
 def choice(tracer: Tracer, leaf: Leaf, val: Val) -> Choice:
     """The stand-in of a value that is one of two objects."""
     every = (*leaf.parts, *leaf.more)
-    parts = [p for p in every if p is not None and not isinstance(p, Undefined)]
-    if any(map(holds_run_time, parts)) and not (
-        len(parts) == 1 and type(parts[0]) in (tuple, list, dict)
-    ):
+    parts = [y for part in every for y in alternatives(part)]
+    parts = list({identity(y): y for y in parts}.values())
+    if any(map(holds_run_time, parts)) and not _containers(parts):
         raise JoinRefused(
             f"{tracer.where()}: {val.name} is one of two objects that hold tensors, and data decide "
             f"which; give both paths the same class and structure"

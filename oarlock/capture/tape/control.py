@@ -13,6 +13,7 @@ import torch
 
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.ambience import ambient, restore_modes
+from oarlock.capture.tape.choice import absent, present
 from oarlock.capture.tape.effort import of
 from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.join import (
@@ -27,7 +28,7 @@ from oarlock.capture.tape.join import (
 )
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, content, put
 from oarlock.capture.tape.merged import is_changeable
-from oarlock.capture.tape.nodes import Block, Check, Fork, If, Val, Where
+from oarlock.capture.tape.nodes import UNREAD, Block, Check, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.rebuilding import rebuilt
@@ -80,6 +81,13 @@ class Path:
     grads: Any
     error: Exception | None = None
     born: dict[int, Any] = field(default_factory=dict)
+
+
+def _is_of_tensors(x: Any) -> bool:
+    """Tensors, numbers, texts and None, in tuples."""
+    if type(x) is tuple:
+        return all(map(_is_of_tensors, x))
+    return x is None or isinstance(x, (torch.Tensor, Number)) or type(x) in (bool, int, float, str)
 
 
 def _is_setting(test: Any, state: State) -> bool:
@@ -234,7 +242,7 @@ class Control:
             )
         for attempt in range(ATTEMPTS):
             with self.repeated(state, attempt, LENGTHS):
-                a, b = self.paths(then, orelse, state, before)
+                a, b = self.paths(truth, then, orelse, state, before)
             if not self.tracer.lists.grow(a.contents, b.contents, self.old(a, b)):
                 break
         if a.error is not None and b.error is not None:
@@ -248,25 +256,36 @@ class Control:
         self.tracer.effort.step()
         return self.tracer.effort.again(Where(*state.where), why) if attempt else nullcontext()
 
-    def paths(self, then: Callable, orelse: Callable, state: State, before: tuple) -> list[Path]:
+    def paths(
+        self, truth: Val, then: Callable, orelse: Callable, state: State, before: tuple
+    ) -> list[Path]:  # fmt: skip
         """Both branches; what one changes is not changed where the other one runs."""
         merged = self.tracer.merged
         known = dict(merged.stale)
-        a, first = self.path(then, state, before), merged.stale
+        nothing, is_none = absent(self.tracer.block.nodes, truth)
+        there = (None, nothing) if is_none else (nothing, None)
+        a, first = self.path(then, state, before, there[0]), merged.stale
         merged.stale = known
-        b = self.path(orelse, state, before)
+        b = self.path(orelse, state, before, there[1])
         merged.stale = {k: x for k, x in first.items() if k not in b.born} | {
             k: x for k, x in merged.stale.items() if k not in a.born
         }
         return [a, b]
 
-    def path(self, fn: Callable[[], Any], state: State, before: tuple) -> Path:
-        """Trace ``fn`` into a block, and undo what it did to variables and objects."""
+    def path(
+        self, fn: Callable[[], Any], state: State, before: tuple, there: Val | None = None
+    ) -> Path:
+        """Trace ``fn`` into a block, and undo what it did to variables and objects.
+
+        Args: there: a value that is not None in there.
+        """
         tracer = self.tracer
         frame, modes, way = tracer.journal.open(), ambient(), tracer.graded.open()
         error, mark = None, tracer.machinery.mark()
         with tracer.into(Block(tracer.block)) as block:
             try:
+                if there is not None:
+                    state.set(tuple(present(x, there) for x in before))
                 fn()
             except OarlockError:
                 raise
@@ -313,7 +332,10 @@ class Control:
         ours = [
             joiner.result if n.startswith("_ol_") and not one_sided else join for n in state.names
         ]
-        joints = [f(x, y) for f, x, y in zip(ours, a.values, b.values)]
+        joints = [
+            f(x, y) if way is None or one_sided else self.read(x, y, way, f)
+            for f, x, y, way in zip(ours, a.values, b.values, map(state.read_after, state.names))
+        ]
         held = {}
         for key, (obj, now) in old.items():
             x, y = a.contents.get(key, (obj, now))[1], b.contents.get(key, (obj, now))[1]
@@ -347,6 +369,15 @@ class Control:
             keys = list(x) if isinstance(x, dict) else list(range(len(x)))
             return Many(x, keys, [self.only(x[k], x[k]) for k in keys])
         return Same(x)
+
+    def read(self, x: Any, y: Any, way: int, join: Callable) -> Any:
+        """The value of the way that is read from, 0 or 1, for which the other may stand."""
+        if x is y or not _is_of_tensors(value := (x, y)[way]):
+            return join(x, y)
+        joint = self.only(value, value)
+        for leaf in leaves_of(joint):
+            leaf.parts = (leaf.parts[0], UNREAD) if way == 0 else (UNREAD, leaf.parts[0])
+        return joint
 
     def join_contents(self, join: Callable, obj: Any, x: Any, y: Any, state: State) -> Any:
         """The joined content of a changed object."""

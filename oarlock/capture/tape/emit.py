@@ -12,6 +12,7 @@ import torch
 
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.nodes import (
+    UNREAD,
     Again,
     Ambient,
     Assert,
@@ -88,6 +89,8 @@ class Emitter:
         if isinstance(x, Val):
             return f"v{x.id}"
         kind = type(x)
+        if x is UNREAD:
+            return "None"
         if kind is float and math.isfinite(x):
             return repr(x)
         if kind in _PLAIN:

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.tape.join import Joiner, Leaf, Many, Same, holds_run_time, item_of, keys_of
+from oarlock.capture.tape.join import (
+    Joiner,
+    JoinRefused,
+    Leaf,
+    Many,
+    Same,
+    holds_run_time,
+    item_of,
+    keys_of,
+)
 from oarlock.capture.tape.loops import wider
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.run_list import RunList, RunTuple, is_run
-from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
@@ -61,7 +69,7 @@ def of_one(joiner: Joiner, x: Any, where: Any) -> Any:
     if isinstance(x, Text) or hasattr(type(x), "parts_of_choice"):
         return Leaf("any", (x, x), x)
     if holds_run_time(x):
-        raise UnsupportedError(
+        raise JoinRefused(
             f"{where}: an object of class {type(x).__name__} that holds tensors is in a list of run-time "
             f"length, or one of two; keep its tensors in a tuple or in lists of their own"
         )

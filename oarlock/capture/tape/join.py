@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import Text, Undefined
+from oarlock.capture.tape.active import active
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
@@ -76,10 +77,36 @@ def options(x: Any) -> list[Any]:
 
 
 def identity(x: Any) -> Any:
-    """Tells objects apart: texts by what they say, what may be unbound as one."""
+    """Tells objects apart: texts by what they say, tuples of run-time values by their structure, what
+    may be unbound as one."""
     if isinstance(x, Undefined):
         return Undefined
+    if is_row_of_values(x):
+        with torch._C.DisableTorchFunction():
+            return structure(x)
     return x if type(x) is str else id(x)
+
+
+def is_row_of_values(x: Any) -> bool:
+    """A tuple of tensors and numbers of the run, perhaps in tuples: one is as good as another."""
+    return isinstance(x, tuple) and _is_of_values(x) and holds_run_time(x)
+
+
+def _is_of_values(x: Any) -> bool:
+    if isinstance(x, tuple):
+        return all(map(_is_of_values, x))
+    return x is None or isinstance(x, (torch.Tensor, Number)) or type(x) in _SCALARS
+
+
+def structure(x: Any, with_sizes: bool = True) -> Any:
+    """Of a tuple: classes, dtypes and ranks; sizes, None where they are free."""
+    if isinstance(x, tuple):
+        return type(x), *(structure(item, with_sizes) for item in x)
+    if isinstance(x, torch.Tensor):
+        val = active().val(x)
+        sizes = [None if i in val.dims else n for i, n in enumerate(val.sample.shape)]
+        return torch.Tensor, val.sample.dtype, tuple(sizes) if with_sizes else len(sizes)
+    return type(_hint(x)) if _is_number(x) else x
 
 
 def is_textual(x: Any) -> bool:

@@ -197,9 +197,12 @@ class Lists:
         tracer.merged.drawn(obj, made, op is list.pop)
         return made
 
-    def content(self, x: Any, like: Any) -> Any:
-        """The items of a run-time value that is a container such as ``like``."""
-        joint = of_one(Joiner(self.tracer.val), like, self.tracer.where())
+    def content(self, x: Any, parts: list[Any]) -> Any:
+        """The items of a run-time value that is a container such as each of ``parts``."""
+        joiner, where = Joiner(self.tracer.val), self.tracer.where()
+        joint = of_one(joiner, parts[0], where)
+        for part in parts[1:]:
+            joint = merged(joiner, joint, part, where)
         for leaf in leaves_of(joint):
             leaf.out = Val(self.tracer.block, None)  # type: ignore[attr-defined]
         self.tracer.emit(runtime.same, (x,), {}, outs_of(joint))

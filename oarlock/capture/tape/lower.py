@@ -15,6 +15,7 @@ import torch
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import NARROWINGS, refuse
 from oarlock.capture.lowering.attributes import Attributes, Names
+from oarlock.capture.lowering.lists import Layouts
 from oarlock.capture.lowering.ports import Inputs
 from oarlock.capture.lowering.recorder import BlockRecorder, Refused
 from oarlock.capture.lowering.replay import Lowering
@@ -47,19 +48,28 @@ def lower_with_places(
 ) -> tuple[Program, BlockRecorder, Attributes]:
     """The program, what has recorded it, and the attributes that are its state."""
     ranges: dict[str, Dim] = {}
+    layouts = Layouts()
     for _ in range(NARROWINGS):
         try:
-            return _lower(tape, args, kwargs, names, ranges)
+            return _lower(tape, args, kwargs, names, ranges, layouts)
         except Narrowed as found:
             ranges[found.dim.name] = found.dim
+        except UnsupportedError:
+            if not layouts.again():
+                raise
     raise UnsupportedError("the ranges of the dims become narrower without end:", list(ranges))
 
 
 def _lower(
-    tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str], ranges: Mapping[str, Dim]
+    tape: Any,
+    args: tuple,
+    kwargs: dict[str, Any],
+    names: Sequence[str],
+    ranges: Mapping[str, Dim],
+    layouts: Layouts,
 ) -> tuple[Program, BlockRecorder, Attributes]:
     places = Names(getattr(tape, "objects", ()))
-    recorder = BlockRecorder(_names(tape, places))
+    recorder = BlockRecorder(_names(tape, places), layouts)
     low = Lowering(recorder)
     inputs = Inputs(recorder, tape, low.env.__setitem__, ranges)
     shown = [names[i] if i < len(names) else f"args.{i}" for i in range(len(args))]

@@ -61,6 +61,16 @@ class Val:
         return f"%{self.id}"
 
 
+class Unread:
+    """What a branch leaves where nothing reads it."""
+
+    def __repr__(self) -> str:
+        return "UNREAD"
+
+
+UNREAD = Unread()
+
+
 @dataclass(eq=False)
 class Call:
     """``func(*args, **kwargs)``; ``outs``: the tree of its results, Vals at its leaves."""
