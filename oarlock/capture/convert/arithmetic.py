@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.tracing import tracer
-from oarlock.capture.convert.truth import special
+from oarlock.capture.convert.truth import is_run_time, number, special
 
 _UPDATES: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.iadd,
@@ -37,6 +37,8 @@ def binary(sign: str, left: Any, right: Any) -> Any:
     """``left sign right``"""
     if tracer() is None or (type(left) in _NATIVE and type(right) in _NATIVE):
         return _PLAIN[sign](left, right)
+    if sign == "*" and (found := _repeated(left, right)) is not None:
+        return found
     name = _NAMES[sign]
     forward, reflected = special(left, f"__{name}__"), special(right, f"__r{name}__")
     if forward is None and reflected is None:
@@ -52,6 +54,20 @@ def binary(sign: str, left: Any, right: Any) -> Any:
         if found is not NotImplemented:
             return found
     return _PLAIN[sign](left, right)  # raises the error of Python
+
+
+def _repeated(left: Any, right: Any) -> Any:
+    """A text or tuple, as often as a number of the run says; None for other values."""
+    for items, times in ((left, right), (right, left)):
+        if type(items) not in (str, tuple) or not is_run_time(times):
+            continue
+        times = number(times)
+        if not isinstance(times, torch.SymInt):
+            return None
+        if isinstance(items, str):
+            return tracer().texts.made(operator.mul, items, times)
+        return tracer().lists.spread(tuple, [tracer().list_(items) * times])
+    return None
 
 
 def _try(method: Any, name: str, owner: Any, other: Any) -> Any:

@@ -306,6 +306,8 @@ def builtin(function: Any) -> Any:
             active.journal.touch(owner)
         elif name == "copy":
             return lambda: new(function())
+    elif isinstance(owner, tuple) and function.__name__ in ("index", "count"):
+        return functools.partial(_asked_of_tuple, active, function)
     elif isinstance(owner, str):
         if function.__name__ == "format":
             return functools.partial(texts.format_text, owner)
@@ -322,6 +324,14 @@ def builtin(function: Any) -> Any:
 def _keyed(owner: Any, method: Any, *args: Any, **options: Any) -> Any:
     with at_key(owner):
         return method(*args, **options)
+
+
+def _asked_of_tuple(active: Any, method: Any, *args: Any) -> Any:
+    """``items.index(x)`` or ``items.count(x)``, at run time where one of them is known then."""
+    owner = method.__self__
+    if not any(map(active.is_symbolic, (*owner, *args))):
+        return method(*args)
+    return active.number(getattr(tuple, method.__name__), (owner, *args), 1, True)
 
 
 def of_text(active: Any, method: Any, *args: Any, **options: Any) -> Any:

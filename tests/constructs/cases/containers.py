@@ -561,3 +561,20 @@ def library_objects_that_one_way_changes(x):
             stack.callback(log.append, "positive")
         stack.callback(log.append, "end")
     return x * table["a"], x * len(items), log
+
+
+@case(t(3), t(1), t(7), grad=False)
+def list_and_tuple_asked_for_data(x):
+    n = int(x)
+    items = [1, 3, 5, 3]
+    times = items.count(n)
+    if n in items:
+        items.remove(n)
+    pair = (1, 2, n)
+    return times, items, pair.index(n), pair.count(n)
+
+
+@case(t(3), t(1), t(0), grad=False)
+def repeated_by_data(x):
+    n = int(x)
+    return [0] * n, "ab" * n, (1, 2) * n, n * "-", f"{bin(n)} {oct(n)} {hex(n)}"
