@@ -167,7 +167,8 @@ def put(obj: Any, old: Any) -> None:
     if old is None:
         return
     if isinstance(obj, list):
-        list.__setitem__(obj, slice(None), old)
+        if getattr(obj, "val", None) is None:  # a list of the run holds nothing here
+            list.__setitem__(obj, slice(None), old)
     elif isinstance(obj, NUMBERS):
         obj[:] = old
     elif isinstance(obj, deque):

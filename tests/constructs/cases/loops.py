@@ -749,3 +749,19 @@ def returns_of_other_structures(x, bound):
     if x.sum() > 0:
         return x, bound, row
     return row
+
+
+@case(t(1.0, 2.0), t(0.1, 0.1), t(8.0, -9.0))
+def history_until_patience_ends(x):
+    best, bad, history = float("inf"), 0, []
+    for _ in range(6):
+        x = x * 0.9 - 0.1
+        loss = (x * x).sum().item()
+        history.append(loss)
+        if loss < best - 0.01:
+            best, bad = loss, 0
+        else:
+            bad += 1
+            if bad >= 2:
+                break
+    return history, x
