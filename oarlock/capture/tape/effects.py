@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from dataclasses import dataclass
 from keyword import iskeyword
@@ -15,7 +16,7 @@ from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content
-from oarlock.capture.tape.nodes import Block, Val
+from oarlock.capture.tape.nodes import Block, Call, Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
@@ -150,6 +151,21 @@ class Effects:
                     pair = _pair(guarded.get(where), x)
                     if pair is not None:
                         found[where] = pair
+        return found | self.counters_in_lists(guarded)
+
+    def counters_in_lists(self, guarded: dict[Any, Any]) -> dict[Any, tuple[Any, Any]]:
+        """Those of lists from outside, of which the run sets an item."""
+        lists = {v.id: source for v, source, x in self.tracer.inputs if isinstance(x, list)}
+        found = {}
+        for node in self.tracer.root.walk() if lists else ():
+            if not isinstance(node, Call) or node.func is not operator.setitem:
+                continue
+            items, place = node.args[:2]
+            if isinstance(items, Val) and items.id in lists and type(place) is int:
+                where = key_of(lists[items.id].step(f"[{place}]"), -1)
+                old = guarded.get(where)
+                if old is not None and type(old) in (int, float):
+                    found[where] = (old, old + 1)
         return found
 
     def values(self) -> list[Any]:

@@ -177,3 +177,17 @@ def deque_argument(x, items):
 def set_argument(x, items):
     items.add(3)
     return x * len(items), 2 in items
+
+
+@case(t(1.0, 2.0), t(-1.0, 5.0), t(0.0, 3.0), factory=True)
+def counters_in_lists():
+    count, table = [0], {"rates": [3, 1]}
+
+    def step(x):
+        count[0] += 1
+        table["rates"][1] *= 2
+        if count[0] % 2 == 0:
+            return x * count[0]
+        return x + table["rates"][1]
+
+    return step
