@@ -1,7 +1,7 @@
 """No walks over all objects of the process while code is captured.
 
-A capture makes objects that live on, at which Python's collector walks over everything again and
-again: in a process with torch, most of the time of some captures.
+A capture makes many objects, at which Python's collector walks over everything again and again: in a
+process with torch, most of the time of some captures.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _before: list[tuple[int, int, int]] = []
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Cycles are looked for among many new objects only; nests, in threads too."""
+    """Cycles are looked for among many new objects only, and at the end; nests, in threads too."""
     with _lock:
         _users[0] += 1
-        if _users[0] == 1 and gc.get_threshold()[0]:
+        if _users[0] == 1 and gc.isenabled() and gc.get_threshold()[0]:
             _before.append(gc.get_threshold())
             gc.set_threshold(_YOUNG, 1_000, 1_000)
     try:
@@ -31,4 +31,5 @@ def rare_collections() -> Iterator[None]:
         with _lock:
             _users[0] -= 1
             if not _users[0] and _before:
+                gc.collect(1)  # else the next object to be made would start a walk over all
                 gc.set_threshold(*_before.pop())
