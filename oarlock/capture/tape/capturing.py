@@ -127,7 +127,10 @@ def trace(
     try:
         return finish(capture(frozenset(), are_apart=True), (args, kwargs), name)
     except (UnsupportedError, Spent):
-        raise every(name, first, capture, unconverted) if lists_all else first from None
+        if not lists_all:
+            raise first from None
+        effort.look_on()
+        raise every(name, first, capture, unconverted) from None
 
 
 def captured(

@@ -12,8 +12,9 @@ from contextlib import contextmanager, nullcontext
 
 from oarlock.errors import UnsupportedError
 
-FLOOR = 6000  # steps that may be repeated in any capture
-FACTOR = 40  # and for each step of the code
+FLOOR = 1500  # steps that may be repeated in any capture
+FACTOR = 20  # and for each step of the code; real programs need up to 6
+WAYS = 4
 WAY = 20  # steps that the frame of one capture counts
 
 
@@ -36,19 +37,30 @@ def of(error: BaseException) -> tuple[str, str]:
 
 
 class Effort:
-    """The steps (calls, numbers, decisions) of the captures of one call: ``size``: those met for the
-    first time; ``repeated``: the others, and of what."""
+    """The steps (calls, numbers, decisions) of the captures of one call.
+
+    ``size``: the most that one way through the code has, each traced once; ``repeated``: all that
+    are traced again, on other ways as well.
+    """
 
     def __init__(self) -> None:
-        self.size = self.repeated = 0
+        self.size = self.repeated = self.here = 0
+        self.outside = 0  # what is open around the way that is being traced
+        self.left: int | None = None  # steps that are left, where they are counted
         self.open: list[tuple[str, str]] = []  # what is being traced again: where, and why
         self.causes: Counter[tuple[str, str]] = Counter()
         self.last: BaseException | None = None  # what the last capture ended with
 
     def step(self, count: int = 1) -> None:
         """Raises: Spent."""
+        if self.left is not None:
+            self.left -= count
+            if self.left < 0:
+                raise Spent(UnsupportedError("the capture is given up"))
+        if len(self.open) == self.outside:
+            self.here += count
+            self.size = max(self.size, self.here)
         if not self.open:
-            self.size += count
             return
         self.repeated += count
         self.causes[self.open[-1]] += count
@@ -64,12 +76,18 @@ class Effort:
         finally:
             self.open.pop()
 
+    def look_on(self) -> None:
+        """What follows passes over refused code, whose loops may then never end: as many steps are left
+        as one way may have taken a few times."""
+        self.left = FLOOR // 2 + WAYS * self.size
+
     @contextmanager
     def way(self) -> Iterator[None]:
         """Around one capture of the whole code: the first one, or one more."""
         again = nullcontext() if self.last is None else self.again(*of(self.last))
         self.last = _NEXT
         with again:
+            self.here, self.outside = 0, len(self.open)
             self.step(WAY)
             try:
                 yield
