@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -89,6 +90,8 @@ def isinstance_(x: Any, kinds: Any) -> Any:
     active, found = tracer(), isinstance(x, kinds)
     if active is None:
         return found
+    if hasattr(x, "run_time_deque"):
+        return issubclass(collections.deque, kinds)
     if not is_run_time(x):
         active.code.instance(x, kinds, found)
         return found

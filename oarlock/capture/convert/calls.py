@@ -224,6 +224,8 @@ def constructor(cls: type) -> Callable[..., Any]:
         init = written(cls, "__init__", init)
     made = converted_or_same(init) if type(init) is FunctionType else init
     if made is init:
+        if tracer() is not None and cls is collections.deque:
+            return made_deque
         return cls if tracer() is None else lambda *args, **kwargs: new(own(cls, args, kwargs))
 
     def construct(*args: Any, **kwargs: Any) -> Any:
@@ -245,6 +247,12 @@ def new(made: Any) -> Any:
         for key in made if isinstance(made, (dict, set)) else ():
             active.journal.keyed(key)
     return made
+
+
+def made_deque(items: Any = (), maxlen: int | None = None) -> Any:
+    if isinstance(items, list) and tracer().is_symbolic(items):
+        return tracer().lists.new_deque(items, maxlen)
+    return new(own(collections.deque, (items, maxlen), {}))
 
 
 def table(cls: type, *args: Any, **named: Any) -> Any:

@@ -173,6 +173,8 @@ def _method_fails(method: Any, *args: Any) -> Any:
 
 
 def _list_fails(owner: list[Any], name: str, args: tuple[Any, ...]) -> Any:
+    if name == "popleft":
+        return length(owner) == 0
     if name == "pop":
         return _outside(args[0] if args else -1, length(owner))
     if name in ("remove", "index") and len(args) == 1:
@@ -208,6 +210,8 @@ def _list_error(owner: list[Any], name: str, args: tuple[Any, ...]) -> BaseExcep
         return ValueError("list.remove(x): x not in list")
     if name == "index":
         return ValueError(Text.of(((args[0], "r", ""), " is not in list")))
+    if hasattr(owner, "run_time_deque"):
+        return IndexError("pop from an empty deque")
     return IndexError("pop index out of range" if args else "pop from empty list")
 
 

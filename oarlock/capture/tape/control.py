@@ -477,6 +477,8 @@ class Control:
         if isinstance(like, dict):
             return dict(zip(joint.keys, items))
         if isinstance(like, list):
+            if hasattr(like, "run_time_deque"):
+                return self.tracer.lists.new_deque(items, like.maxlen)  # type: ignore[attr-defined]
             return self.tracer.lists.new(items) if type(like) is not list else items
         if not isinstance(like, tuple):
             return rebuilt(like, dict(zip(joint.keys, items)))

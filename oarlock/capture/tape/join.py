@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -294,6 +295,7 @@ class Joiner:
             from oarlock.capture.tape.items import item_of_all
 
             kind = tuple if type(x) is tuple or hasattr(x, "run_time_tuple") else list
+            kind = deque if hasattr(x, "run_time_deque") else kind
             return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))
         for one in (x, y):  # what a list from outside holds counts from now on
             if getattr(one, "observed", None) is not None:
@@ -309,8 +311,7 @@ class Joiner:
 
 def _are_rows(x: Any, y: Any) -> bool:
     """Two lists of the code, or two tuples, that may have different lengths."""
-    lists, tuples = ([_is_row(v, kind) for v in (x, y)] for kind in (list, tuple))
-    if not (all(lists) or all(tuples)):
+    if not any(all(_is_row(v, kind) for v in (x, y)) for kind in (list, tuple, deque)):
         return False
     return _is_run(x) or _is_run(y) or _length(x) != _length(y)
 
@@ -326,7 +327,8 @@ def _is_run(x: Any) -> bool:
 
 def _is_row(x: Any, kind: type) -> bool:
     if isinstance(x, list) and hasattr(x, "run_time_length"):
-        return hasattr(x, "run_time_tuple") is (kind is tuple)
+        is_deque = hasattr(x, "run_time_deque") is (kind is deque)
+        return is_deque and hasattr(x, "run_time_tuple") is (kind is tuple)
     return type(x) is tuple and kind is tuple
 
 

@@ -10,6 +10,7 @@ from oarlock.capture.tape.items import merged, of_one, outs_of
 from oarlock.capture.tape.join import Joiner, Leaf, leaves_of
 from oarlock.capture.tape.loops import same_type
 from oarlock.capture.tape.nodes import Block, Call, Val, blocks_of, leaves
+from oarlock.capture.tape.run_deque import RunDeque
 from oarlock.capture.tape.run_list import LENGTHS, Items, RunList, RunTuple, is_run
 from oarlock.errors import UnsupportedError
 
@@ -35,8 +36,8 @@ class Lists:
         ] = []  # homes of lists whose items got another type, in order
         self.all: list[RunList] = []
 
-    def new(self, items: Any = ()) -> RunList:
-        found = RunList(items)
+    def new(self, items: Any = (), kind: type[RunList] = RunList) -> RunList:
+        found = kind(items)
         found.tracer = self.tracer
         self.all.append(found)
         self.tracer.journal.create(found)
@@ -48,6 +49,15 @@ class Lists:
             found.items.is_deep = True
             self.materialise(found, [])
             found.home, found.lengths = self.tracer.block, (count, count)
+        return found
+
+    def new_deque(self, items: Any, maxlen: int | None) -> RunList:
+        """A deque of the run."""
+        is_run_time = is_run(items)
+        found = self.new([] if is_run_time else items, RunDeque)
+        found.maxlen = maxlen  # type: ignore[attr-defined]
+        if is_run_time:
+            found.extend(items)
         return found
 
     def run(self, lengths: Any, is_data: bool) -> RunList:
@@ -258,7 +268,7 @@ class Lists:
 
     def one_of(self, leaf: Leaf, val: Val) -> RunList:
         """What the code holds for one of two lists, or tuples, of different lengths."""
-        found = RunTuple() if leaf.a is tuple else RunList()
+        found = {tuple: RunTuple, list: RunList}.get(leaf.a, RunDeque)()
         found.tracer, found.val, found.born = self.tracer, val, val
         if leaf.cell is not None:
             found.cell = leaf.cell

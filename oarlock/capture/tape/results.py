@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections import deque
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.rebuilding import rebuilt
+from oarlock.capture.tape.run_deque import RunDeque, as_deque
 from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.tables import RunTable
@@ -52,6 +54,12 @@ class Rebuild:
             )
         if isinstance(x, Val):
             return self.emitter.expr(x)
+        if isinstance(x, RunDeque) or (isinstance(x, deque) and id(x) not in self.places):
+            if id(x) not in self.done:
+                self.done[id(x)] = self.emitter.fresh("r")
+                make = self.emitter.constant(as_deque)
+                self.emitter.line(f"{self.done[id(x)]} = {make}({self.of_deque(x)}, {x.maxlen})")
+            return self.done[id(x)]
         if isinstance(x, (Choice, Text, RunTable)) or (
             isinstance(x, RunList) and x.val is not None
         ):
@@ -67,6 +75,11 @@ class Rebuild:
                 self.emitter.line(f"{self.done[id(x)]} = {text}")
             return self.done[id(x)]
         return self.emitter.expr(x)
+
+    def of_deque(self, x: RunDeque | deque[Any]) -> str:
+        if isinstance(x, RunDeque) and x.val is not None:
+            return self.emitter.expr(self.note(x))
+        return "[" + ", ".join(map(self.text, iter(x))) + "]"
 
     def place(self, source: Source) -> str:
         if source.base is None:

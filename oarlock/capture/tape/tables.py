@@ -8,7 +8,7 @@ on the tape, on a real dict in the replay.
 from __future__ import annotations
 
 import operator
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -304,12 +304,14 @@ class Tables:
 
     def made(self, x: Any) -> Any:
         """What stands for a dict or set that the code has just made."""
-        if type(x) not in KINDS:
+        if type(x) not in (*KINDS, deque):
             return x
         site = self.site()
         if site not in self.sites:
             self.places[id(x)] = (x, site)
             return x
+        if isinstance(x, deque):
+            return self.tracer.lists.new_deque(list(x), x.maxlen)
         is_dict = isinstance(x, dict)
         rows = [(k, v) for k, v in dict.items(x)] if is_dict else list(x)
         return self.build(type(x), getattr(x, "default_factory", None), rows, is_dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -312,6 +313,8 @@ class Tracer(TorchCalls):
             return torch.Tensor
         if isinstance(x, Choice):
             return each(x, type)
+        if hasattr(x, "run_time_deque"):
+            return deque
         if hasattr(x, "run_time_tuple"):
             return tuple
         if isinstance(x, RunTable):
