@@ -1,7 +1,8 @@
-"""Operators on objects of the user, whose classes define them in Python."""
+"""Operators and comparisons of objects of the user, whose classes define them in Python."""
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.tracing import tracer
-from oarlock.capture.convert.truth import is_run_time, number, special
+from oarlock.capture.convert.truth import (
+    as_number,
+    here,
+    is_run_time,
+    negated,
+    number,
+    own_truth,
+    select,
+    special,
+)
 
 _UPDATES: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.iadd,
@@ -30,6 +40,19 @@ _NAMES = {sign: op.__name__[1:] for sign, op in _UPDATES.items()}
 _PLAIN: dict[str, Callable[[Any, Any], Any]] = {
     sign: getattr(operator, f"__{name}__") for sign, name in _NAMES.items()
 }
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "is": operator.is_,
+    "is not": operator.is_not,
+}
+_REFLECTED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_UNARY = ("neg", "pos", "invert", "abs")
+_ROWS = (list, tuple)
 _NATIVE = (torch.Tensor, int, float, str, bool)
 
 
@@ -47,13 +70,135 @@ def binary(sign: str, left: Any, right: Any) -> Any:
         lambda: _try(forward, f"__{name}__", left, right),
         lambda: _try(reflected, f"__r{name}__", right, left),
     ]
+    found = _first(ways, left, right, reflected)
+    return _PLAIN[sign](left, right) if found is NotImplemented else found  # the error of Python
+
+
+def divided(left: Any, right: Any) -> Any:
+    """``divmod(left, right)`` by what their classes define in Python; else NotImplemented."""
+    forward, reflected = (special(*x) for x in ((left, "__divmod__"), (right, "__rdivmod__")))
+    if tracer() is None or (forward is None and reflected is None):
+        return NotImplemented
+    ways = [
+        lambda: _try(forward, "__divmod__", left, right),
+        lambda: _try(reflected, "__rdivmod__", right, left),
+    ]
+    return _first(ways, left, right, reflected)
+
+
+def _first(ways: list[Callable[[], Any]], left: Any, right: Any, reflected: Any) -> Any:
+    """What the first of two operands that knows an operator says; a subclass on the right is first."""
     if type(left) is not type(right) and isinstance(right, type(left)) and reflected is not None:
         ways.reverse()
     for way in ways:
         found = way()
         if found is not NotImplemented:
             return found
-    return _PLAIN[sign](left, right)  # raises the error of Python
+    return NotImplemented
+
+
+def compared(sign: str, left: Any, right: Any) -> Any:
+    """``left sign right``"""
+    if sign not in _REFLECTED or (type(left) in _NATIVE and type(right) in _NATIVE):
+        return COMPARISONS[sign](left, right)
+    found = by_methods(sign, left, right)
+    return COMPARISONS[sign](left, right) if found is NotImplemented else found
+
+
+def by_methods(sign: str, left: Any, right: Any) -> Any:
+    """``left sign right`` by what their classes define in Python; NotImplemented where none does."""
+    if tracer() is None:
+        return NotImplemented
+    other = _REFLECTED[sign]
+    forward, reflected = _comparison(left, sign), _comparison(right, other)
+    if forward is None and reflected is None:
+        return NotImplemented
+    ways = [
+        lambda: _try(forward, _method(sign), left, right),
+        lambda: _try(reflected, _method(other), right, left),
+    ]
+    return _first(ways, left, right, reflected)
+
+
+def _method(sign: str) -> str:
+    return f"__{COMPARISONS[sign].__name__}__"
+
+
+def _comparison(owner: Any, sign: str) -> Any:
+    """The method for a comparison; ``!=`` is what ``==`` is not where the class does not tell."""
+    method = special(owner, _method(sign))
+    if method is None and sign == "!=" and type(owner).__ne__ is object.__ne__:
+        equal = special(owner, "__eq__")
+        return equal and (lambda a, b: _inverted(equal(a, b)))
+    return method
+
+
+def _inverted(found: Any) -> Any:
+    if found is NotImplemented:
+        return found
+    found = own_truth(found)
+    return as_number(negated(found)) if is_run_time(found) else not found
+
+
+def compare(sign: str, left: Any, right: Any) -> Any:
+    """``left sign right``; tuples and lists item by item where an item is compared at run time."""
+    if tracer() is None or type(left) in _NATIVE:
+        return compared(sign, left, right)
+    if sign in _REFLECTED and are_rows(left, right) and (is_told(left) or is_told(right)):
+        return compare_items(sign, list(left), list(right))
+    return compared(sign, left, right)
+
+
+def are_rows(*values: Any) -> bool:
+    """Lists, or tuples, whose lengths are known."""
+    kinds = {
+        list if isinstance(x, list) else tuple if isinstance(x, tuple) else None for x in values
+    }
+    return len(kinds) == 1 and None not in kinds and not any(map(is_run_time, values))
+
+
+def is_told(x: Any) -> bool:
+    """A value of the run, or one whose class compares it in Python, is it or inside."""
+    return _any_inside(x, lambda y: is_run_time(y) or _compares(y))
+
+
+def is_told_by_class(x: Any) -> bool:
+    """One whose class compares it in Python is it or inside."""
+    return _any_inside(x, lambda y: not is_run_time(y) and _compares(y))
+
+
+def _any_inside(x: Any, test: Callable[[Any], bool]) -> bool:
+    if isinstance(x, _ROWS) and not is_run_time(x):
+        return any(_any_inside(y, test) for y in x)
+    return test(x)
+
+
+def _compares(x: Any) -> bool:
+    return special(x, "__eq__") is not None or special(x, "__lt__") is not None
+
+
+def _same(a: Any, b: Any) -> Any:
+    if is_run_time(a) or is_run_time(b):
+        return a == b
+    return a is b or own_truth(compare("==", a, b))
+
+
+def compare_items(sign: str, left: list[Any], right: list[Any]) -> Any:
+    """Two sequences, as Python compares them: by the first items that differ."""
+    for a, b in zip(left, right):
+        same = _same(a, b)
+        if not is_run_time(same) and same:
+            left, right = left[1:], right[1:]
+            continue
+
+        def last(a: Any = a, b: Any = b) -> Any:
+            return sign == "!=" if sign in ("==", "!=") else compare(sign, a, b)
+
+        def rest(left: list[Any] = left[1:], right: list[Any] = right[1:]) -> Any:
+            return compare_items(sign, left, right)
+
+        return select(same, rest, last, here())
+    return COMPARISONS[sign](len(left), len(right))
 
 
 def _repeated(left: Any, right: Any) -> Any:
@@ -97,3 +242,11 @@ def update(sign: str, value: Any, other: Any) -> Any:
         if special(value, f"__{_NAMES[sign]}__") is not None:
             return binary(sign, value, other)
     return active.update(_UPDATES[sign], value, other)
+
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    **{op: functools.partial(binary, sign) for sign, op in _PLAIN.items()},
+    **{op: functools.partial(update, sign) for sign, op in _UPDATES.items()},
+    **{COMPARISONS[sign]: functools.partial(compare, sign) for sign in _REFLECTED},
+    **{getattr(operator, name): functools.partial(unary, f"__{name}__") for name in _UNARY},
+}

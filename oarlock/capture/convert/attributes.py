@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from inspect import getattr_static
+from types import FunctionType
 from typing import Any
 
 import torch
 
 from oarlock.capture.convert.sequences import item
 from oarlock.capture.convert.tracing import tracer
-from oarlock.capture.convert.truth import contains, here, negated, refuse_here, select
+from oarlock.capture.convert.truth import contains, here, negated, own, refuse_here, select
 
 
 def hasattr_(owner: Any, name: str) -> Any:
@@ -20,6 +21,9 @@ def hasattr_(owner: Any, name: str) -> Any:
         active.read_has(owner, name)
     if active is None or isinstance(owner, torch.Tensor):
         return hasattr(owner, name)
+    if own(owner, "__getattr__") or own(owner, "__getattribute__"):
+        missing = object()
+        return getattr_(owner, name, missing) is not missing
     missing = active.is_missing(getattr_static(owner, name, None))
     return hasattr(owner, name) if missing is False else negated(missing)
 
@@ -43,6 +47,11 @@ def getattr_(owner: Any, name: str, *default: Any) -> Any:
 
     if not default:
         return read_attribute(owner, name)
+    if own(owner, "__getattr__") or own(owner, "__getattribute__"):
+        try:
+            return read_attribute(owner, name)
+        except AttributeError:
+            return default[0]
     has = hasattr_(owner, name)
     return select(has, lambda: read_attribute(owner, name), lambda: default[0], here())
 
@@ -54,11 +63,33 @@ def setattr_(owner: Any, name: str, value: Any) -> None:
 
 
 def delattr_(owner: Any, name: str) -> None:
-    from oarlock.capture.convert.operators import touch
-
     active = tracer()
     if active is not None and active.is_choice(owner):
         active.each(owner, lambda x: delattr_(x, name))
         return
+    hook = own(owner, "__delattr__")
+    made = own_property(owner, name)
+    if hook is not None:
+        hook(owner, name)
+    elif made is not None:
+        made(owner)
+    else:
+        delete_plainly(owner, name)
+
+
+def own_property(owner: Any, name: str) -> Any:
+    """The deleter of a property of the user's class, converted; or None."""
+    from oarlock.capture.convert.calls import converted_function, in_class
+
+    made = None if tracer() is None else in_class(owner, name)
+    is_own = type(made) is property and type(made.fdel) is FunctionType
+    return converted_function(made.fdel) if is_own else None
+
+
+def delete_plainly(owner: Any, name: str) -> None:
+    """What ``object.__delattr__`` does, or that of a class that is not converted."""
+    from oarlock.capture.convert.operators import touch
+
     touch(owner)
-    delattr(owner, name)
+    is_hooked = own(owner, "__delattr__") is not None
+    (object.__delattr__ if is_hooked else delattr)(owner, name)

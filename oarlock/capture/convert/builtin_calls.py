@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import collections
 import contextlib
+import copy
 import dataclasses
 import functools
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import cursors, streams
+from oarlock.capture.convert import arithmetic, cursors, streams
 from oarlock.capture.convert.attributes import delattr_, getattr_, hasattr_, setattr_, vars_
 from oarlock.capture.convert.handlers import suppressing
 from oarlock.capture.convert.iterating import (
@@ -42,6 +43,7 @@ from oarlock.capture.convert.numeric import (
     complex_,
     divmod_,
     float_,
+    index,
     int_,
     not_,
     pow_,
@@ -51,7 +53,9 @@ from oarlock.capture.convert.numeric import (
 from oarlock.capture.convert.ordering import extreme, sorted_
 from oarlock.capture.convert.sequences import (
     is_run_time_sequence,
+    item,
     length,
+    own_items,
 )
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.texts import format_, repr_, str_
@@ -59,6 +63,7 @@ from oarlock.capture.convert.tracing import is_table, tracer
 from oarlock.capture.convert.truth import (
     contains,
     is_run_time,
+    own,
     special,
 )
 
@@ -147,7 +152,25 @@ def replace_(owner: Any, **changes: Any) -> Any:
     return dataclasses.replace(owner, **changes)
 
 
-FUNCTIONS: dict[Any, Any] = {dataclasses.replace: replace_}
+def _copier(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A function of the module copy, which a class may define in Python."""
+
+    def made(x: Any, *memo: Any) -> Any:
+        from oarlock.capture.convert.calls import reading
+
+        method = own(x, name)
+        if method is None:
+            return reading(plain)(x, *memo)
+        return method(x) if plain is copy.copy else method(x, *(memo or ({},)))
+
+    return made
+
+
+FUNCTIONS: dict[Any, Any] = {
+    dataclasses.replace: replace_,
+    copy.copy: _copier(copy.copy, "__copy__"),
+    copy.deepcopy: _copier(copy.deepcopy, "__deepcopy__"),
+}
 
 
 _BUILTINS: dict[int, Any] = {
@@ -155,6 +178,9 @@ _BUILTINS: dict[int, Any] = {
     **{id(getattr(math, name)): f for name, f in MATH.items()},
     id(math.prod): prod,
     id(functools.reduce): reduce_,
+    **{id(op): f for op, f in arithmetic.FUNCTIONS.items()},
+    id(operator.index): index,
+    id(operator.getitem): item,
     id(operator.not_): not_,
     id(operator.truth): bool_,
     id(operator.contains): lambda items, x: contains(x, items),
@@ -173,7 +199,7 @@ def _stream(function: Any) -> Callable[..., Any]:
             return cursors.Chain(list(map(cursors.source, args)))
         if tracer() is None or any(isinstance(x, endless) for x in args):
             return plain(*args, **options)
-        return iterated(converted_function(function)(*args, **options))
+        return iterated(converted_function(function)(*map(own_items, args), **options))
 
     return stream
 

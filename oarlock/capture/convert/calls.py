@@ -20,12 +20,13 @@ import torch
 
 from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.build import OPERATORS
+from oarlock.capture.convert.callers import CALLERS
 from oarlock.capture.convert.data_classes import written
 from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
-from oarlock.capture.convert.truth import refuse_here
+from oarlock.capture.convert.truth import refuse_here, special
 from oarlock.capture.owners import know_cache
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
@@ -64,8 +65,13 @@ def call(function: Any) -> Any:
         return builtin_calls.TYPES.get(function) or constructor(function)
     if isinstance(function, functools.partial):
         return converted_partial(function)
+    if active is not None and kind is types.WrapperDescriptorType:
+        is_plain = function.__objclass__ is object and function.__name__ in _PLAINLY
+        return _PLAINLY[function.__name__] if is_plain else function
     if active is not None and isinstance(function, _CACHED):
         return functools.partial(uncached, function)
+    if active is not None and kind in CALLERS:
+        return CALLERS[kind](function)
     if isinstance(function, torch.nn.Module):
         return function  # its call is patched while code is converted
     return callable_object(function)
@@ -208,14 +214,38 @@ def call_of(cls: type) -> Any:
 
 def constructor(cls: type) -> Callable[..., Any]:
     """A class whose ``__init__`` is converted, where making an object is just that."""
-    from oarlock.capture.convert.convert import converted_or_same
 
-    is_simple = type(cls).__call__ is type.__call__ and cls.__new__ in _ALWAYS_NEW
     if issubclass(cls, BaseException):
         return cls
     if tracer() is not None and cls in tracer().tables.kinds:
         return functools.partial(table, cls)
-    if not is_simple:
+    made = _own_method(type(cls), "__call__")
+    return instances(cls) if made is None else functools.partial(made, cls)
+
+
+def _own_method(cls: type, name: str) -> Any:
+    """What a class of the user defines in Python under ``name``, converted; or None."""
+    from oarlock.capture.convert.convert import converted_or_same
+
+    method = getattr(cls, name, None)
+    made = converted_or_same(method) if type(method) is FunctionType else method
+    if made is method:
+        return None
+    if tracer() is not None:
+        tracer().code.method(cls, name)
+    return made
+
+
+def instances(cls: type) -> Callable[..., Any]:
+    """What ``type.__call__`` does: ``__new__`` and ``__init__``, converted."""
+    from oarlock.capture.convert.convert import converted_or_same
+
+    made = None if tracer() is None else _own_method(cls, "__new__")
+    if made is not None:
+        return functools.partial(_made_by, made, cls)
+    if type(cls).__call__ is not type.__call__ and _own_method(type(cls), "__call__") is None:
+        return reading(cls)
+    if cls.__new__ not in _ALWAYS_NEW:
         return reading(cls)
     init = cls.__init__
     if tracer() is not None:
@@ -234,6 +264,14 @@ def constructor(cls: type) -> Callable[..., Any]:
         return found
 
     return construct
+
+
+def _made_by(make: Any, cls: type, *args: Any, **kwargs: Any) -> Any:
+    """An object of a class that has a ``__new__`` of its own."""
+    found = make(cls, *args, **kwargs)
+    if isinstance(found, cls) and type(found).__init__ is not object.__init__:
+        call(MethodType(type(found).__init__, found))(*args, **kwargs)
+    return found
 
 
 def new(made: Any) -> Any:
@@ -301,6 +339,13 @@ def builtin(function: Any) -> Any:
     if active is None:
         return function
     owner = getattr(function, "__self__", None)
+    if function is object.__new__:
+        return lambda cls, *args, **kwargs: new(function(cls, *args, **kwargs))
+    if isinstance(function, types.MethodWrapperType):
+        if isinstance(owner, type) and function.__name__ == "__call__":
+            return instances(owner)
+        if function.__objclass__ is object and function.__name__ in _PLAINLY:
+            return functools.partial(_PLAINLY[function.__name__], owner)
     if function is id:
         return lambda x: (active.journal.keyed(x), id(x))[1]
     if isinstance(owner, _CONTAINERS):
@@ -416,6 +461,24 @@ def read_attribute(owner: Any, name: str) -> Any:
         return active.read(vars(owner), name, getattr(owner, name))
     if isinstance(owner, _UNREPORTED):
         return _of_code(active, owner, name)
+    hook = special(owner, "__getattribute__")
+    return read_plainly(owner, name) if hook is None else _hooked(hook, owner, name)
+
+
+def _hooked(hook: Callable[[Any, str], Any], owner: Any, name: str) -> Any:
+    """``owner.name`` of a class that has its own way of reading attributes."""
+    fallback = special(owner, "__getattr__")
+    if fallback is None:
+        return hook(owner, name)
+    try:
+        return hook(owner, name)
+    except AttributeError:
+        return fallback(owner, name)
+
+
+def read_plainly(owner: Any, name: str) -> Any:
+    """What ``object.__getattribute__`` gives, or ``__getattr__`` of its class."""
+    active = tracer()
     active.journal.used(owner)
     made = in_class(owner, name)
     if type(made) is property and type(made.fget) is FunctionType:
@@ -427,6 +490,9 @@ def read_attribute(owner: Any, name: str) -> Any:
     elif _is_descriptor(made) and not _is_hidden(made, owner, name):
         value = converted_function(type(made).__get__)(made, owner, type(owner))
     else:
+        fallback = special(owner, "__getattr__")
+        if fallback is not None and not _has_plainly(owner, name):
+            return fallback(owner, name)
         value = _value_of(active, owner, name)
         if active.is_missing(value) is not False:
             active.attribute(value, type(owner).__name__, name)
@@ -437,6 +503,14 @@ def read_attribute(owner: Any, name: str) -> Any:
         if isinstance(value, _METHOD_KINDS):
             return value
     return active.read(owner, name, value)
+
+
+def _has_plainly(owner: Any, name: str) -> bool:
+    try:
+        object.__getattribute__(owner, name)
+    except AttributeError:
+        return False
+    return True
 
 
 def _of_code(active: Any, owner: Any, name: str) -> Any:
@@ -466,8 +540,9 @@ def in_class(owner: Any, name: str) -> Any:
 
 
 def _value_of(active: Any, owner: Any, name: str) -> Any:
+    is_hooked = special(owner, "__getattribute__") is not None
     try:
-        return getattr(owner, name)
+        return object.__getattribute__(owner, name) if is_hooked else getattr(owner, name)
     except AttributeError:
         active.read_has(owner, name)
         raise
@@ -475,8 +550,6 @@ def _value_of(active: Any, owner: Any, name: str) -> Any:
 
 def write_attribute(owner: Any, name: str, value: Any) -> None:
     """``owner.name = value``"""
-    from oarlock.capture.convert.operators import touch
-
     active = tracer()
     if active is not None and active.is_choice(owner):
         active.each(owner, lambda x: write_attribute(x, name, value))
@@ -484,6 +557,18 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     if active is not None and isinstance(owner, ModuleType):
         _write_global(active, owner, name, value)
         return
+    hook = None if active is None else special(owner, "__setattr__")
+    if hook is not None:
+        hook(owner, name, value)
+    else:
+        write_plainly(owner, name, value)
+
+
+def write_plainly(owner: Any, name: str, value: Any) -> None:
+    """What ``object.__setattr__`` does, or that of a class that is not converted."""
+    from oarlock.capture.convert.operators import touch
+
+    active = tracer()
     touch(owner)
     if active is not None and name == "requires_grad" and isinstance(owner, torch.Tensor):
         value = active.concrete(value, name)
@@ -506,7 +591,15 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
             "__class__",
         ):
             refuse_here(f"{name} is set", "call another function, or take an argument")
-        setattr(owner, name, value)
+        is_hooked = active is not None and special(owner, "__setattr__") is not None
+        (object.__setattr__ if is_hooked else setattr)(owner, name, value)
+
+
+_PLAINLY: dict[str, Callable[..., Any]] = {
+    "__getattribute__": read_plainly,
+    "__setattr__": write_plainly,
+    "__delattr__": attributes.delete_plainly,
+}
 
 
 def _write_global(active: Any, module: ModuleType, name: str, value: Any) -> None:

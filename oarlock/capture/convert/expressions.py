@@ -388,7 +388,7 @@ class Expressions(ast.NodeTransformer):
     def visit_Starred(self, node: ast.Starred) -> ast.expr:
         value = self.visit(node.value)
         if isinstance(node.ctx, ast.Load):
-            value = at(apply("whole", value), node)
+            value = at(apply("unpacked", value), node)
         return at(ast.Starred(value, node.ctx), node)
 
     def visit_Set(self, node: ast.Set) -> ast.expr:

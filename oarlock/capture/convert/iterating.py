@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert import cursors
+from oarlock.capture.convert.arithmetic import binary
 from oarlock.capture.convert.numeric import bool_, int_
 from oarlock.capture.convert.sequences import (
     Mapped,
@@ -28,6 +29,8 @@ from oarlock.capture.convert.truth import (
     is_run_time,
     junction,
     negated,
+    own,
+    own_truth,
     refuse_here,
     select,
     truth,
@@ -53,6 +56,7 @@ def iter_(items: Any, *end: Any) -> Any:
 def enumerate_(items: Any, start: Any = 0) -> Any:
     if isinstance(items, cursors.Stream):
         return cursors.Enumerate(items, start)
+    items = own_items(items)
     if is_run_time_sequence(items) or is_run_time(start):
         if is_run_time_sequence(items):
             return Mapped(lambda i, x: (start + i, x), (items,))
@@ -63,6 +67,7 @@ def enumerate_(items: Any, start: Any = 0) -> Any:
 def zip_(*items: Any, **options: Any) -> Any:
     if not options and _any_stream(items):
         return cursors.Zip(list(map(cursors.source, items)))
+    items = tuple(map(own_items, items))
     if any(map(is_run_time_sequence, items)):
         sources = [
             x if hasattr(x, "__getitem__") or is_run_time_sequence(x) else list(x) for x in items
@@ -76,6 +81,9 @@ def _any_stream(items: tuple[Any, ...]) -> bool:
 
 
 def reversed_(items: Any) -> Any:
+    method = own(items, "__reversed__")
+    if method is not None:
+        return method(items)
     if is_run_time_sequence(items):
         return Mapped(lambda _, x: x, (items,), backwards=True)
     if tracer() is not None:
@@ -89,6 +97,7 @@ def map_(function: Any, *items: Any) -> Any:
     made = call(function)
     if _any_stream(items):
         return cursors.Zip(list(map(cursors.source, items)), made)
+    items = tuple(map(own_items, items))
     if any(map(is_run_time_sequence, items)):
         return Mapped(lambda _, *found: made(*found), items)
     return map(made, *items)
@@ -99,7 +108,7 @@ def filter_(function: Any, items: Any) -> Any:
 
     if tracer() is None:
         return filter(function if function is None else call(function), items)
-    made = (lambda x: x) if function is None else call(function)
+    made = own_truth if function is None else call(function)
     return _kept(made, items)
 
 
@@ -125,7 +134,7 @@ def _keep(made: Callable[[Any], Any], item: Any, cell: list[Any]) -> None:
         tracer().journal.touch(cell[0])
         cell[0].append(item)
 
-    test = made(item)
+    test = own_truth(made(item))
     if is_run_time(test):
         tracer().if_(truth(test), keep, lambda: None, here().with_cell("kept", cell))
     elif test:
@@ -159,13 +168,18 @@ def _folded(made: Callable[[Any, Any], Any], items: Any, first: Any, start: int)
 
 
 def sum_(items: Any, /, start: Any = 0) -> Any:
+    if tracer() is None:
+        return sum(items, start)
     items = own_items(items)
     if not is_run_time_sequence(items):
-        return sum(items, start)
+        found = list(items)
+        if not any(own(x, "__add__") or own(x, "__radd__") for x in (start, *found)):
+            return sum(found, start)
+        return functools.reduce(functools.partial(binary, "+"), found, start)
     cell = [start]
 
     def add(item: Any) -> None:
-        cell[0] = cell[0] + item
+        cell[0] = binary("+", cell[0], item)
 
     each_item(items, add, cell)
     return cell[0]
@@ -203,7 +217,7 @@ def _one_of(items: Any, found: bool) -> Any:
 
 def _some(items: Any, found: bool) -> bool | Any:
     """``any`` (found: True) or ``all`` (False); later items are asked for only if needed."""
-    for item in items:
+    for item in map(own_truth, items):
         if is_run_time(item):
             return junction(item, (lambda: _some(items, found),), found, here(), True)
         if bool(item) is found:
@@ -276,6 +290,9 @@ def next_(items: Any, *default: Any) -> Any:
     active = tracer()
     if active is not None and (isinstance(items, cursors.Stream) or hasattr(items, "is_iterator")):
         return cursors.next_of(cursors.source(items), *default)
+    method = own(items, "__next__")
+    if method is not None:
+        return _stepped(method, items, default)
     is_new = sys.getrefcount(items) <= _ONE_HOLDER and _starts_anew(items)  # not an old one's next
     if active is not None and active.is_branching() and not is_new:
         refuse_here(
@@ -283,3 +300,12 @@ def next_(items: Any, *default: Any) -> Any:
             "index a list, or take the item before the decision",
         )
     return next(items, *default)
+
+
+def _stepped(method: Callable[[Any], Any], items: Any, default: tuple) -> Any:
+    try:
+        return method(items)
+    except StopIteration:
+        if default:
+            return default[0]
+        raise

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import operator
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import CellType, FunctionType, ModuleType
 from typing import Any
-
-import torch
 
 from oarlock.capture.convert import (
     arithmetic,
@@ -29,15 +26,14 @@ from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import at_key, tracer
 from oarlock.capture.convert.truth import (
     as_number,
-    compare_items,
     contains,
     is_run_time,
     junction,
     negated,
+    own,
     own_truth,
     refuse_here,
     select,
-    special,
     truth,
 )
 from oarlock.errors import UnsupportedError
@@ -45,24 +41,6 @@ from oarlock.errors import UnsupportedError
 Thunk = Callable[[], Any]
 Names = tuple[str, ...]
 
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "is": operator.is_,
-    "is not": operator.is_not,
-}
-_METHODS = {
-    "==": "__eq__",
-    "!=": "__ne__",
-    "<": "__lt__",
-    "<=": "__le__",
-    ">": "__gt__",
-    ">=": "__ge__",
-}
 _IN_PLACE = (list, dict, set, bytearray)
 
 
@@ -280,17 +258,7 @@ class Operators:
         return junction(found, (others,), False, self.state(get, put, names), False)
 
     def compare(self, sign: str, left: Any, right: Any) -> Any:
-        """A comparison with a tuple or list, item by item where an item is a run-time value."""
-        items = (list, tuple)
-        if type(left) in (torch.Tensor, int, float, str) or tracer() is None:
-            return _COMPARISONS[sign](left, right)
-        if isinstance(left, items) and isinstance(right, items):
-            here = [*_plain_items(left), *_plain_items(right)]
-            if any(map(is_run_time, here)) and not is_run_time(left) and not is_run_time(right):
-                return compare_items(_COMPARISONS[sign], list(left), list(right))
-        method = special(left, _METHODS[sign])
-        found = NotImplemented if method is None else method(left, right)
-        return _COMPARISONS[sign](left, right) if found is NotImplemented else found
+        return arithmetic.compare(sign, left, right)
 
     def contains(self, item: Any, items: Any) -> Any:
         return as_number(contains(item, items))
@@ -348,11 +316,15 @@ class Operators:
         return active.read(self.module, name, value)
 
     def whole(self, items: Any) -> Any:
-        """A container that is unpacked."""
+        """A mapping that is unpacked."""
         active = tracer()
         if active is not None:
             active.uses(items)
         return items
+
+    def unpacked(self, items: Any) -> Any:
+        """What is unpacked, by the ``__iter__`` of an object's class."""
+        return sequences.own_items(items)
 
     def new(self, made: Any) -> Any:
         """A container that the code has just made: no path that is open had it before."""
@@ -508,15 +480,11 @@ def _pass() -> None:
     pass
 
 
-def _plain_items(items: Any) -> list[Any]:
-    return [] if is_run_time(items) else list(items)
-
-
 def _compare(sign: str, left: Any, right: Any) -> Any:
     if sign in ("in", "not in"):
         found = contains(left, right)
         return found if sign == "in" else (negated(found) if is_run_time(found) else not found)
-    return _COMPARISONS[sign](left, right)
+    return arithmetic.compare(sign, left, right)
 
 
 def _formatted(value: Any, conversion: str, spec: str) -> str:
@@ -527,7 +495,13 @@ def _formatted(value: Any, conversion: str, spec: str) -> str:
 
 def _spelled(part: Any) -> Any:
     """A part of an f-string, an object or container in it taken apart."""
-    if type(part) is not tuple or is_run_time(part[0]) or part[2] or isinstance(part[0], str):
+    if type(part) is not tuple or is_run_time(part[0]) or isinstance(part[0], str):
+        return part
+    method = None if part[1] else own(part[0], "__format__")
+    if method is not None and not isinstance(part[2], Text):
+        found = method(part[0], part[2])
+        return found if isinstance(found, str) else (found, "", "")
+    if part[2]:
         return part
     found = spelled(part[0], part[1])
     return part if found is None else found

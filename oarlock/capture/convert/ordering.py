@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import builtins
 import itertools
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from oarlock.capture.convert.arithmetic import compare, is_told, is_told_by_class
 from oarlock.capture.convert.iterating import each_item, list_
 from oarlock.capture.convert.sequences import (
     is_run_time_sequence,
     length,
+    own_items,
 )
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
-    compare_items,
     here,
     is_run_time,
     select,
@@ -29,33 +29,31 @@ NETWORK = 4  # items that are sorted by exchanges
 
 def extreme(name: str) -> Callable[..., Any]:
     plain: Callable[..., Any] = getattr(builtins, name)
-    better = operator.gt if name == "max" else operator.lt
+    better = ">" if name == "max" else "<"
 
     def extreme(*args: Any, key: Any = None, **options: Any) -> Any:
         if tracer() is None:
             return plain(*args, **({"key": key} if key is not None else {}), **options)
         if len(args) == 1 and is_run_time_sequence(args[0]):
             return _extreme_of_run(name, better, args[0], key, options)
-        items = list(args[0]) if len(args) == 1 else list(args)
+        items = list(own_items(args[0]) if len(args) == 1 else args)
         from oarlock.capture.convert.calls import call
 
         keys = items if key is None else [call(key)(x) for x in items]
-        if not items or not any(map(is_run_time, keys)):
+        if not items or not any(map(is_told, keys)):
             if key is None:
                 return plain(items, **options)
             return items[keys.index(plain(keys))] if items else plain(items, **options)
         if len(items) == 1:
             return items[0]
-        if all(not isinstance(k, torch.Tensor) for k in keys) and key is None:
+        if key is None and not any(map(_is_compared, keys)):
             return tracer().compute(plain, *items)
         return _fold(better, items, keys)
 
     return extreme
 
 
-def _extreme_of_run(
-    name: str, better: Callable[..., Any], items: Any, key: Any, options: dict[str, Any]
-) -> Any:
+def _extreme_of_run(name: str, better: str, items: Any, key: Any, options: dict[str, Any]) -> Any:
     """The best item of a sequence of run-time length, by a loop over it."""
     from oarlock.capture.convert.calls import call
     from oarlock.capture.convert.sequences import at_index, loop
@@ -72,7 +70,7 @@ def _extreme_of_run(
 
         def look(item: Any) -> None:
             rank_of_item = rank(item)
-            wins = truth(_compared(better, rank_of_item, at_best[0]))
+            wins = truth(compare(better, rank_of_item, at_best[0]))
             best[0] = select(wins, lambda: item, lambda: best[0], here())
             at_best[0] = select(wins, lambda: rank_of_item, lambda: at_best[0], here())
 
@@ -83,16 +81,15 @@ def _extreme_of_run(
     return select(length(items) > 0, found, without_items, here())
 
 
-def _compared(op: Callable[..., Any], a: Any, b: Any) -> Any:
-    """``op(a, b)``, item by item for tuples and lists."""
-    rows = all(isinstance(x, (tuple, list)) and not is_run_time(x) for x in (a, b))
-    return compare_items(op, list(a), list(b)) if rows else op(a, b)
+def _is_compared(key: Any) -> bool:
+    """Not a number or text of the run, or a plain value: these are known to ``max`` itself."""
+    return isinstance(key, torch.Tensor) or (not is_run_time(key) and is_told(key))
 
 
-def _fold(better: Callable[..., Any], items: list[Any], keys: list[Any]) -> Any:
+def _fold(better: str, items: list[Any], keys: list[Any]) -> Any:
     best, at_best = items[0], keys[0]
     for item, key in zip(items[1:], keys[1:]):
-        wins = _compared(better, key, at_best)
+        wins = compare(better, key, at_best)
         if not is_run_time(wins):
             best, at_best = (item, key) if wins else (best, at_best)
             continue
@@ -112,11 +109,11 @@ def sorted_(items: Any, *, key: Any = None, reverse: Any = False) -> Any:
     if is_run_time_sequence(items):
         items = list_(items)
         return tracer().ordered(items, keys_by(items, key), bool(reverse))
-    items = list(items)
+    items = list(own_items(items))
     keys = items if key is None else [call(key)(x) for x in items]
     keys = _heads(keys)
-    if any(map(_holds_run_time, keys)):
-        if len(items) > NETWORK:
+    if any(map(is_told, keys)):
+        if len(items) > NETWORK and not any(map(is_told_by_class, keys)):
             found = tracer().list_(items)
             return tracer().ordered(found, None if key is None else tracer().list_(keys), reverse)
         return _insertion_sort(items, keys, reverse)
@@ -151,10 +148,6 @@ def _heads(keys: list[Any]) -> list[Any]:
     return tuples if are_names and len(set(tuples)) == len(keys) else keys
 
 
-def _holds_run_time(key: Any) -> bool:
-    return any(map(is_run_time, key)) if isinstance(key, (tuple, list)) else is_run_time(key)
-
-
 def _insertion_sort(items: list[Any], keys: list[Any], reverse: bool) -> Any:
     """A stable sorting network of exchanges of neighbours: the places stay, values choose."""
     pairs = list(zip(keys, items))
@@ -167,7 +160,7 @@ def _insertion_sort(items: list[Any], keys: list[Any], reverse: bool) -> Any:
 def _ordered(ka: Any, a: Any, kb: Any, b: Any, reverse: bool) -> list[tuple[Any, Any]]:
     """Two neighbours and their keys in order."""
     first, second = (ka, kb) if reverse else (kb, ka)
-    swap = _compared(operator.lt, first, second)
+    swap = compare("<", first, second)
     if not is_run_time(swap):
         return [(kb, b), (ka, a)] if swap else [(ka, a), (kb, b)]
     low = select(swap, lambda: kb, lambda: ka, here())

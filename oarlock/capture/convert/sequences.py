@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,9 +47,37 @@ def own_items(items: Any) -> Any:
         return items.rest() if is_run_time(items.more()) else items
     if is_table(items):
         return items.keys()
-    if active is None or is_proxy(items) or special(items, "__iter__") is None:
+    if active is None or type(items) in _PLAIN or is_proxy(items):
         return items
-    return converted_function(type(items).__iter__)(items)
+    if special(items, "__iter__") is not None:
+        items = converted_function(type(items).__iter__)(items)
+    elif not hasattr(type(items), "__iter__") and special(items, "__getitem__") is not None:
+        return _by_place(items)
+    step = special(items, "__next__")
+    return items if step is None else _by_steps(step, items)
+
+
+_PLAIN = (list, tuple, dict, set, str, range)
+
+
+def _by_place(items: Any) -> Iterator[Any]:
+    """The items of an object that knows only ``__getitem__``."""
+    for place in itertools.count():
+        try:
+            found = item(items, place)
+        except IndexError:
+            return
+        yield found
+
+
+def _by_steps(step: Callable[[Any], Any], items: Any) -> Iterator[Any]:
+    """The items that an object's own ``__next__``, converted, gives."""
+    while True:
+        try:
+            found = step(items)
+        except StopIteration:
+            return
+        yield found
 
 
 def spread(is_tuple: bool, parts: tuple[tuple[bool, Any], ...]) -> Any:
@@ -56,8 +85,8 @@ def spread(is_tuple: bool, parts: tuple[tuple[bool, Any], ...]) -> Any:
     active = tracer()
     pieces: list[Any] = []
     for is_many, value in parts:
-        value = own_items(value) if is_many and hasattr(type(value), "is_stream") else value
-        if is_many and is_run_time_sequence(own_items(value)):
+        value = own_items(value) if is_many else value
+        if is_many and is_run_time_sequence(value):
             pieces.append(_listed(value))
         elif pieces and type(pieces[-1]) is list:
             pieces[-1] += value if is_many else (value,)

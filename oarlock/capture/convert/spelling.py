@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert.state import Text
+from oarlock.capture.convert.state import Text, parts_of
 from oarlock.capture.convert.tracing import tracer, used
 from oarlock.capture.convert.truth import is_run_time, refuse_here, special
 
@@ -32,7 +32,7 @@ def joined(parts: list[Any]) -> Text:
     """One text of literal texts, texts and values."""
     flat: list[Any] = []
     for x in parts:
-        flat += x.parts if isinstance(x, Text) else (x,)
+        flat += (x,) if type(x) is tuple else parts_of(x)
     return Text.of(tuple(flat))
 
 

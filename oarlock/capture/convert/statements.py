@@ -55,6 +55,8 @@ class Statements(Expressions):
 
     def put(self, target: ast.expr, value: ast.expr) -> list[ast.stmt]:
         """``target = value``"""
+        if isinstance(target, _ROWS) and not isinstance(value, _ROWS):
+            value = at(apply("unpacked", value), target)
         if self.is_plain(target):
             return [*self.announce(target), at(ast.Assign([target], value), target)]
         if isinstance(target, ast.Attribute):
@@ -252,6 +254,9 @@ class Statements(Expressions):
         return []
 
     stmt_AsyncFor = stmt_AsyncWith = _refuse_async
+
+
+_ROWS = (ast.Tuple, ast.List)
 
 
 def _leaves(target: ast.expr) -> list[ast.expr]:

@@ -16,6 +16,7 @@ from oarlock.capture.convert.state import Text, parts_of
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
     is_run_time,
+    own,
 )
 
 
@@ -34,13 +35,16 @@ def repr_(value: Any) -> str:
 def format_(value: Any, spec: str = "") -> str:
     if is_run_time(value):
         return Text.of(((value, "", spec),))
+    method = own(value, "__format__")
+    if method is not None:
+        return method(value, spec)
     found = spelled(value) if not spec else None
     return format(value, spec) if found is None else found
 
 
 def format_text(text: str, *args: Any, **names: Any) -> str:
     """``text.format(...)`` of run-time values."""
-    if not any(is_run_time(x) or isinstance(x, Text) for x in (*args, *names.values())):
+    if not any(map(_is_put_in, (*args, *names.values()))):
         return text.format(*args, **names)
     parts: list[Any] = []
     place = itertools.count()
@@ -51,8 +55,31 @@ def format_text(text: str, *args: Any, **names: Any) -> str:
         if field is not None:
             name = str(next(place)) if field == "" else field
             value, _ = formatter.get_field(name, args, names)
-            parts.append((value, conversion or "", (spec or "").format(*args, **names)))
+            spec = (spec or "").format(*args, **names)
+            parts += _field(value, conversion or "", spec)
     return Text.of(tuple(parts))
+
+
+def _is_put_in(x: Any) -> bool:
+    """A value of the run, or one whose class spells it in Python."""
+    return is_run_time(x) or isinstance(x, Text) or any(own(x, name) for name in _SPELLING)
+
+
+def _field(value: Any, conversion: str, spec: str) -> tuple[Any, ...]:
+    if is_run_time(value) or isinstance(value, Text):
+        return ((value, conversion, spec),)
+    if conversion:
+        value = (
+            repr_(value)
+            if conversion == "r"
+            else str_(value)
+            if conversion == "s"
+            else ascii(value)
+        )
+    return parts_of(format_(value, spec))
+
+
+_SPELLING = ("__format__", "__str__", "__repr__")
 
 
 def percent_parts(text: str, rest: list[Any]) -> tuple[Any, ...]:

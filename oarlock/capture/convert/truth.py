@@ -85,6 +85,11 @@ def special(owner: Any, name: str) -> Any:
     return active.code.runs(method, made)
 
 
+def own(owner: Any, name: str) -> Any:
+    """``special`` while a trace runs, for what is no plain value."""
+    return None if type(owner) in _PLAIN or tracer() is None else special(owner, name)
+
+
 def negated(value: Any) -> Any:
     """``not value`` for a run-time value."""
     found = truth(value)
@@ -135,27 +140,27 @@ def select(test: Any, then: Thunk, orelse: Thunk, state: State) -> Any:
 
 def junction(value: Any, rest: tuple, stop: bool, state: State, as_truth: bool) -> Any:
     """``and`` (stop at False) or ``or`` (stop at True); later operands are evaluated only if needed."""
-    value = own_truth(value) if as_truth else value
     while rest:
-        if is_run_time(value):
-            return _choice(value, rest, stop, state, as_truth)
-        if bool(value) is stop:
-            return value
+        test = own_truth(value)
+        if is_run_time(test):
+            return _choice(test, value, rest, stop, state, as_truth)
+        if bool(test) is stop:
+            return test if as_truth else value
         value, rest = rest[0](), rest[1:]
-        value = own_truth(value) if as_truth else value
     if not as_truth:
         return value
+    value = own_truth(value)
     return truth(value) if is_run_time(value) else bool(value)
 
 
-def _choice(value: Any, rest: tuple, stop: bool, state: State, as_truth: bool) -> Any:
+def _choice(test: Any, value: Any, rest: tuple, stop: bool, state: State, as_truth: bool) -> Any:
     def more() -> Any:
         return junction(rest[0](), rest[1:], stop, state, as_truth)
 
     def done() -> Any:
         return stop if as_truth else value
 
-    return select(value, done, more, state) if stop else select(value, more, done, state)
+    return select(test, done, more, state) if stop else select(test, more, done, state)
 
 
 def contains(item: Any, items: Any) -> Any:
@@ -205,8 +210,14 @@ def _contains(active: Any, item: Any, items: Any) -> Any:
         and all(type(x) is int for x in items)
     ):
         return active.compute(holds, tuple(items), item)
-    if by_value or (isinstance(items, (list, tuple)) and any(map(is_run_time, items))):
-        return any_of(lambda x=x: x is item or x == item for x in items)
+    from oarlock.capture.convert.arithmetic import compare, is_told
+    from oarlock.capture.convert.sequences import own_items
+
+    if by_value or (isinstance(items, (list, tuple)) and (is_told(items) or is_told(item))):
+        return any_of(lambda x=x: x is item or compare("==", x, item) for x in items)
+    found = own_items(items)
+    if found is not items and not is_proxy(found):
+        return any_of(lambda x=x: x is item or compare("==", x, item) for x in found)
     return item in items
 
 
@@ -252,21 +263,3 @@ def user_line() -> tuple[str, int]:
 def refuse_here(reason: str, rewrite: str) -> NoReturn:
     """Raises: NotConvertible at the user's line."""
     raise NotConvertible(Problem(user_line(), reason, rewrite))
-
-
-def compare_items(op: Callable[[Any, Any], Any], left: list[Any], right: list[Any]) -> Any:
-    """``op`` of two sequences, as Python compares them: by the first items that differ."""
-    for a, b in zip(left, right):
-        if not is_run_time(a) and not is_run_time(b) and a == b:
-            left, right = left[1:], right[1:]
-            continue
-        same = a == b
-
-        def last(a: Any = a, b: Any = b) -> Any:
-            return op is operator.ne if op in (operator.eq, operator.ne) else op(a, b)
-
-        def rest(left: list[Any] = left[1:], right: list[Any] = right[1:]) -> Any:
-            return compare_items(op, left, right)
-
-        return select(same, rest, last, here())
-    return op(len(left), len(right))

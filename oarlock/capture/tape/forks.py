@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Protocol
 
-from oarlock.capture.tape.nodes import Block, Fork, Val, blocks_of, leaves
+from oarlock.capture.tape.nodes import Block, Fork, SubTape, Val, blocks_of, leaves, map_tree
 from oarlock.capture.tape.sources import Source
 
 ENDS = 32  # ways through the code: beyond, the refusal stands
@@ -128,6 +129,7 @@ def _block(tree: Any, depth: int) -> Block:
     mark = marks[depth]
     for way in ways(tree.orelse):
         _share(nodes[: mark + 1], way.root.nodes[: mark + 1])
+        _Objects(nodes[: mark + 1], way.root.nodes[: mark + 1]).put(way.root)
     fork = nodes[mark]
     fork.then, fork.orelse = _block(tree.then, depth + 1), _block(tree.orelse, depth + 1)
     return Block(None, [*nodes[start:mark], fork], [])
@@ -142,6 +144,55 @@ def _share(ours: list[Any], theirs: list[Any]) -> None:
     for a, b in zip(_inside(ours), _inside(theirs), strict=True):
         if hasattr(a, "shadow"):
             a.shadows = [*getattr(a, "shadows", [a.shadow]), *getattr(b, "shadows", [b.shadow])]
+
+
+class _Objects:
+    """What stands in ``ours`` for each object that the code has made again in ``theirs``: values that
+    are one of several objects are told by identity after the decision too."""
+
+    def __init__(self, ours: list[Any], theirs: list[Any]) -> None:
+        self.same: dict[int, tuple[Any, Any]] = {}
+        for a, b in zip(_inside(ours), _inside(theirs), strict=True):
+            for x, y in zip(_held(a), _held(b)):
+                self.pair(x, y)
+
+    def pair(self, x: Any, y: Any) -> None:
+        if x is y or type(x) is not type(y) or isinstance(x, (Val, SubTape, *_VALUES)):
+            return
+        if isinstance(x, MethodType):
+            self.pair(x.__func__, y.__func__)
+            self.pair(x.__self__, y.__self__)
+        else:
+            self.same[id(y)] = (x, y)
+
+    def of(self, x: Any) -> Any:
+        if type(x) is MethodType:
+            return MethodType(self.of(x.__func__), self.of(x.__self__))
+        return self.same.get(id(x), (x,))[0]
+
+    def put(self, block: Block) -> None:
+        """Let ``block`` hold those of ``ours``."""
+        if not self.same:
+            return
+        block.results = [map_tree(x, self.of) for x in block.results]
+        for node in block.nodes:
+            for name in _TREES:
+                if hasattr(node, name):
+                    setattr(node, name, map_tree(getattr(node, name), self.of))
+            for inner in blocks_of(node) if not isinstance(node, Fork) else ():
+                self.put(inner)
+
+
+_TREES = ("args", "kwargs", "init", "value", "expected")
+_VALUES = (bool, int, float, complex, str, bytes, type(None))
+
+
+def _held(node: Any) -> Iterator[Any]:
+    """What a node holds, values and objects."""
+    for name in _TREES:
+        yield from leaves(getattr(node, name, None))
+    for block in blocks_of(node) if not isinstance(node, Fork) else ():
+        yield from leaves(block.results)
 
 
 def _inside(nodes: list[Any]) -> Iterator[Any]:

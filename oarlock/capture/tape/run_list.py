@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert import searching
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.nodes import Block, Val, leaves
@@ -224,7 +225,9 @@ class RunList(list):
     __rmul__ = __mul__
 
     def remove(self, x: Any) -> None:
-        if self.touched(list.remove, x, at=(x, *list.__iter__(self))):
+        if self.is_searched(x):
+            del self[self.index(x)]
+        elif self.touched(list.remove, x, at=(x, *list.__iter__(self))):
             list.remove(self, x)
         else:
             self.tracer.lists.call(self, list.remove, (x,), Same(None))
@@ -239,10 +242,18 @@ class RunList(list):
         self.observe()
         self[:] = sorted_(list.copy(self), **options)
 
+    def is_searched(self, x: Any) -> bool:
+        """Whether finding ``x`` calls methods of the user."""
+        return self.val is None and searching.is_searched(list.__iter__(self), x)
+
     def index(self, x: Any, *bounds: Any) -> Any:
+        if self.is_searched(x):
+            return searching.index(self, x, *bounds)
         return self.asked(list.index, x, *bounds)
 
     def count(self, x: Any) -> Any:
+        if self.is_searched(x):
+            return searching.count(self, x)
         return self.asked(list.count, x)
 
     def asked(self, op: Any, *args: Any) -> Any:

@@ -309,3 +309,33 @@ def list_or_none_that_grows(x):
         if v > 0:
             found.append(v)
     return found, len(found)
+
+
+@case(t(1.5, 2.0), t(-1.5, -4.0), t(-1.5, 4.0), t(1.5, -4.0))
+def function_chosen_before_a_fork(x):
+    def up(v):
+        return v + 1
+
+    def double(v):
+        return v * 2
+
+    chosen = up if x.sum() > 0 else double
+    found = {"a": x} if x[0] > 0 else {"b": -x}
+    return chosen(x), found
+
+
+class Factor:
+    def __init__(self, k):
+        self.k = k
+
+    def times(self, v):
+        return v * self.k
+
+
+@case(t(1.5, 2.0), t(-1.5, -4.0), t(-1.5, 4.0), t(1.5, -4.0))
+def method_chosen_before_a_fork(x):
+    two, three = Factor(2), Factor(3)
+    chosen = two if x.sum() > 0 else three
+    act = two.times if x[1] > 0 else three.times
+    found = {"a": x} if x[0] > 0 else {"b": -x}
+    return x * chosen.k, act(x), found
