@@ -74,7 +74,7 @@ def delattr_(owner: Any, name: str) -> None:
     elif made is not None:
         made(owner)
     else:
-        delete_plainly(owner, name)
+        delete_plainly(owner, name, delattr)
 
 
 def own_property(owner: Any, name: str) -> Any:
@@ -86,10 +86,9 @@ def own_property(owner: Any, name: str) -> Any:
     return converted_function(made.fdel) if is_own else None
 
 
-def delete_plainly(owner: Any, name: str) -> None:
-    """What ``object.__delattr__`` does, or that of a class that is not converted."""
+def delete_plainly(owner: Any, name: str, delete: Any = object.__delattr__) -> None:
+    """``delete(owner, name)``"""
     from oarlock.capture.convert.operators import touch
 
     touch(owner)
-    is_hooked = own(owner, "__delattr__") is not None
-    (object.__delattr__ if is_hooked else delattr)(owner, name)
+    delete(owner, name)

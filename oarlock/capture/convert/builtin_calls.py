@@ -102,7 +102,7 @@ def isinstance_(x: Any, kinds: Any) -> Any:
         return found
     if active.is_of_two_types(x):
         return active.number(isinstance, (x, kinds), True, True)
-    if hasattr(x, "run_time_tuple"):
+    if hasattr(type(x), "run_time_tuple"):
         return issubclass(tuple, kinds)
     if is_table(x):
         return issubclass(x.kind, kinds)

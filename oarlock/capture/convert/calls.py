@@ -53,7 +53,7 @@ def call(function: Any) -> Any:
         return converted_function(function)
     if kind is MethodType:
         owner = function.__self__
-        is_asked = isinstance(owner, _CONTAINERS) and not hasattr(owner, "run_time_length")
+        is_asked = isinstance(owner, _CONTAINERS) and not hasattr(type(owner), "run_time_length")
         if active is not None and is_asked:  # a list of a trace tells itself
             active.uses(owner)
         if active is not None and function.__name__ in ("train", "eval"):
@@ -154,7 +154,7 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
     owner = method.__self__
     if tracer() is not None and isinstance(owner, torch.nn.Module):
         tracer().code.tables(owner)
-    if not hasattr(owner, "run_time_length"):  # a list of a trace tells itself
+    if not hasattr(type(owner), "run_time_length"):  # a list of a trace tells itself
         used(owner)
     if tracer() is not None and (isinstance(owner, _CONTAINERS) or _is_of_library(owner)):
         report_change(tracer(), owner)
@@ -561,11 +561,11 @@ def write_attribute(owner: Any, name: str, value: Any) -> None:
     if hook is not None:
         hook(owner, name, value)
     else:
-        write_plainly(owner, name, value)
+        write_plainly(owner, name, value, setattr)
 
 
-def write_plainly(owner: Any, name: str, value: Any) -> None:
-    """What ``object.__setattr__`` does, or that of a class that is not converted."""
+def write_plainly(owner: Any, name: str, value: Any, put: Any = object.__setattr__) -> None:
+    """``put(owner, name, value)``, by a setter of the user's class, converted, where there is one."""
     from oarlock.capture.convert.operators import touch
 
     active = tracer()
@@ -591,8 +591,7 @@ def write_plainly(owner: Any, name: str, value: Any) -> None:
             "__class__",
         ):
             refuse_here(f"{name} is set", "call another function, or take an argument")
-        is_hooked = active is not None and special(owner, "__setattr__") is not None
-        (object.__setattr__ if is_hooked else setattr)(owner, name, value)
+        put(owner, name, value)
 
 
 _PLAINLY: dict[str, Callable[..., Any]] = {

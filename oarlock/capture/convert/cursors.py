@@ -355,7 +355,7 @@ def held(x: Any) -> Any:
     """What a variable holds of an iterator that an expression has made."""
     if type(x) in _VALUES or tracer() is None:
         return x
-    if getattr(x, "is_iterator", False):
+    if isinstance(x, list) and getattr(x, "is_iterator", False):
         return Cursor(x)
     found = None if isinstance(x, torch.Tensor) else stream(x)
     return x if found is None else found

@@ -286,9 +286,14 @@ def _starts_anew(items: Any) -> bool:
     return type(items) in _OF_CONTAINERS
 
 
+def _is_spent(items: Any) -> bool:
+    """A list of the run that code goes through once."""
+    return isinstance(items, list) and hasattr(items, "is_iterator")
+
+
 def next_(items: Any, *default: Any) -> Any:
     active = tracer()
-    if active is not None and (isinstance(items, cursors.Stream) or hasattr(items, "is_iterator")):
+    if active is not None and (isinstance(items, cursors.Stream) or _is_spent(items)):
         return cursors.next_of(cursors.source(items), *default)
     method = own(items, "__next__")
     if method is not None:

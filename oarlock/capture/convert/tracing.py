@@ -19,7 +19,7 @@ def tracer() -> Any:
 
 def is_proxy(items: Any) -> bool:
     """Stands for a sequence of run-time length; a list of a trace may still be an ordinary one."""
-    if not hasattr(items, "run_time_length"):
+    if not hasattr(type(items), "run_time_length"):
         return False
     active = tracer()
     return not isinstance(items, list) or (active is not None and active.is_symbolic(items))

@@ -205,7 +205,7 @@ def _is_kept(x: Any) -> bool:
     """An object of the trace, which would meet code of the run."""
     if isinstance(x, (torch.Tensor, Number)):
         return False
-    return hasattr(x, "run_time_length") or (is_record(x) and holds_tensor(x))
+    return hasattr(type(x), "run_time_length") or (is_record(x) and holds_tensor(x))
 
 
 def _objects_of(function: Any) -> list[Any]:

@@ -133,7 +133,7 @@ class Definition:
         if isinstance(x, Number):
             return self.joiner.numbers(x, x)
         if is_run(x):
-            kind = tuple if hasattr(x, "run_time_tuple") else list
+            kind = tuple if hasattr(type(x), "run_time_tuple") else list
             return Leaf("list", (x, x), kind, kind, item=x.item)
         if isinstance(x, (tuple, list, dict)) and holds_run_time(x):
             keys = keys_of(x) or []

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert import searching
+from oarlock.capture.convert.sequences import own_items
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.nodes import Block, Val, leaves
@@ -161,6 +162,7 @@ class RunList(list):
             self.tracer.lists.put(self, list.insert, (index,), x)
 
     def extend(self, items: Any) -> None:
+        items = own_items(items)
         if not is_run(items) and self.touched(list.extend, items):
             list.extend(self, items)
         elif is_run(items):

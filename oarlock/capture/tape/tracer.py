@@ -313,9 +313,9 @@ class Tracer(TorchCalls):
             return torch.Tensor
         if isinstance(x, Choice):
             return each(x, type)
-        if hasattr(x, "run_time_deque"):
+        if hasattr(type(x), "run_time_deque"):
             return deque
-        if hasattr(x, "run_time_tuple"):
+        if hasattr(type(x), "run_time_tuple"):
             return tuple
         if isinstance(x, RunTable):
             return x.kind
