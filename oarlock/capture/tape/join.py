@@ -158,6 +158,7 @@ class Joiner:
         taken: tuple[bool, bool] = (True, False), may_grow: bool = False,
     ) -> None:  # fmt: skip
         self.may_grow = may_grow
+        self.is_ours = False  # a variable of ours is joined, that is read only where it is bound
         self.val, self.is_data, self.block, self.taken = val, is_data, block, taken
 
     def join(self, x: Any, y: Any) -> Any:
@@ -190,7 +191,7 @@ class Joiner:
             leaf = self.tensors(value, value)
         elif _is_number(value):
             leaf = self.numbers(value, value)
-        elif why == "unbound" and keys_of(value):
+        elif why == "unbound" and (keys_of(value) or (self.is_ours and _is_empty(value))):
             return self.items_or_nothing(value, parts)
         else:
             leaf = Leaf("any", parts, value)
@@ -201,7 +202,13 @@ class Joiner:
         """What a variable of ours holds, that is read only where it is bound."""
         value = y if isinstance(x, Undefined) else x
         one_sided = isinstance(x, Undefined) != isinstance(y, Undefined)
-        return Same(value) if one_sided and self.is_older(value) else self.join(x, y)
+        if one_sided and self.is_older(value):
+            return Same(value)
+        self.is_ours = one_sided
+        try:
+            return self.join(x, y)
+        finally:
+            self.is_ours = False
 
     def is_older(self, value: Any) -> bool:
         """Whether all that an object holds was made before the paths parted: it stays itself."""
@@ -314,6 +321,11 @@ def _are_rows(x: Any, y: Any) -> bool:
     if not any(all(_is_row(v, kind) for v in (x, y)) for kind in (list, tuple, deque)):
         return False
     return _is_run(x) or _is_run(y) or _length(x) != _length(y)
+
+
+def _is_empty(x: Any) -> bool:
+    """A container of the code that holds nothing."""
+    return keys_of(x) == [] and (type(x) in (dict, tuple) or (_is_row(x, list) and not _is_run(x)))
 
 
 def _length(x: Any) -> int:

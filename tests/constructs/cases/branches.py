@@ -518,3 +518,23 @@ def truth_of_none_or_tensor(x):
     if peak:
         return x * 2
     return x + 3 if not peak else x
+
+
+@case(t(1.0, -3.0, 2.0), t(1.0, 2.0, 1.0), t(1.0, 2.0, 5.0), t(1.0, 2.0, -8.0))
+def return_items_or_an_empty_list(x):
+    a, b, c = x
+    gap = b * b - 4 * a * c
+    if gap > 40:
+        return [], {"gap": gap}
+    if gap > 0:
+        return [(-b + gap.sqrt()) / (2 * a), (-b - gap.sqrt()) / (2 * a)], {}
+    if gap == 0:
+        return [-b / (2 * a)], {}
+    return [], {}
+
+
+@case(t(1.0, 2.0), t(-1.0, -2.0))
+def return_nothing_but_an_empty_list(x):
+    if x.sum() > 0:
+        return [x, x * 2]
+    return []
