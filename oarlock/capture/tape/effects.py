@@ -15,6 +15,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.choice import Choice, options
+from oarlock.capture.tape.forks import inside
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content
 from oarlock.capture.tape.nodes import Block, Call, Val
 from oarlock.capture.tape.numbers import Number
@@ -157,7 +158,7 @@ class Effects:
         """Those of lists from outside, of which the run sets an item."""
         lists = {v.id: source for v, source, x in self.tracer.inputs if isinstance(x, list)}
         found = {}
-        for node in self.tracer.root.walk() if lists else ():
+        for node in inside(self.tracer.root.nodes) if lists else ():
             if not isinstance(node, Call) or node.func is not operator.setitem:
                 continue
             items, place = node.args[:2]

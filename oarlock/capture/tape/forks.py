@@ -141,7 +141,7 @@ def _share(ours: list[Any], theirs: list[Any]) -> None:
     for a, b in zip(ours, theirs):
         for x, y in zip(_made(a), _made(b), strict=True):
             y.id = x.id
-    for a, b in zip(_inside(ours), _inside(theirs), strict=True):
+    for a, b in zip(inside(ours), inside(theirs), strict=True):
         if hasattr(a, "shadow"):
             a.shadows = [*getattr(a, "shadows", [a.shadow]), *getattr(b, "shadows", [b.shadow])]
 
@@ -152,7 +152,7 @@ class _Objects:
 
     def __init__(self, ours: list[Any], theirs: list[Any]) -> None:
         self.same: dict[int, tuple[Any, Any]] = {}
-        for a, b in zip(_inside(ours), _inside(theirs), strict=True):
+        for a, b in zip(inside(ours), inside(theirs), strict=True):
             for x, y in zip(_held(a), _held(b)):
                 self.pair(x, y)
 
@@ -195,12 +195,12 @@ def _held(node: Any) -> Iterator[Any]:
         yield from leaves(block.results)
 
 
-def _inside(nodes: list[Any]) -> Iterator[Any]:
+def inside(nodes: list[Any]) -> Iterator[Any]:
     """Nodes, and those of their blocks."""
     for node in nodes:
         yield node
         for block in blocks_of(node) if not isinstance(node, Fork) else ():
-            yield from _inside([] if block is None else block.nodes)
+            yield from inside([] if block is None else block.nodes)
 
 
 def _made(node: Any) -> Iterator[Val]:

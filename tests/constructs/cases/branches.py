@@ -520,7 +520,7 @@ def truth_of_none_or_tensor(x):
     return x + 3 if not peak else x
 
 
-@case(t(1.0, -3.0, 2.0), t(1.0, 2.0, 1.0), t(1.0, 2.0, 5.0), t(1.0, 2.0, -8.0))
+@case(t(1.0, -3.0, 2.0), t(1.0, 2.0, 1.0), t(1.0, 2.0, 5.0), t(1.0, 2.0, -20.0))
 def return_items_or_an_empty_list(x):
     a, b, c = x
     gap = b * b - 4 * a * c
