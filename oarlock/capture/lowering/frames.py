@@ -72,6 +72,8 @@ class FrameLifter(Lifter):
     def append(self, op: Op, inputs: Sequence[Value], graphs: Sequence[Graph] = ()) -> Node:
         if op.name == "broadcast_to":
             inputs = [self.fitting(inputs[0], op.shape)]  # type: ignore[attr-defined]
+        elif op.name == "concat":
+            inputs = self.joinable(inputs, op.axis)  # type: ignore[attr-defined]
         node = super().append(op, [self.frame.local(v) for v in inputs], graphs)
         self.frame.known.update(node.outputs)
         return node
@@ -84,6 +86,23 @@ class FrameLifter(Lifter):
         is_wrong = [n != 1 and n != m and self.is_of_run(n) for n, m in zip(value.shape, tail)]
         found = tuple(m if wrong else n for n, m, wrong in zip(value.shape, tail, is_wrong))
         return self.refine(value, shape=found) if any(is_wrong) else value
+
+    def joinable(self, values: Sequence[Value], axis: int) -> list[Value]:
+        """``values`` to be joined on ``axis``: sizes that the run decides must be those of the rest."""
+        first, axis = values[0], axis % values[0].rank
+        if any(v.rank != first.rank for v in values):
+            return list(values)
+        wanted = list(first.shape)
+        for i, sizes in enumerate(zip(*(v.shape for v in values))):
+            wanted[i] = next((n for n in sizes if not self.is_of_run(n)), sizes[0])
+        found = []
+        for value in values:
+            shape = tuple(
+                n if i == axis or n == m or not self.is_of_run(n) else m
+                for i, (n, m) in enumerate(zip(value.shape, wanted))
+            )
+            found.append(value if shape == value.shape else self.refine(value, shape=shape))
+        return found
 
     def input(self, type: TensorType, name: str) -> Value:
         return self.frame.input(type, name)

@@ -110,6 +110,8 @@ class Lists:
                 f"build a new list in the function and extend the other one once, after it"
             )
         items = list.copy(obj)
+        for x in [*items, *seen]:  # refused before the list is another
+            of_one(Joiner(tracer.val), x, tracer.where())
         obj.val = obj.born
         if obj.source is not None:
             tracer.inputs.add(obj.val, obj.source, obj)
