@@ -175,6 +175,9 @@ def _holds_rows(tree: dict, program: Program) -> bool:
             found.append(node["leaf"])
         elif kind == "part" and _is_part(node, program):
             found.append(node["sizes"])
+        elif kind == "optional" and node.keys() == {"optional", "tree"}:
+            found.append(node["optional"])
+            stack.append((node["tree"], depth + 1))
         elif kind == "rows" and list(_kinds(node[kind])) == ["part"]:
             stack.append((node[kind], depth + 1))
         elif kind in ("tuple", "list") and isinstance(node[kind], (list, tuple)):
@@ -186,11 +189,11 @@ def _holds_rows(tree: dict, program: Program) -> bool:
 
 
 def _is_scalar(index: object, count: int, dtype: DType, program: Program) -> bool:
-    """A tensor without axes of the result."""
+    """A tensor of the result with one element, for each row inside of rows."""
     outputs = program.result_outputs
     if type(index) is not int or not 0 <= index < min(count, len(outputs)):
         return False
-    return outputs[index].type == TensorType(dtype)
+    return outputs[index].dtype is dtype and outputs[index].rank <= 1
 
 
 def _kinds(tree: object) -> Iterator[str]:

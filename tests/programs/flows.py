@@ -197,6 +197,55 @@ def unread_after_the_break(x):
     return z, n
 
 
+def becomes_none(x):
+    y = x[0]
+    for v in x:
+        if v < 0:
+            y = None
+        elif y is None:
+            y = v
+        else:
+            y = y + v
+    return y
+
+
+def sums_of_earlier_items(x):
+    rows = []
+    for i in range(x.shape[0]):
+        total = torch.zeros(())
+        for j in range(i):
+            if x[j] > x[i]:
+                total = total + rows[j]
+        rows.append(total + x[i])
+    return rows[-1], torch.stack(rows)
+
+
+class Row:
+    def __init__(self, like):
+        self.sum = torch.zeros_like(like)
+
+
+class Store:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, row):
+        if len(self.rows) == 0:
+            self.rows.append(Row(row))
+        self.rows[0].sum = self.rows[0].sum + row
+        return self.rows[0].sum
+
+
+def made_in_the_first_trip(x):
+    store, k = Store(), x[0].int()
+    total = torch.zeros(1)
+    for i in range(k):
+        total = torch.cat([total, store.add(x[i : i + 1])])
+        if total[-1] > 4:
+            break
+    return total
+
+
 CALLS: dict[Any, list[Any]] = {
     updates_of_bits: [T([0.5, -2.0, 3.0]), T([1.0, -0.5])],
     bytes_decide: [T([1.0, 3.0]), T([0.1, 0.2, 9.0])],
@@ -216,6 +265,9 @@ CALLS: dict[Any, list[Any]] = {
     none_or_growing_rows: [T([1.0, -2.0, 3.0]), T([-0.5]), T([1.0, 2.0, 3.0, 4.0])],
     one_of_several: [T([0.1, 2.0]), T([-2.0, 0.1, -3.0]), T([0.5])],
     unread_after_the_break: [T([1.0, 2.0]), T([4.0, 5.0, 6.0, 7.0]), T([0.0, 9.0, 1.0])],
+    becomes_none: [T([1.0, -2.0, 3.0]), T([0.5, 1.0]), T([1.0, -2.0])],
+    sums_of_earlier_items: [T([3.0, 2.0, 1.0]), T([1.0, 2.0]), T([2.0, 3.0, 1.0, 0.0])],
+    made_in_the_first_trip: [T([2.0, 3.0]), T([3.0, 2.0, 1.0]), T([0.0, 1.0]), T([1.0, 9.0])],
     said: [T([0.0, 0.0]), T([4.5, 4.5, 4.5]), T([0.5, 2.5, 0.25]), T([0.5, -7.25, 0.0]),
            T([0.5, -77.0, 0.0]), torch.zeros(5)],
 }  # fmt: skip

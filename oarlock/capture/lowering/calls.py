@@ -56,7 +56,7 @@ class Calls:
             with self.low.outside():
                 return picks.apply(self.r, func, args)
         if any(isinstance(x, ListValue) for x in args):
-            return self.on_list(func, args, kwargs)
+            return self.on_list(call, args, kwargs)
         if func in _TRUTHS and isinstance(args[0], torch.Tensor):
             with self.low.outside():
                 number = self.read(_TRUTHS[func], args[0])
@@ -134,11 +134,15 @@ class Calls:
         else:
             place.fill_(value)
 
-    def on_list(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def on_list(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         """A call with a list of run-time length."""
+        func = call.func
         rule = lists.RULES.get(func)
         if rule is None:
             raise NotImplementedError("a call with a list whose length is known at run time")
+        own = args[0]
+        if isinstance(own, ListValue) and own.stacks is None and func in _TAKING:
+            self.r.layouts.guess(own.key, call.outs)
         with self.low.outside():
             return rule(self.r, *args, **kwargs)
 
@@ -234,4 +238,5 @@ _TRUTHS = {
 _SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
 _INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 _READERS = _reader_table()
+_TAKING = (operator.getitem, list.pop)
 _IDENTITY = (operator.is_, operator.is_not)

@@ -15,6 +15,7 @@ from oarlock.capture.aliases import View
 from oarlock.capture.fakes import run_fake
 from oarlock.capture.torch_private import outside_modes
 from oarlock.ir import Dim, Size, Value, bounds, dim_max, dim_min, i64
+from oarlock.ir.dim import product, without_mod
 from oarlock.ops.shape import full_slice
 
 Rule = Callable[..., Any]
@@ -306,6 +307,41 @@ def _show(r: Any, x: torch.Tensor, call: tuple, derive: Callable[[Value], Value]
         raise NotImplementedError(f"a view of type {view.value.type}, torch says {type}")
     r.bind_view(out, view)
     return out
+
+
+@rule("aten.view.default", "aten._unsafe_view.default")
+def view(r: Any, x: torch.Tensor, shape: Any) -> Any:
+    """To sizes that fill x in each run, where they are not known to: that is checked when it runs."""
+    sizes, own = list(shape), r.type_of(r.fake(x)).shape
+    if not any(_is_open(r, n) for n in own):
+        return NotImplemented
+    known = [r.shapes.size(n) for n in sizes if not (isinstance(n, int) and n == -1)]
+    if any(_is_number(r, n) for n in sizes) or _fills(own, known, len(sizes)):
+        return NotImplemented
+    b, total, rest = r.b, product(own), product(known)
+    if len(known) < len(sizes):
+        whole = b.floor_div(b.to(total, i64), b.maximum(b.to(rest, i64), 1))
+        missing = _bound(r, whole, "k", 2)
+        known.insert(
+            next(i for i, n in enumerate(sizes) if isinstance(n, int) and n == -1), missing
+        )
+    flat = b.refine(b.reshape(r.value(x), shape=(total,)), shape=(product(known),))
+    r.view(x).memory.tied.append("a view")
+    found = r.new(b.reshape(flat, shape=tuple(known)))
+    r.view(found).memory.tied.append("a view")
+    return found
+
+
+def _is_open(r: Any, size: Size) -> bool:
+    return isinstance(size, Dim) and not size.symbols() <= r.shapes.given
+
+
+def _fills(own: Any, known: list[Size], count: int) -> bool:
+    """Whether sizes are known to fill a tensor; one of them may be left to be found."""
+    total, rest = product(own), product(known)
+    if len(known) == count:
+        return without_mod(total) == without_mod(rest)
+    return rest != 0 and total % rest == 0
 
 
 @rule("aten.batch_norm.default")

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.arrays import dtype_of
 from oarlock.capture.lowering.columns import Column, Even, Ragged, first, kind
-from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.scalars import DTYPES, Maybe, is_symbolic, kind_of
 from oarlock.capture.tape import runtime
+from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.ir import Size, TensorType, Value, f64, i64
 from oarlock.ir.scope import symbols_in
 
@@ -47,6 +49,20 @@ class Layouts:
     def met(self, key: Any, item: Layout) -> None:
         self.seen.setdefault(key, item)
 
+    def guess(self, key: Any, outs: Any) -> None:
+        """An item as the capture has met it; ``outs``: the tree of its run-time values."""
+        vals = [x for x in leaves(outs) if isinstance(x, Val)]
+        samples = [x.sample for x in vals]
+        kinds = (torch.Tensor, bool, int, float)
+        if key in self.seen or not vals or not all(isinstance(x, kinds) for x in samples):
+            return
+        if any(len(x.dims) > 1 or x.loose for x in vals):
+            return
+        layout = Layout(like=map_tree(outs, lambda x: x.sample if isinstance(x, Val) else x))
+        layout.types = [_type_of(x) for x in samples]
+        layout.axes = {i: axis for i, x in enumerate(vals) for axis in x.dims}
+        self.seen[key] = layout
+
     def want(self, key: Any) -> None:
         self.wanted.add(key)
 
@@ -59,6 +75,13 @@ class Layouts:
                 layout.axes = {**seen.axes, **layout.axes}
         found, self.has_more = self.has_more, False
         return found
+
+
+def _type_of(sample: Any) -> TensorType:
+    """Of a sample of the capture."""
+    if isinstance(sample, torch.Tensor):
+        return TensorType(dtype_of(sample.dtype), tuple(map(int, sample.shape)))
+    return TensorType(DTYPES[kind_of(sample)])
 
 
 class ListValue:
@@ -85,8 +108,14 @@ class ListValue:
                 yield from self.leaves(x)
         elif isinstance(item, (torch.Tensor, bool, int, float, ListValue)) or is_symbolic(item):
             yield item
+        elif isinstance(item, Maybe):
+            if item.unbound:
+                self.r.lowering.expect(item)
+            else:
+                yield item.flag
+            yield from self.leaves(item.value)
         else:
-            kind = "None or a value" if isinstance(item, Maybe) else type(item).__name__
+            kind = type(item).__name__
             raise NotImplementedError(f"a list of run-time length whose items hold {kind}")
 
     def values(self, item: Any) -> list[tuple[Value, bool]]:
@@ -165,6 +194,9 @@ class ListValue:
         def build(like: Any) -> Any:
             if isinstance(like, (tuple, list)):
                 return type(like)(build(x) for x in like)
+            if isinstance(like, Maybe):
+                flag = None if like.unbound else self.r.scalars.number(next(values))
+                return build(like.value) if flag is None else Maybe(flag, build(like.value))
             if isinstance(like, ListValue):
                 inner = of_rows(self.r, [next(values) for _ in like.known()], like)
                 inner.inside = True

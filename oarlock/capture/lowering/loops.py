@@ -110,6 +110,19 @@ class Filled(Promoted):
         return like
 
 
+class Opened(Promoted):
+    """A variable with a value that a loop may set to None."""
+
+    def __init__(self, carried: Carried) -> None:
+        Exception.__init__(self, "a value becomes None")
+        self.carried = carried
+
+    def change(self, blocks: Blocks) -> None:
+        c = self.carried
+        c.parts = [Carried.of(blocks, c.init)]
+        c.init, c.kind = Maybe(Truth(blocks.r.b.const(True, bool_)), c.init), "maybe"
+
+
 class Picked(Promoted):
     """An object that a loop replaces by others."""
 
@@ -228,6 +241,8 @@ class Loop:
         """
         found: list[Value] = []
         for item, c in zip(items, carried):
+            if isinstance(item, Maybe) and c.kind in ("tensor", "number", "tree"):
+                item = self._there(item, c)
             if c.kind == "list":
                 found += self._rows(item, c)
             elif c.kind in ("tree", "plain") and _is_other_list(c.init, item):
@@ -258,11 +273,20 @@ class Loop:
                 found.append(value_of(self.r, item))
             elif c.kind == "tensor" and c.init.dim() == 0 and is_one(item):
                 found.append(one_of(self.r, item, type_of(self.r, c.init)))
-            elif (c.kind == "tensor") != isinstance(item, torch.Tensor) or item is None:
+            elif is_nothing(item):
+                raise Opened(c)
+            elif (c.kind == "tensor") != isinstance(item, torch.Tensor):
                 raise NotImplementedError(f"a loop changes {named(c.init)} into {named(item)}")
             else:
                 found.append(value_of(self.r, item))
         return found
+
+    def _there(self, item: Maybe, c: Carried) -> Any:
+        """The value of an item that must be there; a variable that may be None is so from the start."""
+        if not item.unbound:
+            raise Opened(c)
+        self.r.lowering.expect(item)
+        return item.value
 
     def _place(self, item: Any, c: Carried) -> Value:
         """Where an object is among those that the variable may be."""

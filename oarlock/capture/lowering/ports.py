@@ -208,6 +208,10 @@ class Results:
         def build(like: Any) -> Tree:
             if isinstance(like, (tuple, list)):
                 return {"tuple" if isinstance(like, tuple) else "list": list(map(build, like))}
+            if isinstance(like, Maybe) and like.unbound:
+                return build(like.value)
+            if isinstance(like, Maybe):
+                return {"optional": self.add(next(columns).values[0]), "tree": build(like.value)}
             if isinstance(like, ListValue):
                 return {"rows": inner(like.like)}
             return leaf()
