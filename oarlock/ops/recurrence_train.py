@@ -251,11 +251,12 @@ class LstmScanGrad(ScanGrad):
 class GruScanGrad(ScanGrad):
     """The gradient of ``gru_scan_train``.
 
-    Shapes: dy, dh, gates [T,B,4H], y [T,B,H], h0 [B,H], w_hh -> dgx, dgh [T,B,3H], dh0
+    Shapes: dy, dh, gates [T,B,4H], y [T,B,H], h0 [B,H], w_hh -> dgates [T,B,4H], dh0; dgates are
+            dgx, whose first two thirds are those of dgh, and the last third of dgh
     """
 
     reverse: bool = False
-    states, gates, given, sequences, firsts = 1, 3, (3, 3), (4, 1), 1
+    states, gates, given, sequences, firsts = 1, 3, (4,), (4, 1), 1
     samples = _samples([*_types(1, 0, 4, 1, 0), _weight(3)])
 
     def before(self, saved, firsts, previous):
@@ -269,8 +270,9 @@ class GruScanGrad(ScanGrad):
         d_n = m.mul(m.mul(dh, m.sub(1.0, z)), m.sub(1.0, m.mul(n, n)))
         d_z = m.mul(m.mul(dh, m.sub(h_before, n)), m.mul(z, m.sub(1.0, z)))
         d_r = m.mul(m.mul(d_n, u), m.mul(r, m.sub(1.0, r)))
-        hidden = m.concat(d_r, d_z, m.mul(d_n, r))
-        return (m.add(m.matmul(hidden, w), m.mul(dh, z)),), (m.concat(d_r, d_z, d_n), hidden)
+        d_u = m.mul(d_n, r)
+        hidden = m.matmul(m.concat(d_r, d_z, d_u), w)
+        return (m.add(hidden, m.mul(dh, z)),), (m.concat(d_r, d_z, d_n, d_u),)
 
 
 @op("rnn_scan_grad")

@@ -139,10 +139,17 @@ class _Gru(torch.autograd.Function):
         y, h, gates, h0, w_hh = ctx.saved
         dy, dh = _or_zeros(dy, y), _or_zeros(dh, h)
         op = GruScanGrad(reverse=ctx.reverse)
-        dgx, dgh, dh0 = _emit(ctx.recorder, op, dy, dh, gates, y, h0, w_hh)
-        needs = ctx.needs_input_grad
-        dw = _weight_grad(dgh, _previous(y, h0, ctx.reverse)) if needs[5] else None
-        return None, None, None, dgx, dh0, dw, dgh.sum((0, 1)) if needs[6] else None
+        grads, dh0 = _emit(ctx.recorder, op, dy, dh, gates, y, h0, w_hh)
+        (steps, batch, n), needs = y.shape, ctx.needs_input_grad
+        rows = grads.flatten(0, 1)
+        dgh, dw, db = (rows[:, : 2 * n], rows[:, 3 * n :]), None, None
+        if needs[5]:
+            before = _previous(y, h0, ctx.reverse).flatten(0, 1)
+            dw = torch.cat([part.t() @ before for part in dgh])
+        if needs[6]:
+            db = torch.cat([part.sum(0) for part in dgh])
+        dgx = rows[:, : 3 * n].unflatten(0, (steps, batch))
+        return None, None, None, dgx, dh0, dw, db
 
 
 class _Rnn(torch.autograd.Function):

@@ -90,7 +90,8 @@ class _Cell:
     graph: Graph
     sources: list[Value]
     given: list[int]  # parts of each sequence
-    operand: int  # which sequence the product reads
+    operand: int  # the sequence that the product reads
+    runs: list[tuple[int, int]]  # of its parts: first, count
 
 
 def _cell(op: Any, dtype: L.DType, hidden: int, rows: Sequence[int], has_dy: bool) -> _Cell:
@@ -107,8 +108,21 @@ def _cell(op: Any, dtype: L.DType, hidden: int, rows: Sequence[int], has_dy: boo
     b.graph.outputs = [*(p for found in parts for p in found), rest, *after[1:]]
     b.graph.inputs = [*wide, *grads]
     graph = decompose(Program(prune(b.graph))).graph
-    operand = next(i for i, v in enumerate(given) if v is m.operand)
-    return _Cell(graph, list(graph.inputs), [len(p) for p in parts], operand)
+    read = parts_of(m.operand, hidden)
+    operand = next(i for i, found in enumerate(parts) if set(read) <= set(found))
+    places = [parts[operand].index(v) for v in read]
+    return _Cell(graph, list(graph.inputs), [len(p) for p in parts], operand, _runs(places))
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Parts that lie one after the other, as (first, count)."""
+    found: list[tuple[int, int]] = []
+    for place in places:
+        if found and sum(found[-1]) == place:
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((place, 1))
+    return found
 
 
 def _without(b: Builder, value: Value, product: Value) -> Value:
@@ -172,8 +186,15 @@ class _ScanGrad:
         scratch = packed_bytes + self.batch * (self.pitch * dtype.bytes)
         return Kernel(
             name, (self.node,), reads, tuple(writes), function, extent=self.batch,
-            grain=self._grain(), scratch_bytes=scratch,
+            grain=self._grain(), scratch_bytes=scratch, in_place=self._in_place(),
         )  # fmt: skip
+
+    def _in_place(self) -> tuple[tuple[Value, Value], ...]:
+        """What is given goes over what was saved: a step reads that of its rows before it stores."""
+        given, _ = self._outputs()
+        before = {r.sequence for r in self.rows if isinstance(r, _Previous)}
+        saved = [v for v in self.rows if isinstance(v, Value) and v not in before]
+        return tuple((y, x) for y in given for x in saved if x.type == y.type)
 
     def _grain(self) -> int:
         low, high = bounds(self.steps)
@@ -304,6 +325,7 @@ class _ScanGrad:
         """Adds the product to the gradient of the hidden state."""
         helpers: dict[str, L.Function] = {}
         most, columns = max(self.heights), self.micro.columns
+        wide = self.cell.given[self.cell.operand] * self.hidden
         tiles = body.let("tiles", L.binary("div", rows + (most - 1), L.icon(most)))
         for first, stop, micro in self._panels():
             with (
@@ -313,13 +335,17 @@ class _ScanGrad:
                 top = body.let("top", L.binary("div", t * rows, tiles))
                 here = body.let("here", L.binary("div", (t + 1) * rows, tiles) - top)
                 at = L.Address(c, top * self.pitch + panel * columns)
-                arguments = M.Arguments(
-                    L.Address(a, top * self.depth), L.icon(self.depth),
-                    L.Address(packed, panel * (self.depth * columns)), at, L.icon(self.pitch), at,
-                    L.icon(self.pitch), L.icon(self.depth),
-                )  # fmt: skip
-                for helper in M.call(body, micro, self.heights, here, arguments):
-                    helpers[helper.name] = helper
+                done = 0
+                for part, count in self.cell.runs:
+                    depth = count * self.hidden
+                    arguments = M.Arguments(
+                        L.Address(a, top * wide + part * self.hidden), L.icon(wide),
+                        L.Address(packed, panel * (self.depth * columns) + done * micro.columns), at,
+                        L.icon(self.pitch), at, L.icon(self.pitch), L.icon(depth),
+                    )  # fmt: skip
+                    done += depth
+                    for helper in M.call(body, micro, self.heights, here, arguments):
+                        helpers[helper.name] = helper
         return helpers
 
     def _panels(self) -> list[tuple[int, int, M.Micro]]:
