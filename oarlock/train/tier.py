@@ -11,23 +11,26 @@ import torch.utils._pytree as pytree
 
 from oarlock import knobs
 from oarlock.capture.joint.differentiate import record_call
+from oarlock.capture.joint.numbers import is_free
 from oarlock.capture.joint.recording import StepRecording
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.deciding import is_settled
 from oarlock.capture.tape.higher import with_backward_hooks
-from oarlock.capture.tape.nodes import Call
+from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.optimizers import step_
 from oarlock.capture.tape.queries import name_of
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.sources import Source
-from oarlock.capture.to_static import Declined, NewProgram, StaticFunction
+from oarlock.capture.to_static import Declined, NewProgram, NotThisCall, StaticFunction
 from oarlock.capture.torch_private import is_dispatching, is_transformed
 from oarlock.errors import ToolError, UnsupportedError
 from oarlock.train.differentiable import Differentiable
 from oarlock.train.step import Changed, Step
 
 MANY = 8  # programs of one tape, for other sizes
+MOST = 5_000  # operations of a call whose loops are unrolled
 _AS_A_WHOLE = (with_backward_hooks, step_)
 _SKIPPED = (torch.nn.Module, torch.optim.Optimizer, type)
 
@@ -46,6 +49,7 @@ class CompiledTape:
     def bind(self) -> None:
         """Take the tensors that the code reads now for the state.  Raises: Declined."""
         self.steps: dict[Any, Step] = {}
+        self.others: dict[Any, list[Step]] = {}  # of the same sizes, for other numbers
         self.switched: dict[Any, list[tuple[torch.Tensor, bool]]] = {}  # requires_grad after a call
         self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
         self.is_same = identity(self.state)
@@ -56,7 +60,7 @@ class CompiledTape:
     def refuse(self) -> None:
         """Raises: Declined for what no program can do."""
         tape = self.tape
-        if not tape.is_straight_line:
+        if not tape.is_straight_line and not (self.differentiates and is_settled(tape.root)):
             raise Declined("control flow that depends on data")
         if tape.has_effects:
             raise Declined("the code changes Python objects")
@@ -68,17 +72,23 @@ class CompiledTape:
             raise Declined("inference mode around the call")
         for source, x in self.state:
             self._check_tensor(str(source), x)
+            if x.requires_grad and not x.is_leaf and self.asks:
+                raise Declined(f"{source} has a gradient that goes on outside of the function")
         if len(self.storages) < len({id(x) for _, x in self.state}) and tape.is_updating:
             raise Declined("tensors of the state share memory")
         if any(_is_parallel(root) for root in (self.static.fn, self.static.owner)):
             raise Declined("a distributed module, whose hooks run in the backward pass")
 
+    @property
+    def differentiates(self) -> bool:
+        """Calls take gradients, or give what has some."""
+        results = (x.sample for x in leaves(self.tape.root.results) if isinstance(x, Val))
+        return self.asks or any(isinstance(x, torch.Tensor) and x.requires_grad for x in results)
+
     def _check_tensor(self, name: str, x: torch.Tensor) -> None:
         hooks = x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None)
         if hooks and (self.asks or not x.is_leaf):
             raise Declined(f"{name} has hooks on its gradient")
-        if x.requires_grad and not x.is_leaf and self.asks:
-            raise Declined(f"{name} has a gradient that goes on outside of the function")
 
     def changing(self) -> set[Any]:
         """Settings of optimizers that are read at each call."""
@@ -101,11 +111,10 @@ class CompiledTape:
         if not self.is_same():
             self.renew()
         leaves = pytree.tree_leaves((args, kwargs))
-        step = self.steps.get(self.key(leaves))
-        if step is not None and not step.holds(step.recording.read_numbers(leaves)):
-            del self.steps[self.key(leaves)]
-            step = None
+        step = self.found(leaves)
         if step is None:
+            if self.count >= MANY:
+                raise NotThisCall(f"more than {MANY} programs for different sizes")
             if self.tape.is_verified and knobs.CHECK.value != "off":
                 raise NewProgram
             step = self.make(args, kwargs, leaves)
@@ -118,6 +127,26 @@ class CompiledTape:
         for x, needs in self.switched.get(id(step), ()):
             x.requires_grad_(needs)
         return result
+
+    def found(self, leaves: list[Any]) -> Step | None:
+        """The program for a call: of its sizes, and of what the code asks of its numbers."""
+        key = self.key(leaves)
+        step = self.steps.get(key)
+        if step is None or step.holds(step.recording.read_numbers(leaves)):
+            return step
+        others = self.others.setdefault(key, [])
+        others.append(self.steps.pop(key))
+        for other in others:
+            if other.holds(other.recording.read_numbers(leaves)):
+                others.remove(other)
+                self.steps[key] = other
+                return other
+        return None
+
+    @property
+    def count(self) -> int:
+        """Of all programs."""
+        return len(self.steps) + sum(map(len, self.others.values()))
 
     def renew(self) -> None:
         """New programs for tensors that have taken the place of others.  Raises: Declined."""
@@ -143,8 +172,6 @@ class CompiledTape:
 
     def make(self, args: tuple, kwargs: dict[str, Any], leaves: list[Any]) -> Step:
         """Record and compile for the sizes of a call."""
-        if len(self.steps) >= MANY:
-            raise Declined(f"more than {MANY} programs for different sizes")
         for x in leaves:
             if isinstance(x, torch.Tensor):
                 self._check_tensor("an argument", x)
@@ -169,9 +196,14 @@ class CompiledTape:
         tensors = [x for _, x in self.state]
         around = Surroundings.of(self.static.fn, self.changing(), tensors)
         needs = [(x, x.requires_grad) for x in tensors if x.is_leaf]
+        most = None if tape.is_straight_line else MOST
         try:
-            recording = record_call(replay, args, kwargs, around)
+            recording = record_call(replay, args, kwargs, around, most)
             switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
+        except Exception as error:
+            if tape.is_straight_line or isinstance(error, (UnsupportedError, NotImplementedError)):
+                raise
+            raise NotThisCall(repr(error)) from error  # the replay raises it, or has no tape
         finally:
             for x, before in needs:
                 x.requires_grad_(before)
@@ -204,7 +236,7 @@ def compiled(static: StaticFunction, tape: Tape, args: tuple, kwargs: dict[str, 
     found = CompiledTape(static, tape)
     try:
         found.make(args, kwargs, pytree.tree_leaves((args, kwargs)))
-    except ToolError as error:
+    except (ToolError, NotThisCall) as error:
         raise Declined(str(error)) from error
     return found
 
@@ -225,7 +257,7 @@ def _signature(fn: Any) -> inspect.Signature | None:
 def _kind(x: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return tuple(x.shape)
-    return None if type(x) is float or isinstance(x, _SKIPPED) else x
+    return None if is_free(x) or isinstance(x, _SKIPPED) else x
 
 
 def identity(state: list[tuple[Source, torch.Tensor]]) -> Callable[[], bool]:

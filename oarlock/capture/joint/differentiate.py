@@ -36,13 +36,17 @@ class JointRecording:
 
 
 def record_call(
-    fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], around: Surroundings
+    fn: Callable[..., Any],
+    args: tuple,
+    kwargs: dict[str, Any],
+    around: Surroundings,
+    most: int | None = None,
 ) -> StepRecording | JointRecording:
     """As ``record_step``; a JointRecording when the results have gradients and the code asks for none.
 
-    Raises: UnsupportedError, DataDependent.
+    Args: most: operations that a program may have.  Raises: UnsupportedError, DataDependent.
     """
-    return _Joint(fn, args, kwargs, around).run_joint()
+    return _Joint(fn, args, kwargs, around, most).run_joint()
 
 
 class _Joint(Recording):

@@ -224,6 +224,11 @@ def symbolic(number: Number) -> Any:
     return kind(number)
 
 
+def is_free(x: Any) -> bool:
+    """A number that the caller may change from call to call: one that f64 holds exactly."""
+    return type(x) is float or (type(x) is int and abs(x) <= 2**53)
+
+
 def number_of(x: Any) -> Number | None:
     """The Number behind a symbolic number, else None."""
     node = x.node if isinstance(x, _SYMBOLIC) else None

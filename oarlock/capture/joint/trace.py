@@ -18,6 +18,7 @@ from oarlock.capture.joint.numbers import (
     DataDependent,
     Number,
     Scope,
+    is_free,
     number_of,
     plain,
     sizes_of,
@@ -50,6 +51,7 @@ class StepRecorder(Recorder):
         self.fresh: set[int] = set()  # ids of tensors that the code makes of Python numbers
         self.scope = Scope(self.b, [], lambda: str(self.origin()))
         self.reseeds = False
+        self.most: int | None = None  # operations
         self.grad_of: dict[int, torch.Tensor] = {}  # the parameter by id of its gradient
 
     # Inputs
@@ -65,7 +67,11 @@ class StepRecorder(Recorder):
     def number(self, name: str, index: int, hint: Any) -> Any:
         """A number that the caller gives at each call."""
         value = self.port("number", name, TensorType(f64, ()), index=index)
-        return symbolic(Number(self.scope, float(hint), lambda: value, lambda given: given[index]))
+
+        def make() -> Value:
+            return value if type(hint) is float else self.b.cast(value, dtype=i64)
+
+        return symbolic(Number(self.scope, hint, make, lambda given: given[index]))
 
     def weight(self, tensor: torch.Tensor) -> tuple[Memory, Value]:
         if id(tensor) in self.fresh:
@@ -107,6 +113,8 @@ class StepRecorder(Recorder):
         return super().operand(x) if number is None else number.value
 
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> list[View]:
+        if self.most is not None and len(self.graph.nodes) > self.most:
+            raise UnsupportedError(f"loops of more than {self.most} operations")
         if torch.Tag.nondeterministic_seeded in func.tags:
             found = self.drawn(func, args, kwargs, out)
             if found is not None:
@@ -240,12 +248,14 @@ class Recording:
     """One call, from its arguments to its program."""
 
     def __init__(
-        self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], around: Surroundings
-    ) -> None:
+        self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], around: Surroundings,
+        most: int | None = None,
+    ) -> None:  # fmt: skip
         self.fn, self.around = fn, around
         self.shapes = Shapes()
         self.recorder = StepRecorder(self.shapes, self.around.names)
         self.recorder._arguments = []
+        self.recorder.most = most
         self.recorder.grad_of = {id(g): p for p, g in self.around.grads if g is not None}
         self.leaves, self.arg_spec = pytree.tree_flatten((args, kwargs))
         self.names = _names(fn, args, kwargs)
@@ -271,7 +281,7 @@ class Recording:
 
     def _argument(self, i: int, x: Any) -> Any:
         recorder, name = self.recorder, self.names[i]
-        if type(x) is float:
+        if is_free(x):
             return recorder.number(name, self._number(), x)
         if not isinstance(x, torch.Tensor):
             return x
@@ -372,7 +382,7 @@ class Recording:
         names = tuple(p.name for p in recorder.ports)
         params = {key: to_numpy(tensor) for key, tensor in recorder.weights.items()}
         program = Program(graph, params, {}, (), Signature(names=names))
-        options, floats = self.around, [i for i, x in enumerate(self.leaves) if type(x) is float]
+        options, floats = self.around, [i for i, x in enumerate(self.leaves) if is_free(x)]
 
         def numbers(leaves: Sequence[Any]) -> list[Any]:
             return [*(leaves[i] for i in floats), *options.read_options()]
@@ -422,7 +432,15 @@ class Recording:
             new = p.grad
             if new is old:
                 continue
+            self._check_leaf(recorder.ports[port])
             yield Gradient(port, None if new is None else output(recorder.value(new)))
+
+    def _check_leaf(self, port: Port) -> None:
+        """Raises: UnsupportedError for an argument that eager code has computed."""
+        if port.kind == "argument" and not self.leaves[port.index].is_leaf:
+            raise UnsupportedError(
+                f"{port.name} has a gradient that goes on outside of the function"
+            )
 
 
 @contextmanager

@@ -68,13 +68,15 @@ class Inputs:
         self.is_repeated |= id(real) in self.given
         with torch._C.DisableTorchFunction(), outside_modes():
             sizes = [self.symbolic.get(key_of(source, i)) for i in range(real.dim())]
-            held = real.detach().requires_grad_(real.requires_grad) if self.is_repeated else real
-            fake = self.tracer.fake.from_tensor(held, static_shapes=True)
+            is_inner = real.requires_grad and not real.is_leaf
+            held = real.detach().requires_grad_(real.requires_grad)
+            held = held if self.is_repeated or is_inner else real
+            fake = self._with_history(held) if is_inner else self._fake(held)
             others = [n if s is None else differing(n, s) for n, s in zip(real.shape, sizes)]
             twin = None
             if any(s is not None for s in sizes):
                 meta = torch.empty(others, dtype=real.dtype, requires_grad=real.requires_grad)
-                twin = self.tracer.fake.from_tensor(meta, static_shapes=True)
+                twin = self._with_history(meta) if is_inner else self._fake(meta)
         if self.is_exact or source.base is not None:
             self.fakes[id(real)] = (real, fake)
         self.given.add(id(real))
@@ -83,6 +85,15 @@ class Inputs:
         val.twin = twin
         self.add(val, source, real)
         return fake
+
+    def _fake(self, real: torch.Tensor) -> torch.Tensor:
+        return self.tracer.fake.from_tensor(real, static_shapes=True)
+
+    def _with_history(self, leaf: torch.Tensor) -> torch.Tensor:
+        """No leaf, and gradients pass through it, as through what eager code has computed."""
+        fake = self._fake(leaf)
+        with torch.inference_mode(False), torch.enable_grad():
+            return fake.clone()
 
     def plain(self, x: Any, source: Source, atoms: list[tuple[Any, Source]]) -> Any:
         """An int or float from outside: itself, guarded by equality; or read at each call."""

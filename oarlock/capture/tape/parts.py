@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.tape.deciding import Settling
 from oarlock.capture.tape.emit import Emitter, uses
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import is_pure, made
 from oarlock.capture.tape.nodes import (
     Ambient,
+    Assert,
     Block,
     Call,
     Check,
@@ -25,6 +27,7 @@ from oarlock.capture.tape.nodes import (
     If,
     Raise,
     Val,
+    While,
     blocks_of,
     leaves,
 )
@@ -79,7 +82,7 @@ def cut(ends: list[Way], root: Block, inputs: Inputs, count: int) -> Parts:
     left = {x.id for end in ends for x in leaves(end.root.results) if isinstance(x, Val)}
     wanted |= left
     needed = {id for node in core for id in uses(node)}
-    known = {val.id: val for node in (*sort.early, *core) for val in made(node)}
+    known = {val.id: val for node in (*sort.early, *core) for val in results_of(node)}
     known |= {val.id: val for val, _ in inputs}
     found = [known[i] for i in sorted(wanted & sort.computed(core))]
     for val in found:
@@ -134,6 +137,7 @@ class Sorting:
         self.early: list[Any] = []
         self.rest: list[tuple[Any, bool]] = []  # nodes after them, and whether they are the core's
         self.later: set[int] = set()  # values that follow from the core's
+        self.unknown: set[int] = set()  # of them, those that are no tensors
 
     @property
     def late(self) -> list[Any]:
@@ -149,23 +153,42 @@ class Sorting:
             self.plain |= {val.id for val in made(node)}
         elif is_plain(node, self.plain | self.later, self.tensors) and not is_item(node):
             self.rest.append((node, False))
-            self.later |= {val.id for val in made(node)}
+            self.late_by(node)
+            self.change(self.objects.intersection(uses(node)))
         elif isinstance(node, Call):
             changed = self.objects.intersection(uses(node))
             if changed and not is_change(node):
                 raise Whole(f"{node.where}: a list from outside")
             self.rest.append((node, not changed))
-            self.plain -= changed
-            self.later |= {val.id for val in made(node)} | changed
+            self.late_by(node)
+            self.change(changed)
+        elif isinstance(node, (Assert, If, While)) and self.is_settled(node):
+            self.rest.append((node, True))
+            self.late_by(node)
         else:
             raise Whole("control flow that depends on data")
+
+    def is_settled(self, node: Any) -> bool:
+        """Tensor calls on ways of decisions that known numbers make."""
+        return self.objects.isdisjoint(uses(node)) and Settling(self.unknown).node(node)
+
+    def change(self, objects: set[int]) -> None:
+        """What they hold is not known before any more."""
+        self.plain -= objects
+        self.later |= objects
+        self.unknown |= objects
+
+    def late_by(self, node: Any) -> None:
+        """What a node makes of the core's values."""
+        self.later |= {val.id for val in results_of(node)}
+        self.unknown |= {val.id for val in results_of(node) if not _is_tensor(val)}
 
     def core(self) -> list[Any]:
         """The core, with what follows from it and it needs again.  Raises: Whole."""
         wanted: set[int] = set()
         for at in reversed(range(len(self.rest))):
             node, is_core = self.rest[at]
-            if not is_core and wanted & {val.id for val in made(node)}:
+            if not is_core and wanted & {val.id for val in results_of(node)}:
                 if not isinstance(node, Call) or self.objects.intersection(uses(node)):
                     raise Whole("control flow that depends on data")
                 self.rest[at] = (node, True)
@@ -179,18 +202,29 @@ class Sorting:
     def check(self, core: list[Any]) -> None:
         """Raises: Whole where what follows reads a tensor that the core updates after that."""
         changed = {
-            x.id for node in core if is_update(node.func) and name_of(node.func) != "backward"
+            x.id for node in Block(None, core).walk()
+            if isinstance(node, Call) and is_update(node.func) and name_of(node.func) != "backward"
             for x in leaves(node.args[:1]) if isinstance(x, Val)
         }  # fmt: skip
         if any(changed.intersection(decided(node)) for node in self.late):
             raise Whole("a decision on a tensor that is updated")
 
     def computed(self, core: list[Any]) -> set[int]:
-        return {val.id for node in core for val in made(node)}
+        return {val.id for node in core for val in results_of(node)}
 
 
-def is_plain(node: Any, known: set[int], tensors: set[int]) -> bool:
-    """It computes numbers from known ones; a path that ends in an error may do more."""
+def results_of(node: Any) -> Iterator[Val]:
+    """What may be read after a node."""
+    return iter(node.params) if isinstance(node, While) else made(node)
+
+
+def is_plain(node: Any, known: set[int], tensors: set[int], is_inside: bool = False) -> bool:
+    """It computes numbers from known ones; a path that ends in an error may do more.
+
+    Args: is_inside: a block, where it may also change containers.
+    """
+    if is_inside and isinstance(node, Call) and is_change(node):
+        return known.issuperset(uses(node))
     if isinstance(node, (If, Fork)):
         test = {x.id for x in leaves(node.test) if isinstance(x, Val)}
         return known >= test and all(is_plain_block(b, known, tensors) for b in blocks_of(node))
@@ -214,7 +248,7 @@ def is_plain_block(block: Block, known: set[int], tensors: set[int]) -> bool:
         return True
     inner = set(known)
     for node in block.nodes:
-        if not is_plain(node, inner, tensors):
+        if not is_plain(node, inner, tensors, True):
             return False
         inner |= {val.id for val in made(node)}
     return True
