@@ -201,9 +201,9 @@ class CompiledTape:
             recording = record_call(replay, args, kwargs, around, most)
             switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
         except Exception as error:
-            if tape.is_straight_line or isinstance(error, (UnsupportedError, NotImplementedError)):
+            if isinstance(error, (UnsupportedError, NotImplementedError)):
                 raise
-            raise NotThisCall(repr(error)) from error  # the replay raises it, or has no tape
+            raise NotThisCall(repr(error)) from error  # the replay does what eager does
         finally:
             for x, before in needs:
                 x.requires_grad_(before)

@@ -128,6 +128,10 @@ class Number:
         """What torch takes for granted, such as ``x >= 0`` in ``x ** 0.5``."""
         return True
 
+    def statically_known_true(self, file: str = "", line: int = 0) -> bool:
+        """What torch may leave out where it is certain."""
+        return False
+
     def bool_(self) -> bool:
         return self.guard_bool()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import linecache
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
@@ -32,7 +33,7 @@ from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.refusals import every
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.run_list import RunList
-from oarlock.capture.tape.sources import Source, argument, modules_below, state_sources
+from oarlock.capture.tape.sources import Source, argument, key_of, modules_below, state_sources
 from oarlock.capture.tape.tables import Follow
 from oarlock.capture.tape.tracer import Tracer, ambient
 from oarlock.errors import OarlockError, UnsupportedError
@@ -400,8 +401,12 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
         guards.structure(source, x)
     for x, source in stand.atoms:
         guards.same(source, x)
+    replaced, found = way.effects.places(), Counter(id(x) for _, x in tracer.objects.guarded)
     for source, x in tracer.objects.guarded:
-        guards.same(source, x)
+        if isinstance(x, dict) and found[id(x)] == 1 and key_of(source, -1) in replaced:
+            guards.kind(source, x)
+        else:
+            guards.same(source, x)
     for source, key, found in tracer.objects.containers.keys:
         guards.add(f"({key!r} in {guards.place(source)}) is {found}", f"{source} has {key!r}")
     for source, x in tracer.objects.containers.wholes.values():

@@ -135,6 +135,15 @@ class Effects:
         given = {key_of(s, -1) for _, s, _ in self.tracer.inputs}
         return {key_of(s, -1) for s, _ in (*objects.guarded, *objects.structures)} - given
 
+    def places(self) -> set[Any]:
+        """Keys of the attributes and items that the call replaces."""
+        found = set()
+        for obj, kind, key, _ in self.lines:
+            if kind in ("item", "attribute"):
+                sources = (self.tracer.objects.source(obj), Source(obj, ""))
+                found |= {key_of(s.step(path_of(obj, key)), -1) for s in sources if s}
+        return found
+
     def counters(self) -> dict[Any, tuple[Any, Any]]:
         """Numbers that the code reads and changes: read at each call."""
         guarded = {key_of(source, -1): x for source, x in self.tracer.objects.guarded}

@@ -73,6 +73,15 @@ class Guards:
             same = self.emitter.constant(value)
             self.add(f"{at} is {same}", f"{source} is the same object")
 
+    def kind(self, source: Source, value: dict) -> None:
+        """A dict that each call replaces: another of this class, whose keys are guarded."""
+        at, kind = self.place(source), self.emitter.constant(type(value), "kind")
+        self.add(f"type({at}) is {kind}", f"{source} is of type {type(value)}")
+        made = getattr(value, "default_factory", None)
+        if made is not None:
+            factory = self.emitter.constant(made)
+            self.add(f"{at}.default_factory is {factory}", f"{source} makes {made}")
+
     def number(self, source: Source, value: Any) -> None:
         """A number that is read at each call: only its type counts."""
         cls = list if isinstance(value, list) else type(value)

@@ -32,7 +32,6 @@ from oarlock.capture.tape.nodes import (
     leaves,
 )
 from oarlock.capture.tape.queries import is_update, name_of
-from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.sources import Source, key_of
 
 if TYPE_CHECKING:
@@ -109,14 +108,7 @@ def cut(ends: list[Way], root: Block, inputs: Inputs, count: int) -> Parts:
 
 def _moved(way: Way, inputs: Inputs) -> set[int]:
     """Tensors that the call replaces where it has read them: others at each call."""
-    effects = way.effects
-    places = set()
-    for obj, kind, key, _ in effects.lines:
-        if kind in ("item", "attribute"):
-            source = effects.tracer.objects.source(obj)
-            places |= {
-                key_of(s.step(path_of(obj, key)), -1) for s in (source, Source(obj, "")) if s
-            }
+    places = way.effects.places()
     return {val.id for val, s in inputs if _is_tensor(val) and key_of(s, -1) in places}
 
 
