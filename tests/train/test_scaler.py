@@ -74,3 +74,22 @@ def test_a_place_that_data_decide_is_replayed():
         assert torch.equal(static(*batch(i)), eager(*batch(i)))
         assert torch.equal(queue, other)
     assert "replayed" in static.report(), static.report()
+
+
+def test_what_was_refused_is_told():
+    """Not that the next call has no operand."""
+    model, optimizer = model_and_optimizer()
+
+    @oarlock.to_static
+    def step(x, y):
+        found = model(x)
+        drawn = torch.multinomial(found.detach().softmax(1), 1).squeeze(1)
+        loss = F.cross_entropy(found, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item(), drawn.max().item()
+
+    step(*batch(0))
+    step(*batch(1))
+    assert "multinomial" in step.report(), step.report()

@@ -29,7 +29,7 @@ from oarlock.capture.joint.results import flatten
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.joint.whole import WholeFunctions
 from oarlock.capture.owners import named_modules
-from oarlock.capture.recorder import Recorder
+from oarlock.capture.recorder import Recorder, Spoiled
 from oarlock.capture.tape.arguments import holds_tensor
 from oarlock.capture.torch_private import Shapes, is_fake, outside_modes
 from oarlock.errors import UnsupportedError
@@ -274,6 +274,9 @@ class Recording:
                     self._differentiate(result)
             self._check(self.around.is_new_state())
             return self._finish(result)
+        except Spoiled:
+            self._check(False)  # tells what was refused
+            raise
         finally:
             self.around.restore()
 
