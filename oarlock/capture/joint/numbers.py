@@ -245,6 +245,15 @@ def plain(x: Any) -> Any:
     return x if number is None else number.hint
 
 
+def settled(x: Any) -> Any:
+    """A symbolic number as the plain one that the recording is made for; anything else as it is.
+
+    Raises: DataDependent.
+    """
+    number = number_of(x)
+    return x if number is None else number._known()
+
+
 def sizes_of(func: Any, args: tuple, kwargs: dict[str, Any]) -> list[Number]:
     """The numbers that a call takes as sizes, axes or counts: not those that it computes with."""
     found: list[Number] = []

@@ -21,6 +21,7 @@ from oarlock.capture.joint.numbers import (
     is_free,
     number_of,
     plain,
+    settled,
     sizes_of,
     symbolic,
 )
@@ -132,8 +133,7 @@ class StepRecorder(Recorder):
             return None
         if takes_self and not (name.endswith(("_like", "_"))):
             return None
-        if any(number_of(x) is not None for x in pytree.tree_leaves((rest, kwargs))):
-            raise NotImplementedError("a random draw that depends on a changing number")
+        args, rest, kwargs = pytree.tree_map(settled, (args, rest, kwargs))
         like = None
         if takes_self:
             fake = self.fake(first)
