@@ -204,7 +204,7 @@ class Block:
 def blocks_of(node: Any) -> list[Block]:
     """The blocks inside a node."""
     if isinstance(node, (If, Fork)):
-        return [node.then, node.orelse]
+        return [block for block in (node.then, node.orelse) if block is not None]
     if isinstance(node, While):
         return [node.cond, node.body]
     if isinstance(node, Assert) and node.message is not None:
