@@ -37,6 +37,7 @@ from oarlock.capture.tape.sources import Source, key_of
 if TYPE_CHECKING:
     from oarlock.capture.tape.capturing import Way
 
+_AUTOGRAD = ("backward", "grad", "register_hook", "retain_grad", "apply")
 Inputs = list[tuple[Val, Source]]
 
 
@@ -143,7 +144,9 @@ class Sorting:
         elif is_pure(node, self.plain, self.tensors) and not _may_raise(node):
             self.early.append(node)
             self.plain |= {val.id for val in made(node)}
-        elif is_plain(node, self.plain | self.later, self.tensors) and not is_item(node):
+        elif self.is_tail(node) or (
+            is_plain(node, self.plain | self.later, self.tensors) and not is_item(node)
+        ):
             self.rest.append((node, False))
             self.late_by(node)
             self.change(self.objects.intersection(uses(node)))
@@ -163,6 +166,16 @@ class Sorting:
     def is_settled(self, node: Any) -> bool:
         """Tensor calls on ways of decisions that known numbers make."""
         return self.objects.isdisjoint(uses(node)) and Settling(self.unknown).node(node)
+
+    def is_tail(self, node: Any) -> bool:
+        """Ways that the code ends in: they may do anything but go back through the core's graph."""
+        if not isinstance(node, Fork):
+            return False
+        test = {x.id for x in leaves(node.test) if isinstance(x, Val)}
+        calls = (n for block in blocks_of(node) for n in block.walk() if isinstance(n, Call))
+        return self.plain | self.later >= test and not any(
+            name_of(c.func) in _AUTOGRAD for c in calls
+        )
 
     def change(self, objects: set[int]) -> None:
         """What they hold is not known before any more."""
