@@ -26,28 +26,26 @@ _OTHERWISE = frozenset(
     (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view)
 )
 _STRIDED = torch.strided
+_DEVICE = torch.ops.prim.device.default
+_OTHER = frozenset(  # constants, other memory, bits
+    f"aten::{name}"
+    for name in ("lift", "lift_fresh", "lift_fresh_copy", "set_", "_conj", "_neg_view")
+)
 _MANY = 50_000  # results that are kept
-_plain_ops: dict[Any, bool] = {}
+_plain_ops: dict[Any, str] = {}
 _known: dict[tuple, Made | None] = {}  # None: not to be made so
 
 
 class Made(NamedTuple):
-    """What a result looks like; ``of``: the place among the tensors given whose memory it shares."""
+    """What a new result looks like."""
 
     shape: torch.Size
     stride: tuple[int, ...]
-    offset: int
     dtype: torch.dtype
     device: torch.device
-    of: int = -1
 
     def made(self, mode: FakeTensorMode, given: list[torch.Tensor]) -> FakeTensor:
-        shape, stride = self.shape, self.stride
-        if self.of < 0:
-            meta = torch.empty_strided(shape, stride, dtype=self.dtype, device="meta")
-        else:
-            meta = torch.empty((), dtype=self.dtype, device="meta")
-            meta.set_(given[self.of].untyped_storage(), self.offset, shape, stride)
+        meta = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
         return FakeTensor(mode, meta, self.device)
 
 
@@ -71,19 +69,26 @@ class QuickFakeMode(FakeTensorMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is _DEVICE:
+            return args[0].fake_device
         if self.answer is not None:
             found = self.answer(self, func, args, kwargs)
             if found is not NotImplemented:
                 return found
+        is_plain = _plain_ops.get(func)
+        if is_plain is None:
+            is_plain = _plain_ops[func] = _kind(func)
+        if is_plain == "view" and self.may_view(args):
+            return self.viewed(func, args, kwargs)
         given: list[Any] = []
-        key = self.key(func, args, kwargs, given)
+        key = self.key(func, args, kwargs, given) if is_plain == "plain" else None
         if key is None:
             return self.dispatch(func, types, args, kwargs)
         known = _known.get(key)
         if known is not None:
             return known.made(self, given)
         before = _places(given)
-        out = self.dispatch(func, types, args, kwargs)
+        out = self._dispatch_impl(func, types, args, kwargs)
         if key not in _known:
             if len(_known) >= _MANY:
                 _known.clear()
@@ -92,11 +97,6 @@ class QuickFakeMode(FakeTensorMode):
 
     def key(self, func: Any, args: Any, kwargs: dict[str, Any], given: list[Any]) -> tuple | None:
         """What the result of a plain operator depends on, or None; ``given`` gets the tensors."""
-        is_plain = _plain_ops.get(func)
-        if is_plain is None:
-            is_plain = _plain_ops[func] = _is_plain(func)
-        if not is_plain:
-            return None
         parts = [func, torch.get_default_dtype(), torch.is_inference_mode_enabled()]
         if not self.describe(parts, args, given):
             return None
@@ -113,7 +113,7 @@ class QuickFakeMode(FakeTensorMode):
                 if x.fake_mode is not self or x.constant is not None or x.layout is not _STRIDED:
                     return False
                 given.append(x)
-                parts += (x.shape, x.stride(), x.storage_offset(), x.dtype, x.fake_device,
+                parts += (x.shape, x.stride(), x.dtype, x.fake_device,
                           key_bits(x))  # fmt: skip
             elif kind in _PLAIN:
                 parts += (kind, x)
@@ -133,30 +133,47 @@ class QuickFakeMode(FakeTensorMode):
             return None
         if out.fake_device.type == "meta" or out.layout is not torch.strided:
             return None
-        of = next((i for i, x in enumerate(given) if storage_of(x) == storage_of(out)), -1)
-        place, dtype = (out.shape, out.stride(), out.storage_offset()), out.dtype
-        found = Made(*place, dtype, out.fake_device, of)
+        if any(storage_of(x) == storage_of(out) for x in given):
+            return None
+        found = Made(out.shape, out.stride(), out.dtype, out.fake_device)
         again = found.made(self, given)
-        mine = again.shape, again.stride(), again.storage_offset(), key_bits(again)
-        return found if mine == (*place, key_bits(out)) else None
+        is_same = again.stride() == out.stride() and key_bits(again) == key_bits(out)
+        return found if is_same and out.storage_offset() == 0 else None
+
+    def may_view(self, args: Any) -> bool:
+        x = args[0]
+        return (
+            type(x) is FakeTensor and x.fake_mode is self and x.constant is None
+            and x.layout is _STRIDED and x.fake_device.type != "meta"
+            and not x.is_conj() and not x.is_neg()
+            and not any(isinstance(y, torch.Tensor) for y in args[1:])
+        )  # fmt: skip
+
+    def viewed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """One view, or several, by the operator itself on a tensor without data."""
+        x = args[0]
+        meta = torch.empty((), dtype=x.dtype, device="meta")
+        meta.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+        found = func(meta, *args[1:], **kwargs)
+        if isinstance(found, torch.Tensor):
+            return FakeTensor(self, found, x.fake_device)
+        return [FakeTensor(self, one, x.fake_device) for one in found]
 
 
 def _places(given: list[Any]) -> list[Any]:
     return [(x.shape, x.stride(), x.storage_offset(), storage_of(x)) for x in given]
 
 
-def _is_plain(func: Any) -> bool:
-    """Its one result is known from what its arguments look like; of those only the first changes."""
+def _kind(func: Any) -> str:
+    """ "plain": its one result is known from what its arguments look like, of which only the first
+    changes; "view": it gives views of the first; else neither."""
     if not isinstance(func, torch._ops.OpOverload) or func.namespace != "aten":
-        return False
+        return ""
     schema = func._schema
-    is_one = len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
+    if set(func.tags) & _OTHERWISE or has_composite_kernel(func) or schema.name in _OTHER:
+        return ""
     written = [i for i, a in enumerate(schema.arguments) if a.alias_info and a.alias_info.is_write]
-    return (
-        is_one
-        and written in ([], [0])
-        and not _OTHERWISE & set(func.tags)
-        and "lift" not in func.__name__
-        and "set_" not in func.__name__
-        and not has_composite_kernel(func)
-    )
+    results = [str(r.type) for r in schema.returns]
+    if func.is_view and not written and results in (["Tensor"], ["List[Tensor]"]):
+        return "view"
+    return "plain" if results == ["Tensor"] and written in ([], [0]) else ""
