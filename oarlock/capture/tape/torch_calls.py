@@ -83,6 +83,9 @@ class TorchCalls(Values):
         self.graded.ends(grads)
         if access_of(func) == "__get__" and not _has_tensor(out):
             return out
+        if before is None and self.may_be_made(out):
+            with torch._C.DisableTorchFunction():
+                out = out.view_as(out)
         if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
             out = self.apart(out, other[0], args, kwargs, name == "contiguous")
         if dynamic and other and _is_many(out) and len(out) != len(other[0]):
@@ -95,6 +98,11 @@ class TorchCalls(Values):
             self.worlds.mark(call.outs, out, other, found, inherited(givers))
             self.control.derive(leaves(call.outs), givers)
         return out
+
+    def may_be_made(self, out: Any) -> bool:
+        """A call gives back its argument, but makes a tensor of it where it is a number then."""
+        known = self.vals.get(id(out)) if isinstance(out, torch.Tensor) else None
+        return known is not None and bool(self.val(out).loose & {"number", "type"})
 
     def many(
         self, func: Any, args: Any, kwargs: Any, out: Any, other: Any, is_data: bool

@@ -194,3 +194,11 @@ def large_integers(x):
 @case(t(3.7), t(-3.7))
 def int_truncates(x):
     return int(x), int(-x), torch.trunc(x), round(x.item()), x.long()
+
+
+@case(t(1.0, 2.0), t(-1.0, -2.0))
+def tensor_of_tensor_or_number(x):
+    n = 0
+    if x.sum() > 0:
+        n = x.sum()
+    return torch.as_tensor(n), torch.asarray(n) * 2, torch.as_tensor(n, dtype=torch.float64) + 1
