@@ -246,6 +246,16 @@ def made_in_the_first_trip(x):
     return total
 
 
+def one_mask_in_and_out_of_a_branch(x):
+    mask = x > 0
+    kept = x[mask]
+    if x.sum() > 1:
+        kept = kept + torch.zeros_like(x).index_add(0, torch.arange(x.shape[0]), x)[mask]
+    x = x.clone()
+    x[mask] = kept
+    return x
+
+
 CALLS: dict[Any, list[Any]] = {
     updates_of_bits: [T([0.5, -2.0, 3.0]), T([1.0, -0.5])],
     bytes_decide: [T([1.0, 3.0]), T([0.1, 0.2, 9.0])],
@@ -265,6 +275,7 @@ CALLS: dict[Any, list[Any]] = {
     none_or_growing_rows: [T([1.0, -2.0, 3.0]), T([-0.5]), T([1.0, 2.0, 3.0, 4.0])],
     one_of_several: [T([0.1, 2.0]), T([-2.0, 0.1, -3.0]), T([0.5])],
     unread_after_the_break: [T([1.0, 2.0]), T([4.0, 5.0, 6.0, 7.0]), T([0.0, 9.0, 1.0])],
+    one_mask_in_and_out_of_a_branch: [T([1.0, -2.0, 3.0]), T([0.5, -1.0, 0.25]), T([4.0, -1.0, 2.0, 1.0])],
     becomes_none: [T([1.0, -2.0, 3.0]), T([0.5, 1.0]), T([1.0, -2.0])],
     sums_of_earlier_items: [T([3.0, 2.0, 1.0]), T([1.0, 2.0]), T([2.0, 3.0, 1.0, 0.0])],
     made_in_the_first_trip: [T([2.0, 3.0]), T([3.0, 2.0, 1.0]), T([0.0, 1.0]), T([1.0, 9.0])],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from oarlock.capture.to_static import StaticFunction
-from oarlock.errors import ModelError
+from oarlock.errors import ModelError, UnsupportedError
 from oarlock.evaluate import evaluate
 from tests.programs.flows import CALLS
 from tests.programs.test_programs import assert_same, leaves
@@ -73,3 +73,20 @@ def test_axes_that_were_of_different_sizes_have_dims_of_their_own():
     (program,) = static.programs
     got = evaluate(program, np.ones(5, np.float32), np.ones(2, np.float32))
     assert got.tolist() == [7.0, 7.0]
+
+
+def test_what_has_no_form_is_refused_at_once_with_all_lines():
+    def counts(x):
+        seen = {}
+        for v in x.tolist():
+            seen[v] = seen.get(v, 0) + 1
+        return len(seen), torch.func.vmap(lambda a: a * 2)(x)
+
+    static = StaticFunction(counts)
+    assert static(T([1.0, 1.0]))[0] == counts(T([1.0, 1.0]))[0]
+    line = counts.__code__.co_firstlineno
+    with pytest.raises(UnsupportedError) as found:
+        static.programs[0]
+    problems = found.value.problems
+    assert [p.split(": ")[0] for p in problems] == [f"test_flows.py:{line + k}" for k in (1, 4)]
+    assert "whose keys data decide" in problems[0] and "handed to torch" in problems[1]

@@ -15,9 +15,9 @@ from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
-from oarlock.capture.tape.nodes import Call, leaves, map_tree
+from oarlock.capture.tape.nodes import Block, Call, SubTape, leaves, map_tree
 from oarlock.capture.tape.queries import READS, name_of
-from oarlock.capture.tape.runtime import table
+from oarlock.capture.tape.runtime import recursive, table
 from oarlock.ir import i64
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ class Calls:
     def result(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The result of a call."""
         func = call.func
-        if func is table:
-            raise NotImplementedError(
-                "a dict or set whose keys data decide; count in a tensor, or mark in a tensor of bools"
-            )
         if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
             with self.low.outside():
                 return self.read(name_of(func), *args)
@@ -185,6 +181,23 @@ class Calls:
         same = self.r.b.cast(self.r.b.eq(a, b), dtype=i64)
         least = self.r.b.reduce_min(same, axes=tuple(range(a.rank))) if a.rank else same
         return Truth(self.r.b.ne(least, 0))
+
+
+TABLE = "a dict or set whose keys data decide; count in a tensor, or mark in a tensor of bools"
+INNER = "a function handed to torch, such as to vmap or checkpoint"
+
+
+def without_form(root: Block) -> list[str]:
+    """What has no form in a program wherever it is, each with its line."""
+    found: list[str] = []
+    for node in root.walk():
+        if not isinstance(node, Call) or node.func is recursive:
+            continue
+        is_inner = any(isinstance(x, SubTape) for x in leaves((node.args, node.kwargs)))
+        why = TABLE if node.func is table else INNER if is_inner else ""
+        if why:
+            found.append(f"{node.where}: {name_of(node.func)}: {why}")
+    return list(dict.fromkeys(found))
 
 
 def _is_torch(func: Any) -> bool:

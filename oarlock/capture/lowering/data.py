@@ -35,11 +35,25 @@ def rule(*overloads: str) -> Callable[[Rule], Rule]:
 
 @rule("aten.nonzero.default", "aten.argwhere.default")
 def nonzero(r: Any, x: torch.Tensor) -> torch.Tensor:
+    found = _places_outside(r, r.value(x))
+    if found is not None:
+        return found
     value = r.b.frame.local(r.value(x))
     if value not in r.places:
         size = r.shapes.fresh()
         r.places[value] = r.new(r.b.nonzero(value, size=size))
     return r.places[value]
+
+
+def _places_outside(r: Any, value: Value) -> torch.Tensor | None:
+    """The places that were found already, in this graph or in one around it."""
+    frame = r.b.frame
+    while frame is not None:
+        own = value if value in frame.known else frame.here.get(value)
+        if own in r.places:
+            return r.places[own]
+        frame = frame.parent
+    return None
 
 
 @rule("aten.nonzero_numpy.default", "aten.where.default")

@@ -15,6 +15,7 @@ import torch
 from oarlock.capture.arrays import to_numpy
 from oarlock.capture.call import NARROWINGS, refuse
 from oarlock.capture.lowering.attributes import Attributes, Names
+from oarlock.capture.lowering.calls import without_form
 from oarlock.capture.lowering.lists import Layouts
 from oarlock.capture.lowering.ports import Inputs
 from oarlock.capture.lowering.recorder import BlockRecorder, Refused
@@ -47,6 +48,7 @@ def lower_with_places(
     tape: Any, args: tuple, kwargs: dict[str, Any], names: Sequence[str] = ()
 ) -> tuple[Program, BlockRecorder, Attributes]:
     """The program, what has recorded it, and the attributes that are its state."""
+    refuse(without_form(tape.root))
     ranges: dict[str, Dim] = {}
     layouts = Layouts()
     for _ in range(NARROWINGS):
