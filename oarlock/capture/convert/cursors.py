@@ -86,6 +86,13 @@ class Cursor(Stream):
     def more(self) -> Any:
         return self.place < length(self.items) if self.by > 0 else self.place >= 0
 
+    def rest(self) -> Any:
+        is_whole = type(self.place) is int and self.place == 0 and self.by > 0
+        if not is_whole or not isinstance(self.items, list) or not is_proxy(self.items):
+            return super().rest()
+        self.changed("place", length(self.items))
+        return tracer().lists.spread(list, [self.items])
+
     def take(self) -> Any:
         place = self.place
         self.changed("place", place + self.by)

@@ -319,7 +319,8 @@ class Control:
         tracer = self.tracer
         is_data = not isinstance(test, Number) or test.is_data
         taken = (True, False) if is_data else (bool(test.hint), bool(test.other))
-        may_grow = bool(self.running) or sum(n < self.decided for n in self.decisions) >= FORKS
+        is_inside = bool(self.running) or bool(tracer.recursive.open)
+        may_grow = is_inside or sum(n < self.decided for n in self.decisions) >= FORKS
         joiner = Joiner(tracer.val, is_data, tracer.block, taken, may_grow=may_grow)
         old = self.old(a, b)
         tracer.graded.join(*(path.grads for path in (a, b) if path.error is None))

@@ -191,6 +191,10 @@ class Joiner:
             leaf = self.tensors(value, value)
         elif _is_number(value):
             leaf = self.numbers(value, value)
+        elif _is_run(value):
+            kind = tuple if hasattr(type(value), "run_time_tuple") else list
+            kind = deque if hasattr(type(value), "run_time_deque") else kind
+            leaf = Leaf("list", parts, kind, kind, item=value.item, cell=value.items)
         elif why == "unbound" and (keys_of(value) or (self.is_ours and _is_empty(value))):
             return self.items_or_nothing(value, parts)
         else:

@@ -190,6 +190,8 @@ class Definition:
                 result = tracer.note(out)
             after = frame.contents()
         except Endless:
+            if self.widened_params():  # with the sizes of the first call alone no path ends
+                return False
             raise self.refusal("does so on every path") from None
         finally:
             frame.restore()
@@ -202,14 +204,21 @@ class Definition:
         self.tape.ambient = ambient()
         return stays
 
-    def widened(self, out: Any) -> bool:
-        """Join the arguments of inner calls and the result into the types; whether they had them."""
-        where, stays = self.tracer.where(), True
-        params = self.params
+    def widened_params(self) -> bool:
+        """Join the arguments of inner calls into the types; whether that changes them."""
+        where, params, stays = self.tracer.where(), self.params, True
         for row in self.inner:
             new = merged(self.joiner, params, row, where)
             stays &= same_type(params, new)
             params = new
+        self.params = params
+        return not stays
+
+    def widened(self, out: Any) -> bool:
+        """Join the arguments of inner calls and the result into the types; whether they had them."""
+        where, before = self.tracer.where(), self.params
+        stays = not self.widened_params()
+        params, self.params = self.params, before
         if self.result is None:
             result, stays = self.typed(out), False
         else:

@@ -157,3 +157,17 @@ def merged_runs(x):
             out.append(q)
             q = next(b, None)
     return torch.tensor(out)
+
+
+@case(t(1.0, -2.0, 3.0, 0.5), t(-4.0, 2.0, -3.0, 4.0), t(4.0, 2.0, 3.0, 4.0))
+def generators_inside_each_other(x):
+    def positive(values):
+        for v in values:
+            if v > 0:
+                yield v
+
+    def doubled():
+        yield x[0]
+        yield from positive(x)
+
+    return sum(doubled())

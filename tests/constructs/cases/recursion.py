@@ -124,3 +124,28 @@ def recursion_in_a_loop_and_a_branch(x, n):
             x = x - halved(x * 2)
         n = n - 1
     return x
+
+
+@case(t(3.0, 1.0, 2.0), t(1.0, -2.0, 5.0), t(2.0, 2.0, 2.0))
+def sorted_by_parts_of_lists(x):
+    def ordered(items):
+        if len(items) <= 1:
+            return items
+        first = items[0]
+        low = [v for v in items[1:] if v < first]
+        high = [v for v in items[1:] if v >= first]
+        return ordered(low) + [first] + ordered(high)
+
+    return torch.stack(ordered(list(x)))
+
+
+def _ordered(x):
+    if x.numel() <= 1:
+        return x
+    first, rest = x[0], x[1:]
+    return torch.cat([_ordered(rest[rest < first]), first[None], _ordered(rest[rest >= first])])
+
+
+@case(t(3.0, 1.0, 2.0), t(1.0, -2.0, 5.0), t(2.0, 2.0, 2.0))
+def sorted_by_parts_of_tensors(x):
+    return _ordered(x)
