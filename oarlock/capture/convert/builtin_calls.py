@@ -95,7 +95,7 @@ def isinstance_(x: Any, kinds: Any) -> Any:
     active, found = tracer(), isinstance(x, kinds)
     if active is None:
         return found
-    if hasattr(x, "run_time_deque"):
+    if hasattr(type(x), "run_time_deque"):
         return issubclass(collections.deque, kinds)
     if not is_run_time(x):
         active.code.instance(x, kinds, found)

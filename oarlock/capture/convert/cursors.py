@@ -102,6 +102,22 @@ class Cursor(Stream):
         return at_index(items, place)
 
 
+class Listed(Cursor):
+    """A generator whose items are known: it does nothing with what is sent."""
+
+    def send(self, value: Any) -> Any:
+        if value is not None and type(self.place) is int and self.place == 0:
+            raise TypeError("can't send non-None value to a just-started generator")
+        return next_of(self)
+
+    def close(self) -> None:
+        self.changed("place", length(self.items))
+
+    def throw(self, error: Any, *_: Any) -> Any:
+        self.close()
+        raise error
+
+
 class Count(Stream):
     def __init__(self, start: Any = 0, step: Any = 1) -> None:
         self.value, self.step = start, step
@@ -363,7 +379,7 @@ def held(x: Any) -> Any:
     if type(x) in _VALUES or tracer() is None:
         return x
     if isinstance(x, list) and getattr(x, "is_iterator", False):
-        return Cursor(x)
+        return Listed(x)
     found = None if isinstance(x, torch.Tensor) else stream(x)
     return x if found is None else found
 
@@ -408,7 +424,8 @@ def _of_generator(x: GeneratorType) -> Stream | None:
         return None
     inner = frame.f_locals.get(".0")
     is_ours = frame.f_code.co_filename.startswith(_HERE)
-    return stream(inner) if is_ours else None
+    found = stream(inner) if is_ours else None
+    return Listed(found.items, found.place) if isinstance(found, Cursor) else None
 
 
 _HERE = __file__.rpartition("/")[0]

@@ -63,7 +63,7 @@ def of_one(joiner: Joiner, x: Any, where: Any) -> Any:
         return Leaf("table", (x, x), x.kind, x.kind)
     if is_run(x):
         kind = tuple if isinstance(x, RunTuple) else list
-        kind = deque if hasattr(x, "run_time_deque") else kind
+        kind = deque if hasattr(type(x), "run_time_deque") else kind
         return Leaf("list", (x, x), kind, kind, item=x.item, cell=x.items)
     if isinstance(x, (tuple, list, dict)):
         keys = keys_of(x) or []

@@ -306,7 +306,7 @@ class Joiner:
             from oarlock.capture.tape.items import item_of_all
 
             kind = tuple if type(x) is tuple or hasattr(x, "run_time_tuple") else list
-            kind = deque if hasattr(x, "run_time_deque") else kind
+            kind = deque if hasattr(type(x), "run_time_deque") else kind
             return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))
         for one in (x, y):  # what a list from outside holds counts from now on
             if getattr(one, "observed", None) is not None:
@@ -343,7 +343,7 @@ def _is_run(x: Any) -> bool:
 
 def _is_row(x: Any, kind: type) -> bool:
     if isinstance(x, list) and hasattr(x, "run_time_length"):
-        is_deque = hasattr(x, "run_time_deque") is (kind is deque)
+        is_deque = hasattr(type(x), "run_time_deque") is (kind is deque)
         return is_deque and hasattr(x, "run_time_tuple") is (kind is tuple)
     return type(x) is tuple and kind is tuple
 
