@@ -42,11 +42,13 @@ def truth(value: Any) -> Any:
 
 
 def _truth_of_tensor(value: torch.Tensor) -> torch.Tensor:
+    if tracer().is_of_two_types(value):  # it may have no size
+        return tracer().number(bool, (value,), True, True)
     count = value.numel()
     if isinstance(count, int) and count != 1:
         what = "more than one value" if count else "no values"
         raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
-    if not isinstance(count, int) or tracer().is_of_two_types(value):
+    if not isinstance(count, int):
         return tracer().number(bool, (value,), True, True)
     if value.dim():
         value = value.reshape(())

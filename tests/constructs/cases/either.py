@@ -339,3 +339,9 @@ def method_chosen_before_a_fork(x):
     act = two.times if x[1] > 0 else three.times
     found = {"a": x} if x[0] > 0 else {"b": -x}
     return x * chosen.k, act(x), found
+
+
+@case(t(1.0, 3.0), t(-1.0, -2.0), t(3.0, 0.0, 1.0))
+def truth_of_tensor_or_none(x):
+    found = x[x > 2] if x.sum() > 0 else None
+    return (found or torch.ones(2)), 3 if found else 4, not found
