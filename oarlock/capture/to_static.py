@@ -30,7 +30,11 @@ from oarlock.capture.tape.specs import Specs
 from oarlock.capture.tape.varying import Plan, Varying, blamed
 from oarlock.capture.tape.verify import Rejected, rehearsed, verified
 from oarlock.capture.tape.work import is_training, work
-from oarlock.capture.torch_private import without_saved_hooks
+from oarlock.capture.torch_private import (
+    is_transformed,
+    without_saved_hooks,
+    without_transforms,
+)
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Program
 
@@ -132,11 +136,13 @@ class StaticFunction(Captured):
             self.specs.sizes(args, kwargs)
         for tape in self.tapes:
             if tape.guard(args, kwargs):
-                if _ALWAYS[0] or not tape.is_verified:
+                if (_ALWAYS[0] or not tape.is_verified) and not is_transformed():
                     return self.checked(tape, args, kwargs)
                 return self.run(tape, args, kwargs)
         if len(self.tapes) >= LIMIT:
             return self.fn(*args, **kwargs)
+        if is_transformed():
+            return self.transformed(args, kwargs)
         if not self.is_warm:
             self.is_warm = True
             if is_fresh(optimizers_of([self.fn, *args, *kwargs.values()])):
@@ -147,6 +153,19 @@ class StaticFunction(Captured):
             self.tapes.remove(tape)
             return self.started(args, kwargs)
         return self.checked(tape, args, kwargs)
+
+    def transformed(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call under torch.func, captured from tensors of its sizes; what the tape does not serve
+        runs as plain Python.  The next call outside is compared with eager."""
+        with without_transforms():
+            given = map_tensors(
+                (args, kwargs),
+                lambda x: torch.zeros(x.shape, dtype=x.dtype, requires_grad=x.requires_grad),
+            )
+            tape = self.specialise(*given)
+        if tape.guard(args, kwargs):
+            return self.run(tape, args, kwargs)
+        return self.fn(*args, **kwargs)
 
     def started(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The call in which an optimizer makes its state: in eager mode; the next such call is

@@ -501,3 +501,10 @@ def is_transformed() -> bool:
     """Calls are made under torch.func, forward-mode gradients or a mode that sees operators."""
     is_forward = torch.autograd.forward_ad._current_level >= 0
     return is_forward or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def without_transforms() -> Any:
+    """Calls in here are made as outside of torch.func."""
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    return temporarily_clear_interpreter_stack()

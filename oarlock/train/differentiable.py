@@ -21,7 +21,7 @@ from oarlock.capture.torch_private import is_batched, keeps_graph
 from oarlock.runtime import engine
 from oarlock.runtime.arrays import aligned_empty
 from oarlock.runtime.session import Plan, Session
-from oarlock.train.step import Changed, Step, StepRunner
+from oarlock.train.step import Changed, Step, StepRunner, laid_out
 
 NOTHING = torch.empty(0, dtype=torch.uint8)
 ALIGNMENT = 64  # bytes
@@ -157,7 +157,7 @@ class Differentiable(Step):
 
     def _leaf(self, slot: Any, outputs: Sequence[Any], bound: Any, made: dict[int, Any]) -> Any:
         if slot.kind == "output":
-            return outputs[slot.index]
+            return laid_out(outputs[slot.index], slot.stride)
         return super()._leaf(slot, outputs, bound, made)
 
 

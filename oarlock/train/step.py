@@ -253,6 +253,8 @@ class Step:
     def _tensors(self, leaves: Sequence[Any]) -> Callable[[int], torch.Tensor]:
         def of(port: int) -> Any:
             found = self.recording.ports[port]
+            if found.kind == "gradient":
+                return (of(found.index) if found.tensor is None else found.tensor).grad
             return leaves[found.index] if found.kind == "argument" else found.tensor
 
         return of
@@ -265,9 +267,19 @@ class Step:
         if slot.kind == "number":
             return slot.value(outputs[slot.index].item())
         if slot.index not in made:
-            x = outputs[slot.index]
+            x = laid_out(outputs[slot.index], slot.stride)
             made[slot.index] = Freed.apply(_root(), x) if slot.requires_grad else x
         return made[slot.index]
+
+
+def laid_out(x: torch.Tensor, stride: tuple[int, ...] | None) -> torch.Tensor:
+    """``x``, which is contiguous, with the strides that eager's result has."""
+    if stride is None or x.numel() == 0:
+        return x
+    once = [slice(0, 1) if s == 0 else slice(None) for s in stride]
+    inner = x[tuple(once)]
+    new = torch.empty_strided(inner.shape, stride, dtype=x.dtype)
+    return new.copy_(inner).expand(x.shape)
 
 
 def _root() -> torch.Tensor:

@@ -68,6 +68,9 @@ class CompiledTape:
             raise Declined(
                 "hooks of modules, or steps of optimizers, that each run calls as they are"
             )
+        given = {val.id for val, source in tape.inputs if source.base is None}
+        if any(_switches(node, given) for node in tape.root.walk()):
+            raise Declined("requires_grad of an argument is switched")
         if tape.ambient.inference:
             raise Declined("inference mode around the call")
         for source, x in self.state:
@@ -252,6 +255,13 @@ def _signature(fn: Any) -> inspect.Signature | None:
         return inspect.signature(fn)
     except (TypeError, ValueError):
         return None
+
+
+def _switches(node: Any, given: set[int]) -> bool:
+    """``node`` sets requires_grad of one of the arguments ``given``."""
+    if not isinstance(node, Call) or name_of(node.func) not in ("requires_grad", "requires_grad_"):
+        return False
+    return isinstance(node.args[0], Val) and node.args[0].id in given
 
 
 def _kind(x: Any) -> Any:

@@ -65,6 +65,7 @@ class Slot:
     index: int = 0
     value: Any = None
     requires_grad: bool = False
+    stride: tuple[int, ...] | None = None  # of a new tensor that is not contiguous
 
 
 @dataclass

@@ -379,7 +379,7 @@ class Recording:
         leaves, spec = flatten(result)
         made: dict[int, Slot] = {}
         slots = [self._slot(x, output, made) for x in leaves]
-        gradients = list(self._gradients(output))
+        gradients = list(self._gradients(output, made))
         updates = [(port, output(value)) for port, value in recorder.updates().items()]
         graph.outputs = outputs
         names = tuple(p.name for p in recorder.ports)
@@ -408,8 +408,9 @@ class Recording:
         if id(x) not in made:
             self._check_alias(x)
             made[id(x)] = Slot(
-                "output", output(recorder.value(x)), (tuple(x.shape), x.dtype), x.requires_grad
-            )
+                "output", output(recorder.value(x)), (tuple(x.shape), x.dtype), x.requires_grad,
+                None if x.is_contiguous() else tuple(x.stride()),
+            )  # fmt: skip
         return made[id(x)]
 
     def _check_alias(self, x: torch.Tensor) -> None:
@@ -422,7 +423,9 @@ class Recording:
             raise UnsupportedError("results share memory, return a clone of one")
         self.memories.add(id(memory))
 
-    def _gradients(self, output: Callable[[Value], int]) -> Iterator[Gradient]:
+    def _gradients(
+        self, output: Callable[[Value], int], made: dict[int, Slot]
+    ) -> Iterator[Gradient]:
         """What is left in ``.grad``, where it is another than before."""
         recorder = self.recorder
         pairs = [
@@ -436,7 +439,10 @@ class Recording:
             if new is old:
                 continue
             self._check_leaf(recorder.ports[port])
-            yield Gradient(port, None if new is None else output(recorder.value(new)))
+            if id(new) in made:  # a result too
+                yield Gradient(port, made[id(new)].index)
+            else:
+                yield Gradient(port, None if new is None else output(recorder.value(new)))
 
     def _check_leaf(self, port: Port) -> None:
         """Raises: UnsupportedError for an argument that eager code has computed."""

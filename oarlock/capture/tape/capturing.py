@@ -420,6 +420,11 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
             guards.tensor(source, real, val.dims)
         else:
             guards.state(source, real, val.dims)
+        if isinstance(real, torch.Tensor) and real.layout is torch.strided:
+            if tracer.layout_asked:
+                guards.layout(source, real, tracer.layout_asked)
+            if tracer.has_backward and real.requires_grad:
+                guards.hooks(source, real)
     for source, is_none in tracer.grad_guards.values():
         guards.add(
             f"({guards.place(source)}.grad is None) is {is_none}", f"the gradient of {source}"

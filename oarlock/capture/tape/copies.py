@@ -60,9 +60,27 @@ def copied(call: Call, kept: dict[int, Any]) -> Call:
 
 
 def _alone(x: torch.Tensor) -> torch.Tensor:
-    new = x.detach().clone(memory_format=torch.preserve_format)
+    new = _strided(x) if x.layout is torch.strided else x.detach().clone()
     new.requires_grad_(x.requires_grad)
+    if type(x) is torch.nn.Parameter:
+        new = torch.nn.Parameter(new, x.requires_grad)
+    if x.is_leaf and x.grad is not None:
+        new.grad = x.grad.clone()
     return new if x.is_leaf or not x.requires_grad else new.clone()
+
+
+def _strided(x: torch.Tensor) -> torch.Tensor:
+    """A copy with the strides of ``x``; rows that are the same memory are in the copy too."""
+    if x.is_conj():
+        return _strided(x.detach().conj()).conj()
+    if x.is_neg():
+        return torch._neg_view(_strided(torch._neg_view(x.detach())))
+    new = x.detach().clone(memory_format=torch.preserve_format)
+    if new.stride() == x.stride() or x.numel() == 0:
+        return new
+    inner = x.detach()[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.stride())]
+    new = torch.empty_strided(inner.shape, x.stride(), dtype=x.dtype, device=x.device)
+    return new.copy_(inner).expand(x.shape)
 
 
 def _within(

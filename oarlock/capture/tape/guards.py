@@ -120,14 +120,32 @@ class Guards:
             f"type({at}) is {kind} and {at}.dtype is {dtype} and {at}.dim() == {x.dim()}"
             f" and {at}.requires_grad is {x.requires_grad}"
             f" and {at}.is_contiguous() is {x.is_contiguous()} and {at}.is_leaf is {x.is_leaf}"
-            f" and {at}.device.type == {device!r}",
+            f" and {at}.device.type == {device!r} and {at}.is_neg() is {x.is_neg()}",
             f"{source} is a {x.dtype} tensor of {x.dim()} axes, requires_grad={x.requires_grad}",
             quick=f"type(_t := {at}) is {kind} and _t.dtype is {dtype}"
             f" and _t.requires_grad is {x.requires_grad} and _t.is_leaf is {x.is_leaf}"
             f" and _t.is_contiguous() is {x.is_contiguous()}"
             f" and {where} and {_sized(x, dims)}",
         )
+        self.flipped(source, x)
         self.sizes(source, x, dims)
+
+    def layout(self, source: Source, x: torch.Tensor, asked: set[str]) -> None:
+        """Strides, and what else of them the code has asked for."""
+        at = self.place(source)
+        text = f"{at}.is_contiguous()"
+        if not x.is_contiguous():
+            text = f"{at}.stride() == {x.stride()}"
+        for name in sorted(asked & {"storage_offset", "_is_view"}):
+            text += f" and {at}.{name}() == {getattr(x, name)()}"
+        self.add(text, f"{source} has its strides")
+
+    def hooks(self, source: Source, x: torch.Tensor) -> None:
+        """Whether hooks see the gradients that the code asks for."""
+        at = self.place(source)
+        both = f"bool({at}._backward_hooks or {at}._post_accumulate_grad_hooks)"
+        has = bool(x._backward_hooks or x._post_accumulate_grad_hooks)  # type: ignore[attr-defined]
+        self.add(f"{both} is {has}", f"{source} has hooks, or none")
 
     def sizes(self, source: Source, x: torch.Tensor, dims: frozenset[int]) -> None:
         """Those of a tensor that are not ``dims``."""
@@ -148,8 +166,16 @@ class Guards:
             quick=f"(_t := {at}).dtype is {dtype} and _t.requires_grad is {x.requires_grad}"
             f" and {_sized(x, frozenset() if is_parameter else dims)}",
         )
+        self.flipped(source, x)
         if not is_parameter:
             self.sizes(source, x, dims)
+
+    def flipped(self, source: Source, x: torch.Tensor) -> None:
+        """Complex numbers that are read as their conjugates, or as negative ones."""
+        if x.dtype.is_complex or x.is_neg():
+            at = self.place(source)
+            text = f"{at}.is_conj() is {x.is_conj()} and {at}.is_neg() is {x.is_neg()}"
+            self.add(text, f"{source} is conjugate, or not")
 
     def distinct(self, sources: list[Source], what: str) -> None:
         """No two are one object."""

@@ -67,6 +67,9 @@ _NAMES = [
     "_typed_storage",
     "get_autocast_dtype",
 ]
+LAYOUT = {
+    "stride", "is_contiguous", "storage_offset", "is_set_to", "is_conj", "is_neg", "_is_view",
+}  # fmt: skip
 READS = {
     "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose",
     "is_nonzero", "__contains__", "numpy", "data_ptr", "__complex__", "__array__",

@@ -15,7 +15,7 @@ from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.numbers import Bool
-from oarlock.capture.tape.queries import READS, access_of, is_query, is_update, name_of
+from oarlock.capture.tape.queries import LAYOUT, READS, access_of, is_query, is_update, name_of
 from oarlock.capture.tape.raising import failed
 from oarlock.capture.tape.reads import SIZES, Data, Sizes
 from oarlock.capture.tape.run_list import RunList
@@ -59,6 +59,7 @@ class TorchCalls(Values):
         if _is_silent(name, func):
             return func(*args, **kwargs)
         if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
+            self.layout_asked |= {name} & LAYOUT
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
         self.effort.step()

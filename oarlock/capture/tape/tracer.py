@@ -89,6 +89,7 @@ class Tracer(TorchCalls):
         self.journal.first = self.objects.substitute
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.reported = reported
+        self.layout_asked: set[str] = set()  # what the code decides on of strides and the like
         self.is_narrow = False  # takes for constant what differs between the worlds
         self.unconverted: dict[str, None] = {}
         self.has_backward = False
