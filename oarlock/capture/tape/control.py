@@ -321,7 +321,9 @@ class Control:
         taken = (True, False) if is_data else (bool(test.hint), bool(test.other))
         is_inside = bool(self.running) or bool(tracer.recursive.open)
         may_grow = is_inside or sum(n < self.decided for n in self.decisions) >= FORKS
-        joiner = Joiner(tracer.val, is_data, tracer.block, taken, may_grow=may_grow)
+        joiner = Joiner(
+            tracer.val, is_data, tracer.block, taken, may_grow=may_grow, outside=tracer.objects
+        )
         old = self.old(a, b)
         tracer.graded.join(*(path.grads for path in (a, b) if path.error is None))
         if a.error is not None:
@@ -359,7 +361,7 @@ class Control:
 
     def only(self, x: Any, y: Any) -> Any:
         """The value of the one path that goes on."""
-        joiner = Joiner(self.tracer.val)
+        joiner = Joiner(self.tracer.val, outside=self.tracer.objects)
         if isinstance(x, torch.Tensor):
             return joiner.tensors(x, x)
         if isinstance(x, Number):

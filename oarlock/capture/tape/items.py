@@ -41,7 +41,7 @@ def item_of_all(joiner: Joiner, parts: tuple[Any, ...]) -> Any:
 
 def loosely(tracer: Tracer, x: Any) -> Any:
     """The joint of ``x`` with itself."""
-    return of_one(Joiner(tracer.val), x, tracer.where())
+    return of_one(Joiner(tracer.val, outside=tracer.objects), x, tracer.where())
 
 
 def outs_of(joint: Any) -> Any:

@@ -150,14 +150,15 @@ class Joiner:
     Args: val: the ``Val`` of a fake tensor; is_data: the choice between the paths depends on data;
         may_grow: lists and tuples of two lengths are one of a length that is known at run time;
         block: where the paths meet; a list that is older than they are stays itself; taken: whether
-        the first path is the one of each world, so that sizes fit those of values around.
+        the first path is the one of each world, so that sizes fit those of values around; outside:
+        knows the objects that exist before the call.
     """
 
     def __init__(
         self, val: Any, is_data: bool = True, block: Block | None = None,
-        taken: tuple[bool, bool] = (True, False), may_grow: bool = False,
+        taken: tuple[bool, bool] = (True, False), may_grow: bool = False, outside: Any = None,
     ) -> None:  # fmt: skip
-        self.may_grow = may_grow
+        self.may_grow, self.outside = may_grow, outside
         self.is_ours = False  # a variable of ours is joined, that is read only where it is bound
         self.val, self.is_data, self.block, self.taken = val, is_data, block, taken
 
@@ -316,8 +317,16 @@ class Joiner:
             both = [*options(x), *options(y)]
             is_text = any(isinstance(v, Text) for v in both) and is_textual(x) and is_textual(y)
             return Leaf("text", (x, y), "") if is_text else Leaf("any", (x, y), x)
-        pairs = [self.joined(item_of(x, k), item_of(y, k)) for k in keys]
+        pairs = [self.joined(self.item(x, k), self.item(y, k)) for k in keys]
         return Many(x, keys, pairs, (x, y))
+
+    def item(self, x: Any, key: Any) -> Any:
+        """What a container or object holds; of one from outside another at another call."""
+        if self.outside is None or isinstance(x, (list, tuple)):
+            return item_of(x, key)
+        if isinstance(x, dict):
+            self.outside.containers.observe(x)
+        return self.outside.read(x, key, item_of(x, key))
 
 
 def _are_rows(x: Any, y: Any) -> bool:

@@ -124,7 +124,7 @@ class Lists:
 
     def learn(self, obj: RunList, x: Any) -> None:
         """``obj`` may hold ``x``."""
-        joiner, where = Joiner(self.tracer.val), self.tracer.where()
+        joiner, where = Joiner(self.tracer.val, outside=self.tracer.objects), self.tracer.where()
         if obj.items.is_deep:
             self.deepen(x)
         new = of_one(joiner, x, where) if obj.item is None else merged(joiner, obj.item, x, where)
@@ -211,7 +211,7 @@ class Lists:
 
     def content(self, x: Any, parts: list[Any]) -> Any:
         """The items of a run-time value that is a container such as each of ``parts``."""
-        joiner, where = Joiner(self.tracer.val), self.tracer.where()
+        joiner, where = Joiner(self.tracer.val, outside=self.tracer.objects), self.tracer.where()
         joint = of_one(joiner, parts[0], where)
         for part in parts[1:]:
             joint = merged(joiner, joint, part, where)

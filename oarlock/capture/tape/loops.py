@@ -53,7 +53,7 @@ class Loop:
         self.number, self.may_peel = number, may_peel
         self.counts = Counts(self.tracer.lists, trips)
         self.where = control.where(state)
-        self.joiner = Joiner(self.tracer.val, may_grow=True)
+        self.joiner = Joiner(self.tracer.val, may_grow=True, outside=self.tracer.objects)
         self.joints: list[Any] = [self.first(x) for x in before]
         self.held: dict[int, tuple[Any, Any, Any]] = {}  # id: object, content before, joint
         self.merged = self.tracer.merged.now()

@@ -106,7 +106,7 @@ class Definition:
 
     def __init__(self, tracer: Tracer, fn: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         self.tracer, self.fn, self.names = tracer, fn, list(kwargs)
-        self.joiner = Joiner(tracer.val, may_grow=True)
+        self.joiner = Joiner(tracer.val, may_grow=True, outside=tracer.objects)
         self.given = self.row(args, kwargs)
         items = [self.typed(x) for x in self.given]
         self.params = Many(self.given, list(range(len(items))), items)
