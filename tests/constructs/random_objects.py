@@ -311,7 +311,7 @@ class ObjectWriter(Writer):
         self.put(
             level, f"{a}, {b} = {v} * 1, {v}", f"{a}, *rest = [{a}, {b}, {self.vector(scope)}]"
         )
-        self.put(level, f"if {self.test(scope)}:", f"    {a}, {b} = {b}, {a}", f"n = n + len(rest)")
+        self.put(level, f"if {self.test(scope)}:", f"    {a}, {b} = {b}, {a}", "n = n + len(rest)")
         scope.vectors += [a, b]
 
     def queue(self, scope: Scope, level: int) -> None:

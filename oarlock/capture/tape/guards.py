@@ -122,7 +122,7 @@ class Guards:
             f" and {at}.is_contiguous() is {x.is_contiguous()} and {at}.is_leaf is {x.is_leaf}"
             f" and {at}.device.type == {device!r} and {at}.is_neg() is {x.is_neg()}",
             f"{source} is a {x.dtype} tensor of {x.dim()} axes, requires_grad={x.requires_grad}",
-            quick=f"type(_t := {at}) is {kind} and _t.dtype is {dtype}"
+            quick=f"type(_t := {at}) is {kind} and _t.dtype is {dtype} and _t.is_neg() is {x.is_neg()}"
             f" and _t.requires_grad is {x.requires_grad} and _t.is_leaf is {x.is_leaf}"
             f" and _t.is_contiguous() is {x.is_contiguous()}"
             f" and {where} and {_sized(x, dims)}",

@@ -198,7 +198,7 @@ class Block:
         for node in self.nodes:
             yield node
             for inner in blocks_of(node):
-                yield from inner.walk()
+                yield from () if inner is None else inner.walk()  # of a fork that is open
 
 
 def blocks_of(node: Any) -> list[Block]:

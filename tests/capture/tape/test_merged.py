@@ -224,3 +224,39 @@ REFUSED = [one_list_by_two_names_in_a_loop, the_other_list_changes_in_a_loop]
 def test_what_would_be_wrong_is_refused(fn):
     with pytest.raises(UnsupportedError, match=r"one of several, as data decide|do not settle"):
         to_static(fn, backend="replay")(UP)
+
+
+class Held:
+    def __init__(self, v, n):
+        self.v, self.n, self.items = v, n, []
+
+
+def test_one_of_two_objects_of_which_one_is_from_outside():
+    """What the one from outside holds is read at each call, and changed as in Python."""
+
+    def run(static):
+        held = Held(torch.tensor(0.5), 1)
+        table = {"v": torch.tensor(1.0), "n": 1}
+
+        def f(x):
+            made, pair = Held(x.tanh().sum(), 2), {"v": x.sum(), "n": 3}
+            one = made if x.sum() > 0 else held
+            two = pair if x.sum() > 0 else table
+            one.items.append(x[0])
+            return x * one.n + one.v, two["v"] + two["n"], len(made.items)
+
+        g, found = static(f), []
+        for change in (
+            lambda: None,
+            lambda: setattr(held, "n", 7),
+            lambda: setattr(held, "v", torch.tensor(10.0)),
+            lambda: table.update(n=7),
+            lambda: table.update(v=torch.tensor(10.0)),
+        ):
+            change()
+            for x in (torch.ones(2), -torch.ones(2)):
+                y, z, n = g(x)
+                found.append((y.tolist(), float(z), int(n), [v.item() for v in held.items]))
+        return found
+
+    assert run(to_static) == run(lambda f: f)
