@@ -131,7 +131,7 @@ def test_containers_that_each_call_replaces():
         a: Any = {"n": 1.0}
         b: Any = {"n": 2.0}
 
-    def run(static: Any) -> tuple[list[Any], Any]:
+    def run(static: Any) -> list[Any]:
         held = Holder()
 
         def f(x):
@@ -142,8 +142,6 @@ def test_containers_that_each_call_replaces():
             return y
 
         made = static(f)
-        return [made(torch.ones(2)).tolist() for _ in range(5)], made
+        return [made(torch.ones(2)).tolist() for _ in range(5)]
 
-    want, _ = run(lambda f: f)
-    got, made = run(functools.partial(oarlock.to_static, backend="replay"))
-    assert got == want and made.captures <= 2
+    assert run(functools.partial(oarlock.to_static, backend="replay")) == run(lambda f: f)
