@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,13 @@ class EagerDraws(TorchDispatchMode):
     """Eager code draws what a program draws that has not been run before.
 
     A generator whose seed is not ``SEEN`` was given one since.
+
+    Args: outer: generators from outside of the code, for which the program has its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Iterable[torch.Generator] = ()) -> None:
         super().__init__()
+        self.outer = {key_of(x) for x in outer}
         self.states: dict[int, np.ndarray] = {key_of(torch.default_generator): generator()}
         self.own: torch.Generator = torch.default_generator
 
@@ -67,10 +70,11 @@ class EagerDraws(TorchDispatchMode):
 
     def draw(self, record: type, like: torch.Tensor) -> torch.Tensor:
         """Numbers in the shape and dtype of a tensor."""
-        key, dtype = key_of(self.own), dtype_of(like.dtype)
-        if self.own.initial_seed() != SEEN:
-            self.states[key] = generator(self.own.initial_seed())
-            self.own.manual_seed(SEEN)
+        own = torch.default_generator if key_of(self.own) in self.outer else self.own
+        key, dtype = key_of(own), dtype_of(like.dtype)
+        if own.initial_seed() != SEEN:
+            self.states[key] = generator(own.initial_seed())
+            own.manual_seed(SEEN)
         numbers = record(shape=tuple(like.shape), dtype=dtype).reference(self.states[key])
         self.states[key][1] += 1
         return torch.from_numpy(np.asarray(numbers)).to(like.dtype)
@@ -82,12 +86,12 @@ class EagerDraws(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def eager_draws() -> Iterator[None]:
+def eager_draws(outer: Iterable[torch.Generator] = ()) -> Iterator[None]:
     """Draw as ``EagerDraws`` does; torch's own generator stays as it is."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(SEEN)
     try:
-        with EagerDraws():
+        with EagerDraws(outer):
             yield
     finally:
         torch.set_rng_state(before)

@@ -27,13 +27,13 @@ class Generators:
         self.default: torch.Tensor | None = None
         self.own: dict[int, torch.Tensor] = {}
         self.alive: list[torch.Generator] = []
+        self.outer: dict[int, torch.Generator] = {}  # the program's own stands for them
 
     def state(self, own: torch.Generator | None) -> torch.Tensor:
-        """Raises: NotImplementedError for a generator from outside of the code."""
         if own is not None and key_of(own) != key_of(torch.default_generator):
-            if key_of(own) not in self.own:
-                raise NotImplementedError("a generator from outside; draw without one")
-            return self.own[key_of(own)]
+            if key_of(own) in self.own:
+                return self.own[key_of(own)]
+            self.outer[key_of(own)] = own
         if self.default is None:
             with outside_modes():
                 self.default = torch.from_numpy(generator())
@@ -48,7 +48,9 @@ class Generators:
         return own
 
     def seed(self, own: torch.Generator | None, seed: Any) -> None:
-        """Start again from a seed."""
+        """Start again from a seed.  Raises: NotImplementedError for a generator from outside."""
+        if own is not None and key_of(own) not in (*self.own, key_of(torch.default_generator)):
+            raise NotImplementedError("a seed for a generator from outside; make one in the code")
         b = self.r.b
         with outside_modes():
             first = b.reshape(self.r.scalars.value(seed, i64), shape=(1,))

@@ -50,6 +50,8 @@ class Inputs:
     def tree(self, x: Any, path: str, shown: str) -> Tree:
         """The tree of an argument."""
         val = self.given.get(path)
+        if isinstance(x, torch.Generator):
+            return self.generator(x, val)
         if isinstance(x, torch.Tensor) or val is not None:
             return {"leaf": self.leaf(x, val, shown)}
         if x is None or isinstance(x, (bool, int, float, str)):
@@ -88,6 +90,12 @@ class Inputs:
             self.seen[val] = index
             self.bind(val, stand_in)
         return index
+
+    def generator(self, x: torch.Generator, val: Val | None) -> Tree:
+        """The program's own stands for it: calls pass None."""
+        if val is not None:
+            self.bind(val, x)
+        return {"const": None}
 
     def shape(self, x: torch.Tensor, val: Val | None) -> tuple[Size, ...]:
         """Sizes of an argument: axes that may differ share a dim where their sizes are the same."""

@@ -26,13 +26,15 @@ class Stand:
 
     Args: tensor: the fake of a tensor; number: an int or float, or a symbolic one;
         listed: a list of stand-ins; known: objects, by id, that the code also meets otherwise,
-        which stand for themselves.
+        which stand for themselves; random: a generator of random numbers, which each call reads.
     """
 
     def __init__(
-        self, tensor: Leaf, number: Note, listed: Note | None = None, known: Any = ()
-    ) -> None:
+        self, tensor: Leaf, number: Note, listed: Note | None = None, known: Any = (),
+        random: Note | None = None,
+    ) -> None:  # fmt: skip
         self.tensor, self.number, self.listed, self.known = tensor, number, listed, known
+        self.random = random
         self.aliases: list[tuple[Source, Source]] = []
         self.copies: dict[int, tuple[Any, Any, Source]] = {}
         self.places: dict[int, tuple[Any, Source]] = {}
@@ -45,6 +47,8 @@ class Stand:
             return self.tensor(x, source)
         if type(x) in (int, float):
             return self.number(x, source)
+        if isinstance(x, torch.Generator) and self.random is not None:
+            return self.random(x, source)
         if isinstance(x, _ATOMS) or id(x) in self.known or not _is_copied(x):
             self.atoms.append((x, source))
             return x

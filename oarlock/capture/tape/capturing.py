@@ -203,6 +203,7 @@ def _way(
         lambda x, source: tracer.inputs.plain(x, source, stand.atoms),
         tracer.lists.outer,
         tracer.objects.places,
+        tracer.inputs.generator,
     )
     fake_args = tuple(
         stand.of(x, argument(f"args[{i}]", _shown(roots[0], i))) for i, x in enumerate(args)

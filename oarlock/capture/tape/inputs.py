@@ -95,6 +95,17 @@ class Inputs:
         with torch.inference_mode(False), torch.enable_grad():
             return fake.clone()
 
+    def generator(self, x: torch.Generator, source: Source) -> torch.Generator:
+        """A generator that each call gives: it stands for itself."""
+        known = self.tracer.higher.generators
+        if id(x) in known:
+            self.aliases.append((next(s for _, s, real in self if real is x), source))
+            return x
+        val = Val(self.tracer.root, x, str(source))
+        self.add(val, source, x)
+        known[id(x)] = (x, val)
+        return x
+
     def plain(self, x: Any, source: Source, atoms: list[tuple[Any, Source]]) -> Any:
         """An int or float from outside: itself, guarded by equality; or read at each call."""
         hints = self.symbolic.get(key_of(source, -1))

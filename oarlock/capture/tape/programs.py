@@ -23,7 +23,7 @@ from oarlock.capture.tape.queries import name_of
 from oarlock.errors import DivergenceError, ModelError, UnsupportedError
 from oarlock.evaluate import evaluate, evaluate_graph, match_inputs, solve_dims
 from oarlock.ir import DType, Program, decode
-from oarlock.ops.random import GENERATOR
+from oarlock.ops.random import GENERATOR, Draw
 
 
 class Programs(Sequence[Program]):
@@ -60,7 +60,10 @@ def program_of(static: Any, tape: Any) -> Program:
         )
     args, kwargs = tape.call
     program, recorder, attributes = lower_with_places(tape, args, kwargs, _names(static))
-    check(program, static.fn, args, kwargs, State(tape, recorder.weights, attributes.places))
+    state = State(
+        tape, recorder.weights, attributes.places, list(recorder.generators.outer.values())
+    )
+    check(program, static.fn, args, kwargs, state)
     return program
 
 
@@ -71,6 +74,7 @@ class State:
     tape: Any
     weights: Mapping[str, torch.Tensor]
     places: Mapping[str, Place]
+    generators: Sequence[torch.Generator] = ()  # for which the program has its own
 
     def now(self, program: Program) -> list[Any]:
         """Copies, in the order of the program's state; None where a program keeps more."""
@@ -142,10 +146,10 @@ def check(
 
     Raises: DivergenceError.
     """
-    draws = GENERATOR in program.params
+    draws = any(isinstance(node.op, Draw) for node in program.graph.walk())
     values = [_array(x) for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     try:
-        with eager_draws() if draws else contextlib.nullcontext():
+        with eager_draws(state.generators) if draws else contextlib.nullcontext():
             expected, left = _eager(program, fn, args, kwargs, state)
     except Exception as error:
         _check_error(program, values, error)

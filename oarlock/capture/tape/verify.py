@@ -20,6 +20,7 @@ from oarlock.capture.tape.chance import fingerprint, put_back, shared, states
 from oarlock.capture.tape.copies import copied, kept_by, tensors_of
 from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
 from oarlock.capture.tape.journal import content, put
+from oarlock.capture.tape.nodes import leaves
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
 from oarlock.capture.tape.sources import Source, modules_below, state_sources
@@ -57,8 +58,9 @@ class Before:
         self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
         self.objects = [(x, content(x)) for x in objects]
         self.random = torch.get_rng_state()
-        own = [x for x in tape.objects if isinstance(x, torch.Generator)]
-        self.generators = [(x, x.get_state()) for x in own]
+        every = (*tape.objects, *leaves((args, kwargs)))
+        own = {id(x): x for x in every if isinstance(x, torch.Generator)}
+        self.generators = [(x, x.get_state()) for x in own.values()]
         self.chance = {id(x): x for x in (*shared(), *tape.objects)}.values()
         self.draws = states(self.chance)
 

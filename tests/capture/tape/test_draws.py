@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import oarlock
+from oarlock.capture.lowering.draws import eager_draws
 from oarlock.capture.to_static import StaticFunction
 from oarlock.errors import ModelError, UserError
 from oarlock.evaluate import evaluate
@@ -208,10 +209,88 @@ def test_seeds_in_the_code_are_those_of_the_program():
     assert np.array_equal(d, h) and not np.array_equal(a, e)
 
 
-def test_generators_from_outside_are_refused():
+def test_a_seed_for_a_generator_from_outside_is_refused():
     own = torch.Generator()
+
+    def fn(x):
+        own.manual_seed(3)
+        return x + torch.rand(6, generator=own)
+
     with pytest.raises(oarlock.errors.UnsupportedError, match="a generator from outside"):
-        program_of(lambda x: x + torch.rand(6, generator=own), torch.zeros(6))
+        program_of(fn, torch.zeros(6))
+
+
+def picked(logits, limit, generator=None, top_k: int = 3, top_p: float = 0.9):
+    """Tokens by temperature, top-k and top-p until the first one is drawn."""
+    token, tokens, n = torch.zeros(1, dtype=torch.long), [], 0
+    while n < limit:
+        row = logits[token] / 0.7
+        row = row.masked_fill(row < row.topk(top_k).values[:, -1:], -torch.inf)
+        ordered, places = row.sort(descending=True)
+        is_over = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1) > top_p
+        row = row.masked_fill(is_over.scatter(1, places, is_over), -torch.inf)
+        token = torch.multinomial(row.softmax(-1), 1, generator=generator)[:, 0]
+        tokens.append(token)
+        n += 1
+        if token == 0:
+            break
+    return torch.cat(tokens), torch.empty(3).exponential_(generator=generator)
+
+
+def picked_alone(logits, limit, seed: int = 3):
+    return picked(logits, limit, torch.Generator().manual_seed(seed))
+
+
+LOGITS = [(torch.randn(n, n, generator=torch.Generator().manual_seed(n)), torch.tensor(k))
+          for n, k in ((5, 4), (7, 9), (6, 30))]  # fmt: skip
+
+
+def test_a_generator_that_the_code_makes():
+    static = StaticFunction(picked_alone)
+    for call in LOGITS:
+        for got, want in zip(static(*call), picked_alone(*call)):
+            assert torch.equal(got, want)
+    (program,) = static.programs
+    for call in LOGITS:
+        with eager_draws():
+            wants = picked_alone(*call)
+        for got, want in zip(oarlock.Predictor(program, threads=1)(*map(np.asarray, call)), wants):
+            np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_generators_that_are_given():
+    """Each call draws from its own; a program has one, which ``Predictor(seed=)`` seeds."""
+    static = StaticFunction(picked)
+    for seed, call in enumerate([*LOGITS, LOGITS[0]]):
+        given = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        for got, want in zip(static(*call, given[0]), picked(*call, given[1])):
+            assert torch.equal(got, want)
+        assert torch.equal(given[0].get_state(), given[1].get_state())
+    assert len(static.tapes) == 1 and static.captures <= 2
+    (program,) = static.programs
+    call, own = [*map(np.asarray, LOGITS[2]), None], torch.Generator()
+    with eager_draws([own]):
+        wants = picked(*LOGITS[2], own)
+    for got, want in zip(oarlock.Predictor(program, threads=1)(*call), wants):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    runs = [oarlock.Predictor(program, threads=1, seed=s)(*call)[1] for s in (1, 1, 2)]
+    assert np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[0], runs[2])
+
+
+def two_generators(x, a, b):
+    return torch.rand_like(x) + torch.rand(3, generator=a) * torch.rand(3, generator=b)
+
+
+def test_one_generator_or_two():
+    static, x = StaticFunction(two_generators), torch.zeros(3)
+
+    def call(fn, is_one):
+        torch.manual_seed(1)
+        a, b = torch.Generator().manual_seed(4), torch.Generator().manual_seed(5)
+        return fn(x, a, a if is_one else b)
+
+    for is_one in (True, False, True, False):
+        assert torch.equal(call(static, is_one), call(two_generators, is_one))
 
 
 def test_probabilities_are_checked():
