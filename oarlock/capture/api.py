@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from oarlock.capture.arrays import dtype_of, named_type, torch_dtype
 from oarlock.capture.call import ExampleCall, refuse
 from oarlock.capture.check import check_against_eager, differing_sizes
 from oarlock.capture.owners import Attributes, forget_stand_ins
-from oarlock.errors import UserError
+from oarlock.errors import ArgumentError, ArgumentTypeError, UserError
 from oarlock.ir import Dim, DType, Program, bounds, f32
 from oarlock.ir.verify import verify
 
@@ -32,6 +33,7 @@ class InputSpec:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        _check_shape(self.shape)
         if not isinstance(self.dtype, DType):
             object.__setattr__(self, "dtype", dtype_of(named_type(self.dtype)))
 
@@ -41,6 +43,22 @@ class InputSpec:
         if self.dtype.is_float:
             return torch.randn(sizes).to(torch_dtype(self.dtype))
         return torch.zeros(sizes, dtype=torch_dtype(self.dtype))
+
+
+def _check_shape(shape: Any) -> None:
+    """Raises: ArgumentTypeError, ArgumentError for what is no size of an axis."""
+    if not isinstance(shape, (tuple, list)):
+        raise ArgumentTypeError(
+            f"InputSpec: shape: expected a list or tuple of sizes, got {shape!r}; "
+            f"a scalar is (), a vector of any length ('N',)"
+        )
+    for i, n in enumerate(shape):
+        if isinstance(n, bool) or not isinstance(n, (Integral, str, Dim, type(None))):
+            raise ArgumentTypeError(
+                f"InputSpec: shape[{i}]: expected an int, a name, a Dim or None, got {n!r}"
+            )
+        if isinstance(n, Integral) and n < -1:
+            raise ArgumentError(f"InputSpec: shape[{i}]: expected a size, or -1 for any, got {n}")
 
 
 def _smallest(size: int | str | Dim | None) -> int:

@@ -26,7 +26,7 @@ from oarlock.capture.tape.race import slower
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
-from oarlock.capture.tape.specs import Specs
+from oarlock.capture.tape.specs import Specs, check_spec
 from oarlock.capture.tape.varying import Plan, Varying, blamed
 from oarlock.capture.tape.verify import Rejected, rehearsed, verified
 from oarlock.capture.tape.work import is_training, work
@@ -35,7 +35,7 @@ from oarlock.capture.torch_private import (
     without_saved_hooks,
     without_transforms,
 )
-from oarlock.errors import UnsupportedError
+from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from oarlock.ir import Program
 
 _LOG = logging.getLogger("oarlock")
@@ -46,7 +46,12 @@ LIMIT = 64  # specialisations: beyond, what none of them serves runs as plain Py
 
 
 def enable_to_static(on: bool = True) -> None:
-    """The global switch: when off, every static function runs as plain Python."""
+    """The global switch: when off, every static function runs as plain Python.
+
+    Raises: ArgumentTypeError for what is no bool.
+    """
+    if not isinstance(on, bool):
+        raise ArgumentTypeError(f"enable_to_static: expected a bool, got {on!r}")
     _ENABLED[0] = on
 
 
@@ -460,13 +465,48 @@ def to_static(obj: Any = None, *, input_spec: Any = None, backend: str = "auto")
     return made(StaticFunction, obj, input_spec=input_spec, backend=backend)
 
 
+BACKENDS = ("auto", "compiled", "replay")
+
+
 def made(kind: type[StaticFunction], obj: Any, **options: Any) -> Any:
-    """The static function of a callable; a module gets a static ``forward``."""
+    """The static function of a callable; a module gets a static ``forward``.
+
+    Raises: ArgumentTypeError, ArgumentError for what is no such callable or option.
+    """
+    _check_options(**options)
+    if isinstance(obj, (staticmethod, classmethod)):
+        return type(obj)(made(kind, obj.__func__, **options))
     if isinstance(obj, torch.nn.Module):
         obj.forward = kind(obj.forward, obj, **options)
         return obj
+    _check_callable(obj)
     if not isinstance(obj, StaticFunction) and inspect.isfunction(call_of(type(obj))):
         obj = obj.__call__  # of an object, whose state belongs to the function
     if inspect.ismethod(obj):
         return kind(obj, obj.__self__, **options)
     return kind(obj, **options)
+
+
+def _check_options(input_spec: Any = None, backend: str = "auto") -> None:
+    if backend not in BACKENDS:
+        raise ArgumentError(
+            f"to_static: backend: expected one of {', '.join(BACKENDS)}, got {backend!r}"
+        )
+    check_spec(input_spec)
+
+
+def _check_callable(obj: Any) -> None:
+    if isinstance(obj, type):
+        how = (
+            f"decorate its forward, or make an instance first: to_static({obj.__name__}(...))"
+            if issubclass(obj, torch.nn.Module)
+            else "decorate its methods"
+        )
+        raise ArgumentTypeError(f"to_static: {obj.__name__} is a class; {how}")
+    if isinstance(obj, property):
+        raise ArgumentTypeError("to_static: got a property; put @property above @to_static")
+    if not callable(obj):
+        raise ArgumentTypeError(
+            f"to_static: expected a function, method, module or other callable, got "
+            f"{type(obj).__name__}; options go by name: to_static(fn, input_spec=...)"
+        )

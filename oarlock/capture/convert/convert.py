@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -20,6 +17,7 @@ from oarlock.capture.convert import calls
 from oarlock.capture.convert.build import GENERATED, OPERATORS, at, define
 from oarlock.capture.convert.functions import Mangler, convert_definition
 from oarlock.capture.convert.generators import listed
+from oarlock.capture.convert.left_out import is_excluded, is_marked
 from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.convert.operators import Operators
 from oarlock.capture.convert.problems import NotConvertible, Problem
@@ -32,32 +30,7 @@ from oarlock.capture.convert.walking import locate
 
 _GENERATOR = 0x20
 _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
-_PYTHON = tuple({str(Path(sysconfig.get_path(k))) for k in ("stdlib", "platstdlib")})
-_SITE = ("/site-packages/", "/dist-packages/")
-_LIBRARIES = ("torch", "numpy", "oarlock", "sympy", "functorch")
-_CONVERTED_LIBRARIES = (
-    "torch.distributions",
-    "torch.nn.modules.transformer",
-    "torch.nn.modules.rnn",
-    "torch.nn.utils.rnn",
-    "torch.amp.grad_scaler",
-    "torch.optim",
-    "oarlock.capture.convert.streams",
-)
-_CONVERTED_STDLIB = (
-    "collections.ChainMap.",
-    "collections.UserDict.",
-    "collections.UserList.",
-    *(
-        f"functools._{a}_from_{b}"
-        for a in ("gt", "ge", "lt", "le")
-        for b in ("lt", "le", "gt", "ge")
-    ),
-)
-_OURS = str(Path(__file__).parents[2])
 
-_excluded_modules: set[str] = set()
-_excluded: WeakSet[Any] = WeakSet()
 _templates: dict[int, tuple[CodeType, Template | NotConvertible]] = {}
 _listings: dict[CodeType, tuple[Template, bool] | None] = {}
 _functions: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
@@ -86,55 +59,6 @@ class Template:
         made.__kwdefaults__ = function.__kwdefaults__
         functools.update_wrapper(made, function)
         return made
-
-
-def not_to_static(fn: Any) -> Any:
-    """Leave a function (or class of modules) as it is when code that calls it is converted."""
-    _excluded.add(getattr(fn, "__func__", fn))
-    return fn
-
-
-def ignore_module(*modules: Any) -> None:
-    """Leave all functions of these Python modules as they are."""
-    _excluded_modules.update(getattr(m, "__name__", m) for m in modules)
-
-
-def is_left_out(function: Any) -> bool:
-    """Whether the user has left out this function, or method."""
-    inner = getattr(function, "__func__", function)
-    if type(inner) is not FunctionType or not (_excluded or _excluded_modules):
-        return False
-    return inner in _excluded or inner.__globals__.get("__name__", "") in _excluded_modules
-
-
-def is_excluded(function: FunctionType) -> bool:
-    """Whether calls of it from converted code run it as it is."""
-    if function in _excluded:
-        return True
-    module = function.__globals__.get("__name__", "")
-    if _excluded_modules and any(
-        module == m or module.startswith(m + ".") for m in _excluded_modules
-    ):
-        return True
-    wrapped = getattr(function, "__wrapped__", None)
-    drives = function.__code__.co_flags & _GENERATOR  # the generator that it wraps, by send, throw
-    if type(wrapped) is FunctionType and not drives:  # a decorator's: what it wraps decides
-        return is_excluded(wrapped)
-    if f"{module}.{function.__qualname__}".startswith(_CONVERTED_STDLIB):
-        return False
-    return is_library(module, function.__code__.co_filename)
-
-
-@functools.cache
-def is_library(module: str, file: str) -> bool:
-    top = module.partition(".")[0]
-    if top in _LIBRARIES:
-        return not (top == "oarlock" and not file.startswith(_OURS)) and not module.startswith(
-            _CONVERTED_LIBRARIES
-        )
-    if any(part in file for part in _SITE) or module == "random":
-        return False
-    return file.startswith(_PYTHON) and (top in sys.stdlib_module_names or "/lib/python" in file)
 
 
 def converted_or_same(function: FunctionType) -> FunctionType:
@@ -337,7 +261,7 @@ def _check_module(module: torch.nn.Module) -> None:
 
 def _own(function: FunctionType) -> FunctionType:
     """Like ``converted_or_same``, but what can't be converted is an error."""
-    if OPERATORS in function.__code__.co_freevars or function in _excluded:
+    if OPERATORS in function.__code__.co_freevars or is_marked(function):
         return function
     template = template_of(function)
     if isinstance(template, NotConvertible):

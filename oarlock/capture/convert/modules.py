@@ -64,7 +64,7 @@ def without_backward_hooks(module: nn.Module) -> Iterator[None]:
     """Each run sets them around the call; only hooks that torch tells of all gradients are known."""
     if module._is_full_backward_hook is False:
         raise UnsupportedError(
-            f"{type(module).__name__} has hooks of register_backward_hook; use "
+            f"{tracer().where()}: {type(module).__name__} has hooks of register_backward_hook; use "
             f"register_full_backward_hook"
         )
     own = vars(module)
@@ -158,11 +158,13 @@ def _decided(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
 def converted_forward(module: nn.Module) -> Callable[..., Any] | None:
     """The converted ``forward`` of a module, None where it runs as it is."""
     from oarlock.capture.convert.calls import call
-    from oarlock.capture.convert.convert import is_excluded
+    from oarlock.capture.convert.left_out import is_excluded, is_left_out
 
     forward = vars(module).get("forward")
     if forward is None:
         function = type(module).forward
+        if tracer() is not None and is_left_out(function):
+            return tracer().override(MethodType(function, module))
         if type(function) is not FunctionType or is_excluded(function):
             return None
         forward = MethodType(function, module)

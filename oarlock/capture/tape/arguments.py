@@ -122,6 +122,21 @@ def is_record(x: Any) -> bool:
     return dataclasses.is_dataclass(x) or (hasattr(x, "__dict__") and not callable(x))
 
 
+def slots_of(x: Any) -> list[str]:
+    """The ``__slots__`` that an object of a class of the user has filled."""
+    found: list[str] = []
+    for cls in type(x).__mro__:
+        if cls.__module__.partition(".")[0] not in ("builtins", "torch", "oarlock", "numpy"):
+            names = vars(cls).get("__slots__", ())
+            found += [names] if isinstance(names, str) else names
+    return [name for name in found if hasattr(x, name)]
+
+
+def attributes_of(x: Any) -> dict[str, Any]:
+    """All that an object holds by name."""
+    return getattr(x, "__dict__", {}) | {name: getattr(x, name) for name in slots_of(x)}
+
+
 def holds_tensor(x: Any, depth: int = _DEPTH) -> bool:
     if isinstance(x, torch.Tensor):
         return True

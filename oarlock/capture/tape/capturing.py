@@ -24,6 +24,7 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import hoist
+from oarlock.capture.tape.lines import defined_at
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.parts import Parts, Whole, cut
@@ -196,7 +197,7 @@ def _way(
 ) -> Way:  # fmt: skip
     """One capture: the ways that ``decisions`` force, and both where they can be joined."""
     before = [Attributes.of(root) for root in roots]
-    tracer.control.decisions = decisions
+    tracer.control.decisions, tracer.home = decisions, defined_at(roots[0])
     _know(tracer, roots)
     stand = Stand(
         tracer.inputs.tensor,
@@ -211,7 +212,7 @@ def _way(
     fake_kwargs = {k: stand.of(v, argument(f"kwargs[{k!r}]", k)) for k, v in kwargs.items()}
     for new, source in stand.places.values():
         tracer.objects.know(new, source)
-    tracer.objects.given = stand.copies
+    tracer.objects.given, tracer.objects.atoms = stand.copies, stand.atoms
     for x, _ in stand.atoms:
         if is_record(x):
             tracer.objects.know(x)
@@ -293,9 +294,7 @@ class Way:
     def emit(self, emitter: Emitter) -> None:
         """The end of the replay: modes, effects, result."""
         emitter.switch(self.after)
-        tracer = self.tracer
-        born = tracer.journal.frames[0].born
-        rebuild = Rebuild(emitter, tracer.noted, tracer.objects.places, born)
+        rebuild = Rebuild(emitter, self.tracer)
         self.effects.emit(rebuild)
         emitter.line(f"return {rebuild.text(self.result)}")
 

@@ -13,7 +13,7 @@ import torch
 
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.active import activated
-from oarlock.capture.tape.arguments import is_record
+from oarlock.capture.tape.arguments import attributes_of, is_record, slots_of
 from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.forks import inside
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content
@@ -197,9 +197,11 @@ class Effects:
             return None
         if isinstance(x, dict):
             return [self.noted(v, depth - 1) for v in x.values()]
-        if isinstance(x, (list, tuple)):
+        if isinstance(x, (list, tuple, deque)):
             return [self.noted(v, depth - 1) for v in x]
-        return [self.noted(v, depth - 1) for v in vars(x).values()] if is_record(x) else None
+        if is_record(x) or slots_of(x):
+            return [self.noted(v, depth - 1) for v in attributes_of(x).values()]
+        return None
 
     def refuse_made(self, x: Choice) -> None:
         """One of two objects that the code has made is no constant: each call makes others.
@@ -314,5 +316,4 @@ class Left:
     def emit(self, emitter: Emitter) -> None:
         tracer = self.effects.tracer
         with activated(tracer), tracer.into(self.block):
-            born = tracer.journal.frames[0].born
-            self.effects.emit(Rebuild(emitter, tracer.noted, tracer.objects.places, born))
+            self.effects.emit(Rebuild(emitter, tracer))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType, TracebackType
+from typing import Any
 
+from oarlock.capture.convert.calls import call_of
 from oarlock.capture.convert.convert import BLOCKS
 from oarlock.capture.tape.nodes import Where
 from oarlock.errors import OarlockError
@@ -24,7 +27,7 @@ _LIBRARY = (
 _OURS = str(Path(__file__).parents[2])
 _TOP = str(Path(__file__).with_name("capturing.py"))  # what calls the code that is captured
 _FRAMES = 60
-_NOWHERE = Where("<unknown>", 0)
+NOWHERE = Where("<unknown>", 0)
 
 
 @functools.cache
@@ -35,7 +38,18 @@ def is_library(file: str) -> bool:
 
 def user_line(depth: int = 2) -> Where:
     """The innermost line that is neither torch's nor ours, with the lines that it is called from."""
-    return _chain(reversed(list(_outwards(_frame(depth + 1))))) or _NOWHERE
+    return _chain(reversed(list(_outwards(_frame(depth + 1))))) or NOWHERE
+
+
+def defined_at(fn: Any) -> Where:
+    """Where a function is defined, or the code of a module or object."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    for one in (fn, getattr(fn, "forward", None), call_of(type(fn))):
+        code = getattr(inspect.unwrap(one), "__code__", None) if callable(one) else None
+        if isinstance(code, CodeType):
+            return Where(code.co_filename, code.co_firstlineno, code.co_name)
+    return NOWHERE
 
 
 def _frame(depth: int) -> FrameType:
@@ -70,7 +84,7 @@ def line_of(error: BaseException, caught: Where) -> Where:
         if not is_library(code.co_filename) and not code.co_filename.startswith("<"):
             found.append((code, trace.tb_lineno))
         trace = trace.tb_next
-    return _chain(found, caught if caught is not _NOWHERE else None) or caught
+    return _chain(found, caught if caught is not NOWHERE else None) or caught
 
 
 def shown(error: BaseException, origins: dict[str, dict[int, Where]]) -> BaseException:

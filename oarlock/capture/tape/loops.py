@@ -188,8 +188,7 @@ class Loop:
         old = [*self.joints, *(self.held[k][2] for k in self.held)]
         new = [*joints, *(held[k][2] for k in self.held)]
         for p, q in zip(old, new):
-            for mine, last in zip(leaves_of(p), leaves_of(q)):
-                mine.parts = last.parts
+            _tie(p, q)
 
     def olds(self, contents: Contents) -> Any:
         return [(key, (obj, self.start(obj))) for key, (obj, _) in contents.items()]
@@ -247,6 +246,16 @@ class Loop:
                 found += self.parts(item, inner)
             return found
         return []
+
+
+def _tie(mine: Any, last: Any) -> None:
+    """What ``last`` is joined of is what ``mine`` is."""
+    if type(mine) is not type(last) or isinstance(mine, Same):
+        return
+    mine.parts = last.parts
+    if isinstance(mine, Many):
+        for p, q in zip(mine.items, last.items):
+            _tie(p, q)
 
 
 def _is_promoted(leaf: Leaf) -> bool:

@@ -111,18 +111,38 @@ class Merged:
         for family in {id(f): f for _, f in self.families.values()}.values():
             yield from map(id, (*family.lists, *family.inner, *family.drawn))
 
-    def others(self, obj: Any) -> Iterator[tuple[Any, Merge]]:
+    def others(self, obj: Any, depth: int = _DEPTH) -> Iterator[tuple[Any, Merge]]:
         """What may be the same object as ``obj`` at run time, and yet is another one here."""
-        for merge in self.by_id.get(id(obj), ()):
-            if merge.made is not obj:
+        seen = {id(obj)}
+        for found, merge in (*self.above(obj, depth, set()), *self.below(obj, (), depth, set())):
+            if id(found) not in seen:
+                seen.add(id(found))
+                yield found, merge
+
+    def above(self, obj: Any, depth: int, seen: set[int]) -> Iterator[tuple[Any, Merge]]:
+        """What stands for ``obj`` or others, and what stands for that."""
+        for merge in self.by_id.get(id(obj), ()) if depth else ():
+            if merge.made is not obj and id(merge) not in seen:
+                seen.add(id(merge))
                 yield merge.made, merge
+                yield from self.above(merge.made, depth - 1, seen)
+
+    def below(
+        self, obj: Any, path: tuple[Merge, ...], depth: int, seen: set[int]
+    ) -> Iterator[tuple[Any, Merge]]:
+        """What ``obj`` may stand for, and what else stands for that; ``path``: how it was reached."""
+        for merge in self.by_id.get(id(obj), ()) if depth else ():
+            if merge.made is not obj or id(merge) in seen:
                 continue
+            seen.add(id(merge))
+            here = (*path, merge)
             for part in merge.older:
                 yield part, merge
             for part in merge.parts:
                 for m in self.by_id[id(part)]:
-                    if m.made is not obj and m.may_be(merge):
+                    if all(m.made is not up.made and m.may_be(up) for up in here):
                         yield m.made, m
+                yield from self.below(part, here, depth - 1, seen)
 
     def changed(self, obj: Any) -> None:
         """``obj`` is about to change."""
@@ -164,7 +184,7 @@ class Merged:
         _walk(trees, found, _DEPTH)
         for x in found.values():
             self.used(x)
-            for other, merge in self.others(x):
+            for other, merge in self.others(x, 1):
                 if id(other) in found or self.tracer.objects.source(other) is not None:
                     self.refuse(
                         x, merge.number, "is returned beside one of the two, or one from outside"

@@ -33,6 +33,7 @@ class Opaque:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.objects: list[Any] = []  # that such functions may change
+        self.is_inside = False  # such a function is traced
 
     def left_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` traced like the code around; where it reads data, a call of the run."""
@@ -41,14 +42,18 @@ class Opaque:
             block = self.tracer.block
             mark, held = len(block.nodes), _objects_of(function)
             before = [(x, content(x)) for x in held]
+            was_inside, self.is_inside = self.is_inside, True
             try:
                 return function(*args, **kwargs)
             except UnsupportedError as refusal:
+                self.is_inside = was_inside
                 del block.nodes[mark:]
                 for x, old in before:
                     put(x, old)
                 self.objects += held
                 return self.call(function, args, kwargs, refusal)
+            finally:
+                self.is_inside = was_inside
 
         return run
 
@@ -92,7 +97,8 @@ class Opaque:
         except Exception as error:
             raise UnsupportedError(
                 f"{where}: {function.__qualname__} is left out, and what it gives is not known before it "
-                f"runs: it fails for tensors full of {fill}: {error!r}"
+                f"runs: it fails for tensors full of {fill}: {error!r}; let it give the same types for any "
+                f"data, or call it outside"
             ) from error
         finally:
             torch.set_rng_state(state)

@@ -125,7 +125,8 @@ class Data:
         if name in ("equal", "allclose", "is_nonzero", "__contains__"):
             return self.truth(func, args, kwargs)
         what = {"__bool__": "a decision", "__int__": "a plain int", "__float__": "a plain float",
-                "__index__": "a plain int", "numpy": "a numpy array"}  # fmt: skip
+                "__index__": "a plain int", "numpy": "a numpy array", "__repr__": "a text",
+                "__str__": "a text", "__format__": "a text"}  # fmt: skip
         refusal = (
             f"{self.tracer.where()}: {what.get(name, name)} from the data of a tensor, in code that "
             f"is not converted; use torch functions, or t.item() in converted code"
@@ -226,6 +227,11 @@ class Objects:
         self.containers = Containers(tracer)
         self.stand_ins: dict[tuple[int, Any], Any] = {}  # for items of containers from outside
         self.presences: dict[tuple[int, str], tuple[Source, str, bool]] = {}
+        self.atoms: list[tuple[Any, Source]] = []  # arguments that hold no tensors
+
+    def is_outer(self, x: Any) -> bool:
+        """An argument, or an object that the code has read, which guards compare by identity."""
+        return any(x is y for y, _ in self.atoms) or any(x is y for _, y in self.guarded)
 
     def know(self, obj: Any, source: Source | None = None) -> None:
         """``obj`` exists before the call."""

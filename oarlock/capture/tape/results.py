@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import weakref
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.tape.arguments import holds_tensor, is_record
+from oarlock.capture.tape.arguments import attributes_of, holds_tensor, is_record, slots_of
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.kept import holds_fake, refuse_kept
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.rebuilding import rebuilt
@@ -21,6 +22,9 @@ from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.tables import RunTable
 from oarlock.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.tracer import Tracer
 
 
 def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
@@ -32,16 +36,12 @@ def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
 
 
 class Rebuild:
-    """Emits code for Python objects that hold run-time values.
+    """Emits code for Python objects that hold run-time values."""
 
-    Args: places: objects that exist before the call, by id, with their source; born: those that
-        the code has made.
-    """
-
-    def __init__(
-        self, emitter: Emitter, note: Any, places: dict[int, tuple[Any, Source]], born: Any = ()
-    ) -> None:
-        self.emitter, self.note, self.places, self.born = emitter, note, places, born
+    def __init__(self, emitter: Emitter, tracer: Tracer) -> None:
+        self.emitter, self.tracer, self.note = emitter, tracer, tracer.noted
+        self.places = tracer.objects.places  # objects that exist before the call
+        self.born = tracer.journal.frames[0].born  # those that the code has made
         self.done: dict[int, str] = {}
 
     def text(self, x: Any) -> str:
@@ -50,7 +50,8 @@ class Rebuild:
             return self.emitter.expr(self.note(x))
         if isinstance(x, weakref.ref) and id(x()) in self.born:
             raise UnsupportedError(
-                "a weak reference to an object that the function makes is left behind; keep the object"
+                f"{self.tracer.home}: a weak reference to an object that the function makes is left "
+                f"behind; keep the object"
             )
         if isinstance(x, Val):
             return self.emitter.expr(x)
@@ -66,20 +67,26 @@ class Rebuild:
             return self.emitter.expr(self.note(x))
         if id(x) in self.places:
             return self.place(self.places[id(x)][1])
-        if isinstance(x, (list, dict, tuple)) or (
-            is_record(x) and (id(x) in self.born or holds_tensor(x))
-        ):
+        if isinstance(x, (list, dict, tuple)) or self.is_made(x):
             if id(x) not in self.done:
                 text = self.container(x)
                 self.done[id(x)] = self.emitter.fresh("r")
                 self.emitter.line(f"{self.done[id(x)]} = {text}")
             return self.done[id(x)]
+        if not self.tracer.objects.is_outer(x):
+            refuse_kept(x, self.tracer.home)
         return self.emitter.expr(x)
 
     def of_deque(self, x: RunDeque | deque[Any]) -> str:
         if isinstance(x, RunDeque) and x.val is not None:
             return self.emitter.expr(self.note(x))
         return "[" + ", ".join(map(self.text, iter(x))) + "]"
+
+    def is_made(self, x: Any) -> bool:
+        """Each call makes one like ``x``, with values of its own."""
+        if is_record(x) and not isinstance(x, BaseException):
+            return id(x) in self.born or holds_tensor(x)
+        return bool(slots_of(x)) and (id(x) in self.born or holds_fake(x))
 
     def place(self, source: Source) -> str:
         if source.base is None:
@@ -106,5 +113,5 @@ class Rebuild:
             return (
                 f"{name(kind)}({items})" if hasattr(x, "_fields") else f"{name(kind)}(({items},))"
             )
-        values = ", ".join(f"{k!r}: {self.text(v)}" for k, v in vars(x).items())
+        values = ", ".join(f"{k!r}: {self.text(v)}" for k, v in attributes_of(x).items())
         return f"{name(rebuilt)}({name(x)}, {{{values}}})"

@@ -11,7 +11,7 @@ import torch
 from oarlock.capture.api import InputSpec
 from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.tape.sources import Key, argument, key_of
-from oarlock.errors import InputError, UserError
+from oarlock.errors import ArgumentTypeError, InputError, UserError
 from oarlock.ir import Dim, bounds
 from oarlock.ir.dim import evaluate_size
 
@@ -190,6 +190,24 @@ class Specs:
             items = [self._example(v, f"{path}[{i!r}]", env) for i, v in enumerate(spec)]
             return type(spec)(items)
         return None
+
+
+def check_spec(given: Any, at: str = "input_spec") -> None:
+    """Raises: ArgumentTypeError for what describes no arguments."""
+    if given is None or isinstance(given, InputSpec):
+        return
+    if isinstance(given, Mapping):
+        for key, one in given.items():
+            check_spec(one, f"{at}[{key!r}]")
+    elif _is_row(given):
+        for i, one in enumerate(given):
+            check_spec(one, f"{at}[{i}]")
+    else:
+        example = 'InputSpec(("N", 3), "float32")'
+        raise ArgumentTypeError(
+            f"{at}: expected an InputSpec, None, or lists and dicts of these, got {_shown(given)}; "
+            f"such as {example}"
+        )
 
 
 def _parameters(fn: Any) -> dict[str, inspect.Parameter]:

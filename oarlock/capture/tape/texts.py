@@ -51,7 +51,10 @@ class Texts:
             val = Val(self.tracer.block, found)
             self.tracer.emit(op, args, options, val)
             return number_of(val, found, True)
-        raise UnsupportedError(f"{user_line()}: {op.__name__} of a text that is known at run time")
+        raise UnsupportedError(
+            f"{user_line()}: {op.__name__} of a text that is known at run time; give the numbers that "
+            f"it is made of, and make the text after the call"
+        )
 
     def made(self, op: Callable[..., Any], *args: Any, **options: Any) -> Text:
         """The text that ``op`` gives at run time."""

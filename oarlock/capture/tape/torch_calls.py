@@ -15,6 +15,7 @@ from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.numbers import Bool
+from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.queries import LAYOUT, READS, access_of, is_query, is_update, name_of
 from oarlock.capture.tape.raising import failed
 from oarlock.capture.tape.reads import SIZES, Data, Sizes
@@ -25,6 +26,7 @@ from oarlock.capture.tape.worlds import Worlds, inherited
 from oarlock.capture.torch_private import FAKE_ERRORS, under_mode
 from oarlock.errors import OarlockError, UnsupportedError
 
+_TEXTS = ("__repr__", "__str__", "__format__")
 _OF_DTYPE = ("dtype", "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes")
 
 
@@ -35,6 +37,7 @@ class TorchCalls(Values):
     sizes: Sizes
     worlds: Worlds
     graded: Graded
+    opaque: Opaque
     control: Control
     code: Code
     effort: Effort
@@ -56,6 +59,8 @@ class TorchCalls(Values):
             return self.copied(args[0], args[1])
         if name == "register_hook":
             return self.higher.hook(args[0], args[1], name)
+        if name in _TEXTS and self.opaque.is_inside:
+            return self.reader.read(func, args, kwargs)
         if _is_silent(name, func):
             return func(*args, **kwargs)
         if is_query(func) or (access_of(func) == "__get__" and name in SIZES):

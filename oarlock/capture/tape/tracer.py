@@ -31,7 +31,7 @@ from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.journal import Journal
-from oarlock.capture.tape.lines import user_line
+from oarlock.capture.tape.lines import NOWHERE, user_line
 from oarlock.capture.tape.lists import Lists
 from oarlock.capture.tape.machinery import Machinery
 from oarlock.capture.tape.merged import Merged
@@ -98,6 +98,7 @@ class Tracer(TorchCalls):
         self.cached: dict[Any, Any] = {}  # what functions with a cache gave
         self.bound_checks: set[tuple[int, int]] = set()
         self.of_many: set[int] = set()  # ids of values that are one of several objects
+        self.home = NOWHERE  # where the function is defined
 
     # ---- running
 

@@ -16,7 +16,7 @@ from oarlock.capture.tape.choice import Choice, choice
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.join import Leaf, Many, stand_in
-from oarlock.capture.tape.lines import user_line
+from oarlock.capture.tape.lines import NOWHERE, user_line
 from oarlock.capture.tape.lists import Lists
 from oarlock.capture.tape.merged import Merged
 from oarlock.capture.tape.nodes import Block, Call, Val, Where, leaves, map_tree
@@ -41,6 +41,7 @@ class Values(TorchFunctionMode):
     texts: Texts
     merged: Merged
     higher: Higher
+    home: Where
 
     @contextmanager
     def into(self, block: Block) -> Iterator[Block]:
@@ -52,7 +53,8 @@ class Values(TorchFunctionMode):
             self.block = before
 
     def where(self) -> Where:
-        return user_line(3)
+        found = user_line(3)
+        return found if found is not NOWHERE else self.home
 
     def note(self, tree: Any) -> Any:
         """``tree`` with Vals for everything known at run time, about to be used."""

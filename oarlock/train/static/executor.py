@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from oarlock.capture.tape.nodes import Val, leaves
+from oarlock.capture.to_static import BACKENDS
 from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from oarlock.train.static.engines import Engines, NotCompiled, NotThisRun, note
 from oarlock.train.static.feeding import fed
 from oarlock.train.static.program import Program, default_main_program
 from oarlock.train.static.replay import Replay, replay_of
-
-BACKENDS = ("auto", "compiled", "replay")
 
 
 class Compiled:

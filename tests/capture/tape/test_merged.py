@@ -181,6 +181,16 @@ def a_row_is_in_a_dict_and_in_a_list(x):
     return rows, found
 
 
+def chosen_in_a_loop_and_changed_by_its_name(x):
+    a, b, n = {"k": x}, {"k": x * 2}, 0
+    c = b
+    while n < x.sum():
+        c = c if n > 1 else a
+        n = n + 1
+    c["k"] = c["k"] * 5
+    return c
+
+
 RIGHT = [
     f
     for name, f in list(globals().items())
@@ -217,7 +227,32 @@ def the_other_list_changes_in_a_loop(x):
     return a, b
 
 
-REFUSED = [one_list_by_two_names_in_a_loop, the_other_list_changes_in_a_loop]
+def chosen_in_a_loop_and_changed_later(x):
+    a, b, n = {"k": x}, {"k": x * 2}, 0
+    c = b
+    while n < x.sum():
+        c = a if n > 1 else b
+        n = n + 1
+    a["k"] = x * 5
+    return c["k"]
+
+
+def chosen_in_a_loop_and_read_by_another_name(x):
+    a, b, n = [x], [x * 2], 0
+    c = b
+    while n < x.sum():
+        c = a if n > 1 else b
+        n = n + 1
+    c[0] = x * 5
+    return a[0]
+
+
+REFUSED = [
+    one_list_by_two_names_in_a_loop,
+    the_other_list_changes_in_a_loop,
+    chosen_in_a_loop_and_changed_later,
+    chosen_in_a_loop_and_read_by_another_name,
+]
 
 
 @pytest.mark.parametrize("fn", REFUSED, ids=lambda f: f.__name__)
