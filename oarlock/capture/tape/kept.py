@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.cursors import Stream
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.numbers import Number
@@ -20,8 +21,8 @@ from oarlock.errors import UnsupportedError
 
 _MOST = 2000  # objects that are looked at
 _LIBRARIES = ("torch", "oarlock", "numpy")
-_ITERATORS = (
-    GeneratorType, map, filter, zip, enumerate, reversed, type(iter([])), type(iter(())),
+ITERATORS = (
+    GeneratorType, Stream, map, filter, zip, enumerate, reversed, type(iter([])), type(iter(())),
     type(iter({})), type(iter({}.values())), type(iter({}.items())), type(iter(set())),
     type(iter(range(0))), type(reversed([])), type(iter("")),
     *(x for x in vars(itertools).values() if isinstance(x, type)),
@@ -30,7 +31,7 @@ _ITERATORS = (
 
 def refuse_kept(x: Any, where: Any) -> None:
     """Raises: UnsupportedError where ``x``, which is made anew as it is, belongs to one call only."""
-    if isinstance(x, _ITERATORS):
+    if isinstance(x, ITERATORS):
         raise UnsupportedError(
             f"{where}: the function gives or keeps an iterator, of class {type(x).__name__}: the next "
             f"call would go on where this one stops; make a list of it"

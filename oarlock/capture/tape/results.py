@@ -13,7 +13,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.arguments import attributes_of, holds_tensor, is_record, slots_of
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.emit import Emitter
-from oarlock.capture.tape.kept import holds_fake, refuse_kept
+from oarlock.capture.tape.kept import ITERATORS, holds_fake, refuse_kept
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.rebuilding import rebuilt
@@ -84,6 +84,8 @@ class Rebuild:
 
     def is_made(self, x: Any) -> bool:
         """Each call makes one like ``x``, with values of its own."""
+        if isinstance(x, ITERATORS):
+            return False
         if is_record(x) and not isinstance(x, BaseException):
             return id(x) in self.born or holds_tensor(x)
         return bool(slots_of(x)) and (id(x) in self.born or holds_fake(x))

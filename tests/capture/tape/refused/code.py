@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 
 def reads_its_frame(x):
     return x * len(dir())  # here
@@ -95,21 +93,6 @@ def deeper_and_deeper_rewritten(x):
         x = x - 1
         n = n + 1
     return x, n
-
-
-def next_in_a_loop(x):
-    rows = iter([1, 2, 3])
-    while x.sum() > 0:
-        x = x - next(rows)  # here
-    return x
-
-
-def next_in_a_loop_rewritten(x):
-    rows, at = torch.tensor([1, 2, 3]), 0
-    while x.sum() > 0:
-        x = x - rows[at]
-        at += 1
-    return x
 
 
 def generator_of_run_time_length(x):
