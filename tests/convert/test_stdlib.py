@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from oarlock.capture.convert import convert
+from oarlock.capture.convert import convert, left_out
 
 entry = importlib.import_module("oarlock.capture.convert.convert")
 TEXT = Path(textwrap.__file__).read_text()
@@ -122,7 +122,7 @@ CALLS = [
 @pytest.fixture(autouse=True)
 def _convert_the_library(monkeypatch):
     monkeypatch.setattr(
-        entry, "is_library", lambda m, _: m.startswith(("oarlock", "torch", "numpy"))
+        left_out, "is_library", lambda m, _: m.startswith(("oarlock", "torch", "numpy"))
     )
 
 
