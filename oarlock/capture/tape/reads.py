@@ -128,8 +128,8 @@ class Data:
                 "__index__": "a plain int", "numpy": "a numpy array", "__repr__": "a text",
                 "__str__": "a text", "__format__": "a text"}  # fmt: skip
         refusal = (
-            f"{self.tracer.where()}: {what.get(name, name)} from the data of a tensor, in code that "
-            f"is not converted; use torch functions, or t.item() in converted code"
+            f"{self.tracer.where()}: {what.get(name, name)} from the data of a tensor, "
+            f"{self.tracer.unread}"
         )
         if refusal in self.tracer.reported and name in _SOME:
             return _SOME[name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.convert.truth import is_run_time, truth
 from oarlock.capture.tape.active import active
+from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.capture.tape.tracer import user_line
 from oarlock.errors import ArgumentError, ArgumentTypeError
 
@@ -28,7 +30,8 @@ def cond(pred: Any, true_fn: Fn | None = None, false_fn: Fn | None = None) -> An
     if not _is_recorded(pred):
         return taken[0]() if pred else taken[1]()
     then, orelse = (lambda: _put(cell, 0, taken[0]())), (lambda: _put(cell, 0, taken[1]()))
-    active().if_(pred, then, orelse, _state(cell, "cond"))
+    with _refusing():
+        active().if_(pred, then, orelse, _state(cell, "cond"))
     return cell[0]
 
 
@@ -69,7 +72,8 @@ def while_loop(
         step()
         go[0] = _go(test())
 
-    tracer.while_(lambda: go[0], round_, _state(cell, "loop_vars").with_cell("go on", go))
+    with _refusing():
+        tracer.while_(lambda: go[0], round_, _state(cell, "loop_vars").with_cell("go on", go))
     return cell
 
 
@@ -106,6 +110,18 @@ def switch_case(
     if default is None:
         default = pairs[-1][1]
     return case([(branch_index == i, fn) for i, fn in pairs], default)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What can't be joined is refused: a program under a guard is recorded once.
+
+    Raises: UnsupportedError.
+    """
+    try:
+        yield
+    except ForkNeeded as need:
+        raise need.refusal from None
 
 
 def _chosen(pred: Any, fn: Fn, other: Fn) -> Fn:

@@ -78,7 +78,7 @@ class Executor:
             return program.run(feed or {}, fetch_list or program.fetch_names)  # type: ignore[attr-defined]
         if not isinstance(program, Program):
             raise ArgumentTypeError(f"run: expected a static.Program, got {type(program).__name__}")
-        fetch = resolved(program, fetch_list or [])
+        fetch = resolved(program, [] if fetch_list is None else fetch_list)
         compiled = self.compile(program, [x for x in fetch if isinstance(x, Val)])
         tensors = fed(program, feed or {}, set(compiled.replay.needed))
         results = iter(compiled(tensors))

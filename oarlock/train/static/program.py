@@ -97,6 +97,10 @@ class Program:
         """
         from oarlock.train.static.state import set_state
 
+        if not isinstance(state, Mapping):
+            raise ArgumentTypeError(
+                f"set_state_dict: expected a dict of tensors by name, got {type(state).__name__}"
+            )
         set_state(self, state)
 
     def val_of(self, x: Any) -> Val | None:
@@ -176,6 +180,8 @@ def data(
         raise ArgumentTypeError(f"data: name: expected a text, got {name!r}")
     if name in program.placeholders or name in program.names:
         raise ArgumentError(f"data: {name!r} is already a name of this program")
+    if not isinstance(shape, (tuple, list)):
+        raise ArgumentTypeError(f"data: {name!r}: shape: expected a list of sizes, got {shape!r}")
     axes = tuple(_axis(name, i, s) for i, s in enumerate(shape))
     kind = element_type(dtype)
     source = Source(None, f"args[{name!r}]", name)
@@ -196,6 +202,8 @@ def data(
 def name(value: Any, text: str) -> Any:
     """Give a recorded value a name, to fetch it by and to call a result of a saved model."""
     program = guarded("name")
+    if not isinstance(text, str) or not text:
+        raise ArgumentTypeError(f"name: expected a text, got {text!r}")
     if text in program.placeholders or text in program.names:
         raise ArgumentError(f"name: {text!r} is already a name of this program")
     found = program.val_of(value)
@@ -224,4 +232,4 @@ def element_type(dtype: Any) -> torch.dtype:
     try:
         return named_type(dtype)
     except UnknownName:
-        raise ArgumentTypeError(f"data: dtype: expected an element type, got {dtype!r}") from None
+        raise ArgumentTypeError(f"dtype: expected an element type, got {dtype!r}") from None

@@ -44,6 +44,11 @@ class Recorder(Tracer):
     under the guard have made, such as parameters in the constructor of a module.
     """
 
+    unread = (
+        "which a static program has only when it runs; decide with static.cond or "
+        "static.while_loop, or fetch it with Executor().run"
+    )
+
     def __init__(self, symbolic: dict[Any, tuple[Any, Any]]) -> None:
         super().__init__(None, symbolic)
         self.inputs = Named(self, {}, symbolic, False)

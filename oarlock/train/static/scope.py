@@ -75,6 +75,13 @@ def create_parameter(
             Xavier's uniform one (Glorot, 2010), zeros for a bias or a vector.
     Raises: ArgumentError when the name belongs to a parameter of another type.
     """
+    if not isinstance(shape, (list, tuple)):
+        raise ArgumentTypeError(f"create_parameter: shape: expected a list of sizes, got {shape!r}")
+    if default_initializer is not None and not callable(default_initializer):
+        raise ArgumentTypeError(
+            f"create_parameter: default_initializer: expected a function that fills a tensor, such as "
+            f"torch.nn.init.zeros_, got {default_initializer!r}"
+        )
     sizes, kind = list(shape), element_type(dtype)
     if not all(type(n) is int and n >= 0 for n in sizes):
         raise ArgumentError(f"create_parameter: shape: expected sizes, got {sizes}")

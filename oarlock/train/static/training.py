@@ -26,8 +26,12 @@ def gradients(
     Args: inputs: parameters, or values of the program that need gradients.
     """
     guarded("gradients")
-    outs, ins = _listed(targets), _listed(inputs)
-    weights = None if target_gradients is None else _listed(target_gradients)
+    outs, ins = _listed("gradients: targets", targets), _listed("gradients: inputs", inputs)
+    weights = (
+        None
+        if target_gradients is None
+        else _listed("gradients: target_gradients", target_gradients)
+    )
     for x in ins:
         if not x.requires_grad:
             raise ArgumentError(
@@ -160,6 +164,10 @@ def _parameters(program: Program) -> list[Tensor]:
 
 def _named(program: Program, what: str, given: Collection[Any]) -> list[Tensor]:
     """Parameters, by name too.  Raises: ArgumentError, all unknown ones at once."""
+    if not isinstance(given, Collection) or isinstance(given, str):
+        raise ArgumentTypeError(
+            f"{what}: expected parameters or their names in a list, got {type(given).__name__}"
+        )
     known = program.parameters()
     unknown = [x for x in given if isinstance(x, str) and x not in known]
     if unknown:
@@ -181,5 +189,8 @@ def _check_loss(program: Program, loss: Any) -> None:
         raise UserError("loss: depends on nothing that needs a gradient")
 
 
-def _listed(x: Any) -> list[Tensor]:
-    return [x] if isinstance(x, Tensor) else list(x)
+def _listed(what: str, x: Any) -> list[Tensor]:
+    found = [x] if isinstance(x, Tensor) else x
+    if not isinstance(found, (list, tuple)) or not all(isinstance(v, Tensor) for v in found):
+        raise ArgumentTypeError(f"{what}: expected tensors, got {x!r}")
+    return list(found)
