@@ -19,6 +19,7 @@ from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import Captured, active, is_plain
 from oarlock.capture.tape.capturing import Tape, trace
+from oarlock.capture.tape.foreign import is_scripted, original
 from oarlock.capture.tape.garbage import rare_collections
 from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
@@ -476,7 +477,8 @@ def made(kind: type[StaticFunction], obj: Any, **options: Any) -> Any:
     _check_options(**options)
     if isinstance(obj, (staticmethod, classmethod)):
         return type(obj)(made(kind, obj.__func__, **options))
-    if isinstance(obj, torch.nn.Module):
+    obj = original(obj)
+    if isinstance(obj, torch.nn.Module) and not is_scripted(obj):
         obj.forward = kind(obj.forward, obj, **options)
         return obj
     _check_callable(obj)
@@ -505,6 +507,10 @@ def _check_callable(obj: Any) -> None:
         raise ArgumentTypeError(f"to_static: {obj.__name__} is a class; {how}")
     if isinstance(obj, property):
         raise ArgumentTypeError("to_static: got a property; put @property above @to_static")
+    if is_scripted(obj):
+        raise ArgumentTypeError(
+            "to_static: got TorchScript; pass the Python function or module that it was made of"
+        )
     if not callable(obj):
         raise ArgumentTypeError(
             f"to_static: expected a function, method, module or other callable, got "

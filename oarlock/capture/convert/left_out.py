@@ -24,6 +24,7 @@ _CONVERTED_LIBRARIES = (
     "torch.amp.grad_scaler",
     "torch.optim",
     "oarlock.capture.convert.streams",
+    "oarlock.capture.convert.torch_control",
 )
 _CONVERTED_STDLIB = (
     "collections.ChainMap.",

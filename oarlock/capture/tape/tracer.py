@@ -26,6 +26,7 @@ from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effects import Left
 from oarlock.capture.tape.effort import Effort
+from oarlock.capture.tape.foreign import Foreign
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
@@ -63,6 +64,8 @@ class Tracer(TorchCalls):
         of a call.
     """
 
+    unread = "in code that is not converted; use torch functions, or t.item() in converted code"
+
     def __init__(
         self, state: dict[int, tuple[torch.Tensor, Source]] | None = None,
         symbolic: dict[Any, tuple[Any, Any]] | None = None,
@@ -80,7 +83,7 @@ class Tracer(TorchCalls):
         self.journal, self.control, self.lists = Journal(), Control(self), Lists(self)
         self.tables = Tables(self, sites)
         self.opaque, self.texts = Opaque(self), Texts(self)
-        self.code, self.chance = Code(self), Chance(self)
+        self.code, self.chance, self.foreign = Code(self), Chance(self), Foreign(self)
         self.machinery = Machinery(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
@@ -198,7 +201,8 @@ class Tracer(TorchCalls):
 
     def override(self, function: Any) -> Any:
         """What converted code calls in place of ``function``, or None."""
-        found = self.higher.override(function) or self.chance.override(function)
+        found = self.foreign.override(function) or self.higher.override(function)
+        found = found or self.chance.override(function)
         found = found or self.code.setting(function) or self.machinery.override(function)
         return self.opaque.left_out(function) if found is None and is_left_out(function) else found
 
