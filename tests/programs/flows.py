@@ -256,6 +256,14 @@ def one_mask_in_and_out_of_a_branch(x):
     return x
 
 
+def empty_or_not(x):
+    text = "too much" if x.sum() > 0 else ""
+    pair = () if x.max() > 3 else (1, 2)
+    if not text:
+        x = x * 2
+    return x * 3 if pair else x
+
+
 CALLS: dict[Any, list[Any]] = {
     updates_of_bits: [T([0.5, -2.0, 3.0]), T([1.0, -0.5])],
     bytes_decide: [T([1.0, 3.0]), T([0.1, 0.2, 9.0])],
@@ -279,6 +287,7 @@ CALLS: dict[Any, list[Any]] = {
     becomes_none: [T([1.0, -2.0, 3.0]), T([0.5, 1.0]), T([1.0, -2.0])],
     sums_of_earlier_items: [T([3.0, 2.0, 1.0]), T([1.0, 2.0]), T([2.0, 3.0, 1.0, 0.0])],
     made_in_the_first_trip: [T([2.0, 3.0]), T([3.0, 2.0, 1.0]), T([0.0, 1.0]), T([1.0, 9.0])],
+    empty_or_not: [T([1.0, 2.0]), T([-4.0]), T([4.0, -9.0]), T([5.0, 1.0])],
     said: [T([0.0, 0.0]), T([4.5, 4.5, 4.5]), T([0.5, 2.5, 0.25]), T([0.5, -7.25, 0.0]),
            T([0.5, -77.0, 0.0]), torch.zeros(5)],
 }  # fmt: skip

@@ -38,6 +38,8 @@ def truth(value: Any) -> Any:
         return value
     if is_proxy(value):
         return value.run_time_length() != 0
+    if tracer().is_choice(value):
+        return tracer().truth_of(value)
     return value != 0
 
 
@@ -65,6 +67,12 @@ def own_truth(value: Any) -> Any:
     if method is None and not hasattr(type(value), "__bool__"):
         method = special(value, "__len__")
     return value if method is None else method(value)
+
+
+def truth_of(value: Any) -> Any:
+    """``bool(value)``"""
+    found = own_truth(value)
+    return truth(found) if is_run_time(found) else bool(found)
 
 
 def special(owner: Any, name: str) -> Any:

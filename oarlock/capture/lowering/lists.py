@@ -492,7 +492,7 @@ def _changing(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 RULES: dict[Any, Callable[..., Any]] = {
-    len: lambda r, a: a.length, operator.getitem: _getitem, operator.add: _add, torch.stack: _stack,
+    len: lambda r, a: a.length, bool: lambda r, a: a.length != 0, operator.getitem: _getitem, operator.add: _add, torch.stack: _stack,
     list.copy: lambda r, a: a.derived(lambda s: s), runtime.spread: _spread, torch.cat: _cat,
     torch.concat: _cat, torch.tensor: _tensor, torch.as_tensor: _tensor, torch.split: _split,
     torch.Tensor.split: _split, torch.split_with_sizes: _split, torch.Tensor.split_with_sizes: _split,

@@ -12,10 +12,12 @@ import torch
 
 from oarlock.capture.convert import is_left_out
 from oarlock.capture.convert.state import State, Text, Undefined
+from oarlock.capture.convert.truth import truth_of
 from oarlock.capture.quick_fakes import QuickFakeMode
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
+from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.arithmetic import in_both_worlds
 from oarlock.capture.tape.chance import Chance
 from oarlock.capture.tape.choice import Choice, each, options
@@ -215,6 +217,12 @@ class Tracer(TorchCalls):
     def is_choice(self, x: Any) -> bool:
         """``x`` is one of two Python objects at run time."""
         return isinstance(x, Choice)
+
+    def truth_of(self, x: Choice) -> Any:
+        """``bool(x)``"""
+        if any(map(is_record, options(x))):
+            return each(x, truth_of)
+        return self.number(bool, (x,), True, True)
 
     def each(self, x: Choice, do: Callable[[Any], Any]) -> Any:
         """``do`` on the object that ``x`` is at run time."""
