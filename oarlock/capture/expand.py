@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.unfused import UNFUSED
+
 
 def overload_of(name: str) -> Any:
     """The overload ``aten.name.overload``, or None."""
@@ -23,6 +25,8 @@ def expansion(func: Any) -> Callable[..., Any] | None:
     Composites of PyTorch's dispatcher, then its table of decompositions, then what a primitive of
     ``torch._prims`` calls.
     """
+    if func.name() in UNFUSED:
+        return UNFUSED[func.name()]
     composite = "CompositeImplicitAutograd"
     if func.namespace == "prims":
         return getattr(func, "impl_aten", None)

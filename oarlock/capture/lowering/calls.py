@@ -16,8 +16,9 @@ from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
 from oarlock.capture.tape.nodes import Block, Call, SubTape, leaves, map_tree
-from oarlock.capture.tape.queries import READS, name_of
+from oarlock.capture.tape.queries import LEFT_ALIGNED, READS, name_of
 from oarlock.capture.tape.runtime import recursive, table
+from oarlock.capture.unfused import is_left_aligned
 from oarlock.ir import i64
 
 if TYPE_CHECKING:
@@ -157,6 +158,10 @@ class Calls:
             return self._listed(x)
         if name == "equal":
             return self._equal(x, rest[0])
+        if name == LEFT_ALIGNED:
+            with self.low.recording():
+                x = is_left_aligned(x, *rest)
+            name = "__bool__"
         if name not in _READERS:
             raise NotImplementedError(f"{name} of a tensor")
         number = s.number(self.r.scalar_of(x))

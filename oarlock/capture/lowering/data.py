@@ -14,6 +14,7 @@ import torch
 from oarlock.capture.aliases import View
 from oarlock.capture.fakes import run_fake
 from oarlock.capture.torch_private import outside_modes
+from oarlock.capture.unfused import UNFUSED
 from oarlock.ir import Dim, Size, Value, bounds, dim_max, dim_min, i64
 from oarlock.ir.dim import product, without_mod
 from oarlock.ops.shape import full_slice
@@ -379,3 +380,11 @@ def batch_norm(
     y = y if weight is None else y * weight.reshape(shape)
     y = y if bias is None else y + bias.reshape(shape)
     return y.to(x.dtype)
+
+
+def _plain(call: Callable[..., Any]) -> Rule:
+    return lambda r, *args, **kwargs: call(*args, **kwargs)
+
+
+for _name, _call in UNFUSED.items():
+    rule(f"{_name.replace('::', '.')}.default")(_plain(_call))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.fakes import run_fake
+from oarlock.capture.unfused import UNFUSED
 
 
 def _scalar(mode: DataHints, x: torch.Tensor) -> Any:
@@ -143,6 +144,8 @@ _asked: dict[Any, Callable[..., Any]] = {}  # what gives the result, by operator
 def _kernel_of(func: Any) -> Callable[..., Any]:
     name = func._schema.name
     kernel = _KERNELS.get(name)
+    if name in UNFUSED:
+        return lambda mode, *args, **kwargs: UNFUSED[name](*args, **kwargs)
     if name == "aten::index":
         return _index
     if name == "aten::_grouped_mm":

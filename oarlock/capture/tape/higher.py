@@ -65,6 +65,12 @@ def in_world(world: int, how: Any, *args: Any) -> Any:
         return how(*args)
 
 
+def has_torch_function(args: Any) -> bool:
+    """As eager code is told, around which is no mode of a capture."""
+    plain = (torch.Tensor.__torch_function__, torch._C._disabled_torch_function_impl)
+    return any(getattr(type(x), "__torch_function__", plain[0]) not in plain for x in args)
+
+
 def seeded(seed: int) -> None:
     """Raises: NotImplementedError in a recording that draws from the caller's generator."""
     if is_dispatching():
@@ -92,6 +98,8 @@ class Higher:
             return None
         if known:
             return lambda fn, *rest, **options: self.transform(function, fn, rest, options)
+        if function is torch.overrides.has_torch_function:
+            return has_torch_function
         if function is torch.manual_seed:
             self.tracer.machinery.is_seed_set = True
             return self.seed

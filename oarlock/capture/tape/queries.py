@@ -70,9 +70,10 @@ _NAMES = [
 LAYOUT = {
     "stride", "is_contiguous", "storage_offset", "is_set_to", "is_conj", "is_neg", "_is_view",
 }  # fmt: skip
+LEFT_ALIGNED = "_nested_tensor_from_mask_left_aligned"  # of a mask of padding
 READS = {
     "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose",
-    "is_nonzero", "__contains__", "numpy", "data_ptr", "__complex__", "__array__",
+    "is_nonzero", "__contains__", LEFT_ALIGNED, "numpy", "data_ptr", "__complex__", "__array__",
 }  # fmt: skip
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "__eq__": "==", "__ne__": "!=",

@@ -16,7 +16,7 @@ from oarlock.capture.tape.containers import KINDS, Containers
 from oarlock.capture.tape.journal import MISSING, TABLES, content, is_globals, put
 from oarlock.capture.tape.nodes import Block, Call, Check, Val, leaves
 from oarlock.capture.tape.numbers import Number, number_of
-from oarlock.capture.tape.queries import access_of, name_of
+from oarlock.capture.tape.queries import LEFT_ALIGNED, access_of, name_of
 from oarlock.capture.tape.sources import Source, item_path, key_of
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import UnsupportedError
@@ -122,7 +122,7 @@ class Data:
             return self.item(args[0])
         if name == "tolist":
             return self.tolist(func, args[0])
-        if name in ("equal", "allclose", "is_nonzero", "__contains__"):
+        if name in ("equal", "allclose", "is_nonzero", "__contains__", LEFT_ALIGNED):
             return self.truth(func, args, kwargs)
         what = {"__bool__": "a decision", "__int__": "a plain int", "__float__": "a plain float",
                 "__index__": "a plain int", "numpy": "a numpy array", "__repr__": "a text",
