@@ -62,6 +62,7 @@ class Tape:
     ambient: Ambient = PLAIN
     symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     has_effects: bool = False
+    left: dict[int, str] = field(default_factory=dict)  # by line: what it leaves when it fails
     changes: list[Change] | None = (
         None  # of objects; None where decisions outside of the tape differ
     )
@@ -275,6 +276,7 @@ class Way:
         self.tracer, self.stand, self.result, self.roots = tracer, stand, result, roots
         self.modes, self.after = modes, after
         self.effects = Effects(tracer)
+        self.effects.settle()
         self.objects = outer_objects(tracer, stand)
         tracer.merged.returned([result, *(value for _, _, _, value in self.effects.lines)])
         self.root.results = [self.effects.noted(result), *self.effects.values()]
@@ -337,6 +339,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
     first: Way = ends[0]
     first.tracer.lists.prune(root)
     emitter = Emitter(first.modes)
+    emitter.left = {}
     guards = Guards(emitter)
     inputs = {val.id: (val, source) for way in ends for val, source, _ in way.inputs}
     for val, source in inputs.values():
@@ -355,6 +358,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
         guards.compile(file + " guard"), replay, dict(emitter.origins), first.modes,
         first.tracer.inputs.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
+    tape.left = emitter.left
     tape.objects = [obj for way in ends for obj in way.objects]
     tape.changes = first.effects.changes(1) if len(ends) == 1 else None
     tape.is_narrow = any(way.tracer.is_narrow for way in ends)
@@ -385,6 +389,8 @@ def forget(block: Block) -> None:
     """Let go of the captures, which hold the tensors of the call."""
     block.end = None
     for node in block.nodes:
+        if isinstance(node, Call):
+            node.left = None
         for inner in blocks_of(node):
             forget(inner)
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.arguments import attributes_of, is_record, slots_of
 from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.forks import inside
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content
-from oarlock.capture.tape.nodes import Block, Call, Val
+from oarlock.capture.tape.nodes import Call, Val
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.reads import path_of
 from oarlock.capture.tape.results import Rebuild
@@ -27,7 +26,6 @@ from oarlock.capture.tape.tables import RunTable
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from oarlock.capture.tape.emit import Emitter
     from oarlock.capture.tape.tracer import Tracer
 
 _PLACES = ("item", "attribute", "delete item", "delete attribute")
@@ -54,6 +52,15 @@ class Effects:
         for obj, old in tracer.journal.frames[0].before.values():
             if tracer.objects.source(obj) is not None and not isinstance(obj, RunList):
                 self.compare(obj, old, content(obj))
+
+    def settle(self) -> None:
+        """What the code has changed and put back may be another one in later calls."""
+        objects = self.tracer.objects
+        for obj, old in self.tracer.journal.frames[0].before.values():
+            now = content(obj) if isinstance(old, dict) else {}
+            for key in [k for k in now if (id(obj), k) in objects.written]:
+                if now[key] is old.get(key, MISSING):
+                    objects.read(obj, key, now[key])
 
     @property
     def has_any(self) -> bool:
@@ -84,18 +91,16 @@ class Effects:
     def table(self, obj: Any, kind: str, old: dict, now: dict) -> None:
         for key in [*now, *(k for k in old if k not in now)]:
             a, b = old.get(key, MISSING), now.get(key, MISSING)
-            if key in HOOKS and isinstance(a, dict) and isinstance(b, dict):
+            if _is_in(key, HOOKS) and isinstance(a, dict) and isinstance(b, dict):
                 self.hooks(obj, a, b)
-            elif key in TABLES and isinstance(a, dict) and isinstance(b, dict):
+            elif _is_in(key, TABLES) and isinstance(a, dict) and isinstance(b, dict):
                 self.table(obj, kind, a, b)
             elif b is MISSING and _is_below(now, key):  # setting it has taken it from here
                 continue
             elif b is MISSING:
                 self.lines.append((obj, f"delete {kind}", key, None))
-            elif (
-                a is not b
-                and self.tracer.objects.stand_ins.get((id(obj), key)) is not b
-                and not self.is_itself(a, b)
+            elif self.tracer.objects.stand_ins.get((id(obj), key), a) is not b and not (
+                self.is_itself(a, b)
             ):
                 self.lines.append((obj, kind, key, b))
 
@@ -270,6 +275,10 @@ def as_parameter(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def _is_in(key: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(key, str) and key in names  # a tensor would be compared
+
+
 def _is_below(table: dict[str, Any], name: str) -> bool:
     """A module holds ``name`` as a parameter, buffer or child."""
     return any(name in table[t] for t in TABLES if isinstance(table.get(t), dict))
@@ -297,23 +306,3 @@ def _pair(old: Any, new: Any) -> tuple[Any, Any] | None:
     if isinstance(new, Number):
         new = new.hint if new.hint != old else old + 1
     return (old, new) if type(new) is type(old) and new != old else None
-
-
-@dataclass(eq=False)
-class Left:
-    """What code leaves in Python objects when it ends in an error: ``values`` of the run."""
-
-    effects: Effects
-    block: Block
-    values: list[Any]
-
-    @staticmethod
-    def of(tracer: Tracer) -> Left | None:
-        """None where it has changed nothing."""
-        effects = Effects(tracer)
-        return Left(effects, tracer.block, effects.values()) if effects.has_any else None
-
-    def emit(self, emitter: Emitter) -> None:
-        tracer = self.effects.tracer
-        with activated(tracer), tracer.into(self.block):
-            self.effects.emit(Rebuild(emitter, tracer))

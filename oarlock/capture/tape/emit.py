@@ -48,6 +48,8 @@ class Emitter:
         self.bound: set[int] = set()
         self.kept: set[int] = set()
         self.new: list[int] = []
+        self.left: dict[int, str] | None = None  # what objects hold should a line fail
+        self.left_texts: dict[int, str] = {}
         self.ambient = self.first = ambient
         self.temporary = 0
 
@@ -155,7 +157,21 @@ class Emitter:
             if isinstance(x, SubTape):
                 self.function(x)
         self.switch(call.ambient)
+        if call.left is not None:
+            self.leaving(call.left)
         self.assign(call.outs, self.call_text(call), call.where)
+
+    def leaving(self, left: Any) -> None:
+        """The next line may fail."""
+        if self.left is not None:
+            if id(left) not in self.left_texts:
+                self.left_texts[id(left)] = left.statements(self)
+            self.left[len(self.lines) + 1] = self.left_texts[id(left)]
+
+    def left_is_done(self) -> None:
+        """The next line raises, and what is left has been emitted before it."""
+        if self.left is not None:
+            self.left[len(self.lines) + 1] = ""
 
     def call_text(self, call: Call) -> str:
         func, args, kwargs = call.func, call.args, call.kwargs
@@ -303,9 +319,11 @@ class Emitter:
             if node.left is not None:
                 node.left.emit(self)
             if node.message is None:
+                self.left_is_done()
                 self.line("raise AssertionError", node.where)
             else:
                 self.block(node.message)
+                self.left_is_done()
                 self.line(f"raise AssertionError({self.expr(node.message.results[0])})", node.where)
         self.bound, self.ambient = before, ambient
 
@@ -333,6 +351,7 @@ class Emitter:
         if cause is None and node.error is not None and node.error.__suppress_context__:
             source = " from None"
         args = ", ".join(map(self.expr, node.args))
+        self.left_is_done()
         if type(node.kind.__init__) is FunctionType:  # the user's, which has run already
             held = self.expr(vars(node.error)) if node.error is not None else "{}"
             self.line(
@@ -368,7 +387,7 @@ def uses(node: Any) -> list[int]:
                 found += _ids(x.result)
     left = getattr(node, "left", None)
     if left is not None:
-        found += _ids(left.values)
+        found += left.ids
     for block in blocks_of(node):
         found += _ids(block.results)
         for inner in block.nodes:

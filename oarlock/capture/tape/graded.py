@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.tape.forks import ForkNeeded
+from oarlock.capture.tape.reached import Reached
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import UnsupportedError
 
@@ -36,13 +37,48 @@ class Graded:
         self.tracer = tracer
         self.ways: list[Way] = []
         self.unsure: dict[int, tuple[torch.Tensor, int | None]] = {}
+        self.reached = Reached()
+        self.coming: dict[int, tuple[torch.Tensor, int]] = {}  # unsure once the call is over
 
-    def starts(self, name: str, access: str | None, args: tuple) -> list[tuple[Any, Any, int]]:
+    def joined(self, fake: torch.Tensor, parts: list[Any]) -> None:
+        """``fake`` stands for one of ``parts``, as the decision tells that ends here.
+
+        Loops, and decisions inside of them, are taken to reach what each of their ways reaches.
+        """
+        number = self.tracer.control.number
+        if number is not None and not self.tracer.control.running:
+            self.reached.joined(fake, number, parts)
+
+    def fake(self, x: torch.Tensor) -> torch.Tensor:
+        """What stands for ``x`` in the graph of gradients."""
+        return x if is_fake(x) else self.tracer.inputs.fake_of(x)
+
+    def passes(self, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+        """A backward pass begins.  Raises: ForkNeeded where it is asked for what it may not reach."""
+        with torch._C.DisableTorchFunction():
+            roots = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
+            found = self.reached.unsure(roots)
+            if name == "backward":
+                sure = {k for k, (x, _) in found.items() if x.grad is not None} - self.unsure.keys()
+                self.coming = {k: x for k, x in found.items() if k not in sure}
+                return
+        inputs = args[1] if len(args) > 1 else kwargs.get("inputs")
+        inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        for x in [self.fake(x) for x in inputs if isinstance(x, torch.Tensor)]:
+            if id(x) in found:
+                raise ForkNeeded(found[id(x)][1], self.refusal())
+
+    def starts(
+        self, name: str, access: str | None, args: tuple, kwargs: dict[str, Any]
+    ) -> list[tuple[Any, Any, int]]:
         """A call is about to read or set gradients; those that are not certain, as they are."""
+        self.coming = {}
         if name == "grad" and access == "__get__":
-            self.read(args[0])
+            self.read(self.fake(args[0]))
+        elif self.reached.joins and name in ("backward", "grad") and access is None:
+            self.passes(name, args, kwargs)
         if name == "requires_grad_" or (name == "requires_grad" and access == "__set__"):
-            x = args[0] if is_fake(args[0]) else self.tracer.inputs.fake_of(args[0])
+            x = self.fake(args[0])
             for way in self.ways:
                 if self.tracer.val(x).block.depth <= way.depth:  # it is there on other ways too
                     way.needs.setdefault(id(x), (x, x.requires_grad))
@@ -61,6 +97,8 @@ class Graded:
             for x, grad, version in before:
                 if x.grad is not grad or _version(grad) != version:
                     self.unsure.pop(id(x), None)
+        self.unsure |= self.coming
+        self.coming = {}
 
     def now(self) -> Table:
         leaves = (x for x, _ in list(self.tracer.vals.values()) if x.requires_grad and x.is_leaf)
@@ -122,13 +160,15 @@ class Graded:
         found = self.unsure.get(id(x))
         if found is None or found[0] is not x:
             return
-        refusal = UnsupportedError(
+        if found[1] is None:
+            raise self.refusal()
+        raise ForkNeeded(found[1], self.refusal())
+
+    def refusal(self) -> UnsupportedError:
+        return UnsupportedError(
             f"{self.tracer.where()}: the gradient of a tensor is read, which is there or None as data "
             f"decide; set it on each way of the decision, or read it inside"
         )
-        if found[1] is None:
-            raise refusal
-        raise ForkNeeded(found[1], refusal)
 
 
 def _version(grad: Any) -> int:

@@ -48,6 +48,8 @@ class Journal:
         self.frames = [Frame(self)]
         self.merged: Any = None  # knows what stands for one of several
         self.first: Callable[[Any], None] = lambda obj: None  # before an object's first change
+        self.about: Callable[[Any], None] = lambda obj: None  # before each change
+        self.moved: Callable[[], None] = lambda: None  # after changes that are not told so
 
     def touch(self, obj: Any) -> None:
         if hasattr(type(obj), "is_run_table"):
@@ -65,12 +67,14 @@ class Journal:
                 for frame in self.frames:
                     if id(obj) not in frame.born:
                         frame.before.setdefault(id(obj), (obj, now))
+        self.about(obj)
 
     def found(self, obj: Any, old: Any) -> None:
         """``obj``, which held ``old``, has been changed by code that is not traced."""
         for frame in self.frames:
             if id(obj) not in frame.born:
                 frame.before.setdefault(id(obj), (obj, old))
+        self.moved()
 
     def used(self, obj: Any) -> None:
         """What ``obj`` holds is about to be read."""
@@ -133,6 +137,7 @@ class Journal:
 
     def close(self, frame: Frame) -> None:
         self.frames.remove(frame)
+        self.moved()
 
 
 def content(obj: Any) -> Any:

@@ -83,7 +83,7 @@ class Lists:
     def shadowed(self, op: Any, args: tuple, outs: Any, obj: RunList) -> None:
         tracer = self.tracer
         where = tracer.where()
-        call = Call(op, tracer.noted(args), {}, outs, where)
+        call = Call(op, tracer.noted(args), {}, outs, where, left=tracer.progress.before())
         call.shadow = obj  # type: ignore[attr-defined]
         tracer.merged.noted(obj, args)
         tracer.block.nodes.append(call)

@@ -105,6 +105,7 @@ class Merged:
         for merge in self.merges:
             yield from map(id, (merge.made, *merge.parts, *merge.older))
         yield from self.stale
+        yield from self.tracer.progress.held()
         yield from self.tracer.tables.places
         yield from (id(x) for notes in self.notes.values() for x, _ in notes)
         yield from self.families

@@ -73,7 +73,10 @@ UNREAD = Unread()
 
 @dataclass(eq=False)
 class Call:
-    """``func(*args, **kwargs)``; ``outs``: the tree of its results, Vals at its leaves."""
+    """``func(*args, **kwargs)``; ``outs``: the tree of its results, Vals at its leaves.
+
+    ``left``: what the code has left in objects until then, should the call fail.
+    """
 
     func: Callable[..., Any]
     args: tuple[Any, ...]
@@ -82,6 +85,7 @@ class Call:
     where: Where
     ambient: Ambient = PLAIN
     module: str = ""
+    left: Any = None
 
     @property
     def grad_enabled(self) -> bool:

@@ -30,6 +30,7 @@ def raised_in(tracer: Tracer, error: Exception, where: Where, block: Block) -> N
         node.left = tracer.left()
     call = getattr(error, _FAILED, None)
     if call is not None and all(block.is_within(v.block) for v in vals_of(call)):
+        call.left = node.left
         block.nodes.append(call)
     block.nodes.append(node)
     block.raises = True

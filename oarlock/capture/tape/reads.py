@@ -227,6 +227,7 @@ class Objects:
         self.containers = Containers(tracer)
         self.stand_ins: dict[tuple[int, Any], Any] = {}  # for items of containers from outside
         self.presences: dict[tuple[int, str], tuple[Source, str, bool]] = {}
+        self.written: set[tuple[int, Any]] = set()
         self.atoms: list[tuple[Any, Source]] = []  # arguments that hold no tensors
 
     def is_outer(self, x: Any) -> bool:
@@ -289,10 +290,12 @@ class Objects:
                 put(obj, {**content(obj), key: found})
 
     def wrote(self, owner: Any, name: Any, value: Any) -> None:
-        """Code writes ``value`` where that is already: another one may be there in later calls."""
+        """Code writes ``value``, maybe where that is already: another one may be there in later calls."""
         old = _item(owner, name)
         if old is not MISSING and type(old) is type(value) and old is value:
             self.read(owner, name, value)
+        else:
+            self.written.add((id(owner), name))
 
     def has(self, owner: Any, name: str) -> None:
         """Code asks whether ``owner`` has an attribute: whether it had one before the call counts."""

@@ -12,6 +12,7 @@ from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.control import Control
 from oarlock.capture.tape.effort import Effort
 from oarlock.capture.tape.graded import Graded
+from oarlock.capture.tape.leaving import Progress
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.numbers import Bool
@@ -41,6 +42,7 @@ class TorchCalls(Values):
     control: Control
     code: Code
     effort: Effort
+    progress: Progress
     grads_set: set[int]
     grad_guards: dict[int, tuple[Source, bool]]
     has_backward: bool
@@ -69,7 +71,7 @@ class TorchCalls(Values):
             return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
         self.effort.step()
         before = _kind(args) if is_update(func) else None
-        grads = self.graded.starts(name, access_of(func), args)
+        grads = self.graded.starts(name, access_of(func), args, kwargs)
         try:
             given = {k: v for k, v in kwargs.items() if not isinstance(v, torch.Generator)}
             out, other, dynamic, found = self.worlds.run(func, args, given)  # fakes draw nothing
@@ -184,13 +186,15 @@ class TorchCalls(Values):
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Call:
         """Append a call; tensors of ``out`` that are new become its results."""
         noted = self.note(args), self.note(kwargs)
-        call = Call(func, noted[0], noted[1], self.bind(out), user_line(3), ambient())
+        outs, left = self.bind(out), self.progress.before()
+        call = Call(func, *noted, outs, user_line(3), ambient(), left=left)
         self.block.nodes.append(call)
         return call
 
     def emit(self, func: Any, args: tuple, kwargs: dict[str, Any], outs: Any) -> Call:
         """Append a call with given results."""
-        call = Call(func, self.note(args), self.note(kwargs), outs, user_line(3), ambient())
+        noted, left = (self.note(args), self.note(kwargs)), self.progress.before()
+        call = Call(func, *noted, outs, user_line(3), ambient(), left=left)
         self.block.nodes.append(call)
         return call
 

@@ -26,7 +26,6 @@ from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
-from oarlock.capture.tape.effects import Left
 from oarlock.capture.tape.effort import Effort
 from oarlock.capture.tape.foreign import Foreign
 from oarlock.capture.tape.graded import Graded
@@ -34,6 +33,7 @@ from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.join import Same
 from oarlock.capture.tape.journal import Journal
+from oarlock.capture.tape.leaving import Left, Progress
 from oarlock.capture.tape.lines import NOWHERE, user_line
 from oarlock.capture.tape.lists import Lists
 from oarlock.capture.tape.machinery import Machinery
@@ -91,7 +91,8 @@ class Tracer(TorchCalls):
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
         self.objects = Objects(self, self.inputs.symbolic)
-        self.journal.first = self.objects.substitute
+        self.journal.first, self.progress = self.objects.substitute, Progress(self)
+        self.journal.about, self.journal.moved = self.progress.about, self.progress.changed
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.reported = reported
         self.layout_asked: set[str] = set()  # what the code decides on of strides and the like

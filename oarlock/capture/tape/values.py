@@ -137,12 +137,15 @@ class Values(TorchFunctionMode):
             return Text.of(((val, "", ""),))
         if leaf.dims and leaf.is_data:
             val.loose |= {"data"}
-        sources = [x for x in leaf.parts if isinstance(x, torch.Tensor)]
         with torch._C.DisableTorchFunction():
-            sources = [self.val(x).sample for x in sources]
+            parts = [
+                self.val(x).sample if isinstance(x, torch.Tensor) else None for x in leaf.parts
+            ]
+            sources = [x for x in parts if x is not None]
             device = sources[0].device
             fake = stand_in(leaf.a, leaf.dtype, device, leaf.grad, sources)  # type: ignore[arg-type]
             val.twin = stand_in(leaf.b, leaf.dtype, device, leaf.grad, []) if leaf.dims else None  # type: ignore[arg-type]
+            self.graded.joined(fake, parts)
         self.name(fake, val)
         return fake
 

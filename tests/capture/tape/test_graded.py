@@ -132,3 +132,86 @@ def there_after_some_trip(x):
 def test_gradients_that_a_loop_may_set_are_refused(fn):
     with pytest.raises(UnsupportedError, match="the gradient of a tensor is read, which is there"):
         to_static(fn, backend="replay")(UP)
+
+
+def reached_on_one_way(x):
+    v, w, h = leaf(), leaf(), x
+    if x.sum() > 0:
+        h = h * w
+    (h * v).sum().backward()
+    return v.grad if w.grad is None else v.grad + w.grad
+
+
+def reached_on_each_way(x):
+    v, w = leaf(), leaf()
+    h = x * w if x.sum() > 0 else v * w
+    (h * h).sum().backward()
+    return w.grad if v.grad is None else w.grad + v.grad
+
+
+def there_before_the_pass(x):
+    w, h = leaf(), x * 2
+    (w * 2).sum().backward()
+    if x.sum() > 0:
+        h = h * w
+    h = h * leaf()
+    h.sum().backward()
+    return w.grad
+
+
+def asked_for(x):
+    v, w, h = leaf(), leaf(), x
+    if x.sum() > 0:
+        h = h * w
+    found = torch.autograd.grad((h * v).sum(), [v, w], allow_unused=True)
+    return found[0] if found[1] is None else found[0] + found[1]
+
+
+def one_of_two_leaves(x):
+    v, w = leaf(), leaf()
+    (x * (v if x.sum() > 0 else w)).sum().backward()
+    return (v.grad is None, w.grad is None)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [reached_on_one_way, reached_on_each_way, there_before_the_pass, asked_for, one_of_two_leaves],
+    ids=lambda f: f.__name__,
+)
+def test_leaves_that_some_ways_reach(fn):
+    static = to_static(fn, backend="replay")
+    for x in (UP, DOWN, UP):
+        want, got = fn(x), static(x)
+        assert torch.equal(got, want) if isinstance(want, torch.Tensor) else got == want
+    assert (static.captures, len(static.tapes)) == (1, 1)
+    forks = str(static.tapes[0]).count("return")
+    assert forks == (1 if fn is there_before_the_pass else 2)
+
+
+def test_blocks_that_are_skipped_are_not_updated():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.blocks = torch.nn.ModuleList(torch.nn.Linear(3, 3) for _ in range(2))
+            self.optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+
+        def step(self, x, bound):
+            for block in self.blocks:
+                if torch.rand(1).item() < bound:
+                    x = x + torch.relu(block(x))
+            loss = (x * x).sum() + sum(p.sum() * 0 for p in self.blocks[0].parameters())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            return loss.detach()
+
+    found = []
+    for is_static in (False, True):
+        torch.manual_seed(1)
+        net = Net()
+        run = to_static(net.step, backend="replay") if is_static else net.step
+        losses = [run(torch.ones(2, 3), torch.tensor(b)) for b in (1.0, 0.5, 0.5, 0.0, 0.5, 1.0)]
+        state = [x for s in net.optimizer.state.values() for x in s.values()]
+        found.append([*losses, *state, *net.state_dict().values()])
+    assert all(map(torch.equal, *found))
