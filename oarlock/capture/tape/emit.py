@@ -375,8 +375,8 @@ class Emitter:
 _READ = ("args", "kwargs", "test", "init", "value", "expected")
 
 
-def uses(node: Any) -> list[int]:
-    """Ids of the values that a node reads, inner blocks included."""
+def uses(node: Any, fails: bool = False) -> list[int]:
+    """Ids of the values that a node reads, inner blocks included; ``fails``: also should a call fail."""
     found: list[int] = []
     for name in _READ:
         tree = getattr(node, name, None)
@@ -386,12 +386,12 @@ def uses(node: Any) -> list[int]:
             elif isinstance(x, SubTape):
                 found += _ids(x.result)
     left = getattr(node, "left", None)
-    if left is not None:
+    if left is not None and (fails or not isinstance(node, Call)):
         found += left.ids
     for block in blocks_of(node):
         found += _ids(block.results)
         for inner in block.nodes:
-            found += uses(inner)
+            found += uses(inner, fails)
     return found
 
 
@@ -401,8 +401,8 @@ def _ids(tree: Any) -> list[int]:
 
 def _reads(tape: SubTape) -> set[int]:
     """What the code of a function reads, its own values included."""
-    return set(_ids(tape.result)).union(*map(uses, tape.block.nodes))
+    return set(_ids(tape.result)).union(*(uses(x, True) for x in tape.block.nodes))
 
 
 def _last_uses(block: Block) -> dict[int, int]:
-    return {v: i for i, node in enumerate(block.nodes) for v in uses(node)}
+    return {v: i for i, node in enumerate(block.nodes) for v in uses(node, True)}
