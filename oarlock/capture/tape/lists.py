@@ -82,7 +82,7 @@ class Lists:
 
     def shadowed(self, op: Any, args: tuple, outs: Any, obj: RunList) -> None:
         tracer = self.tracer
-        where = tracer.where()
+        obj.changed = where = tracer.where()
         call = Call(op, tracer.noted(args), {}, outs, where, left=tracer.progress.before())
         call.shadow = obj  # type: ignore[attr-defined]
         tracer.merged.noted(obj, args)
@@ -111,7 +111,7 @@ class Lists:
             )
         items = list.copy(obj)
         for x in [*items, *seen]:  # refused before the list is another
-            of_one(Joiner(tracer.val), x, tracer.where())
+            of_one(Joiner(tracer.val), x, obj.changed or tracer.where())
         obj.val = obj.born
         if obj.source is not None:
             tracer.inputs.add(obj.val, obj.source, obj)

@@ -48,6 +48,7 @@ class RunList(list):
     tracer: Any = None
     val: Val | None = None
     born: Val | None = None  # the list at run time, when it becomes one of the run
+    changed: Any = None  # the line that changed it last
     source: Any = None  # of a list that exists before the call
     observed: Any = None  # what guards its content
     cell: Any = None  # the Items
