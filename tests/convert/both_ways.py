@@ -188,6 +188,9 @@ class BothWays(TorchFunctionMode):
     def is_choice(self, x: Any) -> bool:
         return False
 
+    def is_one_of_objects(self, x: Any) -> bool:
+        return False
+
     def is_missing(self, value: Any) -> bool:
         return False
 

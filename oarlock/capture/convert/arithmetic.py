@@ -62,6 +62,9 @@ def binary(sign: str, left: Any, right: Any) -> Any:
         return _PLAIN[sign](left, right)
     if sign == "*" and (found := _repeated(left, right)) is not None:
         return found
+    found = _by_objects(functools.partial(binary, sign), left, right)
+    if found is not NotImplemented:
+        return found
     name = _NAMES[sign]
     forward, reflected = special(left, f"__{name}__"), special(right, f"__r{name}__")
     if forward is None and reflected is None:
@@ -72,6 +75,16 @@ def binary(sign: str, left: Any, right: Any) -> Any:
     ]
     found = _first(ways, left, right, reflected)
     return _PLAIN[sign](left, right) if found is NotImplemented else found  # the error of Python
+
+
+def _by_objects(do: Callable[..., Any], *operands: Any) -> Any:
+    """``do(*operands)``, apart for each of the user's objects that an operand is one of; else
+    NotImplemented."""
+    active = tracer()
+    at = next((i for i, x in enumerate(operands) if active.is_one_of_objects(x)), None)
+    if at is None:
+        return NotImplemented
+    return active.each(operands[at], lambda y: do(*operands[:at], y, *operands[at + 1 :]))
 
 
 def divided(left: Any, right: Any) -> Any:
@@ -109,6 +122,9 @@ def by_methods(sign: str, left: Any, right: Any) -> Any:
     """``left sign right`` by what their classes define in Python; NotImplemented where none does."""
     if tracer() is None:
         return NotImplemented
+    found = _by_objects(functools.partial(compared, sign), left, right)
+    if found is not NotImplemented:
+        return found
     other = _REFLECTED[sign]
     forward, reflected = _comparison(left, sign), _comparison(right, other)
     if forward is None and reflected is None:
@@ -224,7 +240,12 @@ def _try(method: Any, name: str, owner: Any, other: Any) -> Any:
 
 def unary(name: str, value: Any) -> Any:
     """``-value``, ``+value`` or ``~value``, by the name of the operator."""
-    method = None if tracer() is None or type(value) in _NATIVE else special(value, name)
+    if tracer() is None or type(value) in _NATIVE:
+        return getattr(operator, name)(value)
+    found = _by_objects(functools.partial(unary, name), value)
+    if found is not NotImplemented:
+        return found
+    method = special(value, name)
     return getattr(operator, name)(value) if method is None else method(value)
 
 

@@ -128,7 +128,11 @@ class Emitter:
             ends.setdefault(i, []).append(v)
         for i, node in enumerate(block.nodes):
             before, self.new = self.new, []
+            outer = self.kept
+            if blocks_of(node):  # objects made in there may be read after it, where it has run
+                self.kept = outer | alive | {v for v, j in last.items() if j > i}
             self.node(node)
+            self.kept = outer
             unread = [v for v in self.new if v not in last]
             self.new = before + self.new
             dead = {v for v in (*ends.get(i, ()), *unread) if v in self.bound}

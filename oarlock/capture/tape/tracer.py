@@ -17,7 +17,7 @@ from oarlock.capture.quick_fakes import QuickFakeMode
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
-from oarlock.capture.tape.arguments import is_record
+from oarlock.capture.tape.arguments import is_record, slots_of
 from oarlock.capture.tape.arithmetic import in_both_worlds
 from oarlock.capture.tape.chance import Chance
 from oarlock.capture.tape.choice import Choice, each, options
@@ -219,9 +219,13 @@ class Tracer(TorchCalls):
         """``x`` is one of two Python objects at run time."""
         return isinstance(x, Choice)
 
+    def is_one_of_objects(self, x: Any) -> bool:
+        """``x`` is one of two at run time, an object of a class of the user among them."""
+        return isinstance(x, Choice) and any(is_record(y) or slots_of(y) for y in options(x))
+
     def truth_of(self, x: Choice) -> Any:
         """``bool(x)``"""
-        if any(map(is_record, options(x))):
+        if self.is_one_of_objects(x):
             return each(x, truth_of)
         return self.number(bool, (x,), True, True)
 

@@ -301,3 +301,49 @@ class Copied(Signed):
 @case(*BOTH)
 def own_copy(x):
     return copy.copy(Copied(x)).d
+
+
+@case(t(1.5, 2.0), t(-1.5, -4.0), t(2.0, 1.0))
+def operators_of_one_of_two(x):
+    a, b = Signed(x), Signed(x.flip(0) * 2)
+    one = a if x[0] > x[1] else b
+    larger = a if one < b else one
+    total = one + larger
+    return total.d, (one * 2).d, (-one).d, one == a, one != b, a + one == total
+
+
+class Slotted:
+    __slots__ = ("d", "e")
+
+    def __init__(self, d, e):
+        self.d, self.e = d, e
+
+    def __abs__(self):
+        return self.d.abs().sum() + self.e
+
+    def __add__(self, k):
+        return Slotted(self.d + k, self.e * k)
+
+    def __lt__(self, other):
+        return abs(self) < abs(other)
+
+    def __neg__(self):
+        return Slotted(-self.d, self.e)
+
+
+@case(*BOTH, t(-1.5, 2.0))
+def largest_by_its_size(x):
+    a, b = Slotted(x, x[0]), Slotted(x.flip(0) * 2, x[1])
+    one = a if x[0] > 0 else b
+    if x.sum() > 0:
+        one = -one
+    found = max([a, b, one], key=abs)
+    return abs(found), one.d, one < b
+
+
+@case(*BOTH)
+def object_made_on_one_way(x):
+    found = Slotted(x, x[1])
+    if x[0] > 0:
+        found = found + 1
+    return found.d, found.e
