@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from oarlock.capture.tape.nodes import Block, Call, If, Val, While, leaves
-from oarlock.capture.tape.queries import name_of
+from oarlock.capture.tape.queries import access_of, is_update, name_of
 from oarlock.capture.torch_private import storage_of
 
 MAYBE = frozenset((
@@ -26,6 +26,7 @@ class Memories:
     def __init__(self, inputs: Iterable[tuple[Val, Any]], root: Block) -> None:
         self.found: dict[int, frozenset[int]] = {}
         self.given: set[int] = set()
+        self.followed: set[int] = set()  # calls
         for val, _ in inputs:
             self.given |= self.of(val)
         self.block(root)
@@ -59,6 +60,7 @@ class Memories:
     def call(self, call: Call) -> None:
         given = [x for x in leaves((call.args, call.kwargs)) if isinstance(x, Val)]
         may = name_of(call.func) in MAYBE
+        self.followed.add(id(call))
         for out in leaves(call.outs):
             if isinstance(out, Val):
                 own = self.of(out)
@@ -75,6 +77,20 @@ class Memories:
             pairs = zip(node.params, () if node.body.raises else node.body.results)
             changes = [self.add(param, self.of(x)) for param, x in pairs]
             grows = any(changes)
+
+    def may_change_given(self, call: Call) -> bool:
+        """An update may reach memory of an input, or what no tensor holds, such as gradients."""
+        mine = self.of(call.args[0]) if call.args else frozenset()
+        is_known = id(call) in self.followed and bool(mine)
+        is_plain = access_of(call.func) is None and name_of(call.func) != "backward"
+        return not (is_known and is_plain) or bool(mine & self.given)
+
+
+def changes_given(inputs: Iterable[tuple[Val, Any]], root: Block) -> bool:
+    """Some call may change an argument or the state; those that fill tensors of their own do not."""
+    updates = [x for x in root.walk() if isinstance(x, Call) and is_update(x.func)]
+    memories = Memories(inputs, root) if updates else None
+    return memories is not None and any(map(memories.may_change_given, updates))
 
 
 def sharing(inputs: Iterable[tuple[Val, Any]], root: Block, results: Iterable[Val]) -> str:

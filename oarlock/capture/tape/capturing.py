@@ -16,6 +16,7 @@ import torch
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import Captured, activated
+from oarlock.capture.tape.aliasing import changes_given
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.effects import Change, Effects
@@ -28,7 +29,6 @@ from oarlock.capture.tape.lines import defined_at
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.parts import Parts, Whole, cut
-from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.refusals import every
@@ -92,8 +92,8 @@ class Tape:
 
     @functools.cached_property
     def is_updating(self) -> bool:
-        """Some call changes a tensor or object that it is given."""
-        return any(isinstance(node, Call) and is_update(node.func) for node in self.root.walk())
+        """Some call may change a tensor or object that the tape is given."""
+        return changes_given(self.inputs, self.root)
 
 
 Symbolic = dict[Any, tuple[Any, Any]]
