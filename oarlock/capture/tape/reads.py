@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import math
 from array import array
 from collections import deque
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
@@ -42,7 +45,7 @@ class Sizes:
     def read(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Any:
         x = args[0]
         val = self.tracer.val(x)
-        if not val.dims and not val.loose:
+        if not val.dims and not val.loose and not self.is_unsure(val):
             return out
         self.certain(val, "rank", out)
         sample, name = val.sample, name_of(func)
@@ -76,9 +79,10 @@ class Sizes:
         tracer = self.tracer
         if axis not in val.dims:
             is_input = val.block is tracer.root and not val.loose
+            is_sure = is_input or not (val.dims or val.loose)
             known = self.checked.get(key)
             is_checked = known is not None and tracer.block.is_within(known)
-            if (val.dims or val.loose) and not is_input and not is_checked:
+            if (not is_sure or self.is_unsure(val)) and not is_checked:
                 self.checked[key] = tracer.block
                 got = Val(tracer.block, n)
                 tracer.emit(torch.Tensor.size, (val, axis), {}, got)
@@ -97,6 +101,23 @@ class Sizes:
         tracer.emit(torch.Tensor.size, (val, axis), {}, got)
         self.known[key] = number
         return number
+
+    def is_unsure(self, val: Val) -> bool:
+        """An axis may be equal in both worlds because of the sizes that these happen to have."""
+        if val.twin is None or not self.may_coincide:
+            return False
+        return all(val is not given for given, *_ in self.tracer.inputs)
+
+    @functools.cached_property
+    def may_coincide(self) -> bool:
+        """Some sizes that calls change have one sum or product in both worlds: 2 x 3 and 1 x 6."""
+        pairs = [p for p in self.tracer.inputs.symbolic.values() if all(type(n) is int for n in p)]
+        return any(
+            total(a for a, _ in some) == total(b for _, b in some)
+            for count in (2, 3)
+            for some in itertools.combinations(pairs, count)
+            for total in (sum, math.prod)
+        )
 
     def stride(self, val: Val, axis: int) -> Any:
         """The stride of an axis of a value, which sizes of other axes decide."""

@@ -196,3 +196,33 @@ without_gradients = torch.no_grad()(multiples)
 
 def test_generators_that_are_driven():
     check(driven, [(A,), (B,)], 2)
+
+
+def size_of_a_view(x):
+    return torch.arange(x.reshape(-1).size(0)) + x.sum()
+
+
+def size_of_a_sum(x):
+    made = torch.zeros(x.shape[0] + x.shape[1])
+    return torch.ones(made.shape[0]) * x.sum()
+
+
+def rows_of_a_view(x):
+    return sum(r * i for i, r in enumerate(x.flatten()))
+
+
+@pytest.mark.parametrize(
+    ("fn", "shapes"),
+    [
+        (size_of_a_view, ((2, 3), (1, 6), (2, 4))),
+        (size_of_a_view, ((2, 6), (3, 4), (2, 4))),
+        (size_of_a_sum, ((2, 3), (1, 4), (4, 5))),
+        (rows_of_a_view, ((2, 3), (1, 6), (2, 4))),
+    ],
+)
+def test_sizes_that_are_one_by_chance(fn, shapes):
+    """The first two calls have as many items: that is no constant."""
+    static = oarlock.to_static(fn)
+    for shape in (*shapes, shapes[0]):
+        x = torch.rand(shape)
+        assert torch.equal(static(x), fn(x))
