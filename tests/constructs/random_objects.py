@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import random
 
-import torch
-
 from tests.constructs.case import Case, module_of
-from tests.constructs.random_programs import CAPTURES, Scope, Writer
+from tests.constructs.random_programs import Scope, Writer, case_of
 
 HEADER = """\
 import torch
@@ -350,15 +348,5 @@ def text_of(seed: int) -> str:
 
 
 def program(seed: int) -> Case:
-    """The case of ``seed``, with seven calls of random data and of two sizes."""
-    module = module_of(f"objects/p{seed}.py", text_of(seed))
-    draw, values = random.Random(seed), torch.Generator().manual_seed(seed)
-    calls = []
-    for _ in range(7):
-        size, scale = draw.choice([3, 3, 5]), draw.choice([0.3, 1.0, 3.0])
-        x = torch.randn(size, generator=values) * scale
-        calls.append((x, torch.tensor(draw.randint(0, 4))))
-    return Case(
-        str(seed), module.Subject, tuple(calls), module.__file__, (), namespace=vars(module),
-        captures=CAPTURES,
-    )  # fmt: skip
+    """The case of ``seed``."""
+    return case_of(seed, module_of(f"objects/p{seed}.py", text_of(seed)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import torch
 
@@ -352,8 +353,12 @@ def text_of(seed: int) -> str:
 
 
 def program(seed: int) -> Case:
-    """The case of ``seed``, with seven calls of random data and of two sizes."""
-    module = module_of(f"random/p{seed}.py", text_of(seed))
+    """The case of ``seed``."""
+    return case_of(seed, module_of(f"random/p{seed}.py", text_of(seed)))
+
+
+def case_of(seed: int, module: ModuleType) -> Case:
+    """The ``Subject`` of a module, with seven calls of random data and of two sizes."""
     draw, values = random.Random(seed), torch.Generator().manual_seed(seed)
     calls = []
     for _ in range(7):
