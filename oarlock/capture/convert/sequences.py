@@ -253,6 +253,9 @@ def item(owner: Any, key: Any) -> Any:
         return owner.changed(operator.getitem, key)
     if active.is_choice(key):
         return active.each(key, lambda k: item(owner, k))
+    method = None if kind in _PLAIN else special(owner, "__getitem__")
+    if method is not None:
+        return method(owner, key)
     is_inside = expected(owner, key)
     if isinstance(key, Text) and isinstance(owner, (dict, torch.nn.ModuleDict)):
         return _look_up(owner, key, is_inside)
@@ -268,9 +271,6 @@ def item(owner: Any, key: Any) -> Any:
         key = _with_numbers(key)
         if any(map(is_run_time, (key.start, key.stop, key.step))):
             return active.lists.derived(operator.getitem, (owner, key), [owner])
-    method = special(owner, "__getitem__")
-    if method is not None:
-        return method(owner, key)
     if hasattr(kind, "__missing__"):
         active.journal.touch(owner)
     with at_key(owner):

@@ -79,7 +79,7 @@ def special(owner: Any, name: str) -> Any:
     """A special method that the class of a user's object defines in Python, converted; or None."""
     from oarlock.capture.convert.convert import converted_or_same
 
-    if isinstance(owner, (torch.Tensor, torch.nn.Module, torch.SymInt, torch.SymFloat)):
+    if isinstance(owner, (torch.Tensor, torch.SymInt, torch.SymFloat)):
         return None
     method = getattr(type(owner), name, None)
     if type(method) is not FunctionType:
