@@ -419,6 +419,8 @@ class Objects:
         if (id(owner), name) in self.stand_ins:
             return True
         if isinstance(old, dict):
+            if name not in old and _giver(owner, name, value) is not None:
+                return self.is_below_changed(owner, name, value)
             return old.get(name) is not value
         return content(owner) != old if not isinstance(old, list) else True
 

@@ -191,3 +191,24 @@ def counters_in_lists():
         return x + table["rates"][1]
 
     return step
+
+
+@case(UP, DOWN, DOWN, UP)
+class DefaultOfTheClass(nn.Module):
+    total = 0
+
+    def forward(self, x):
+        if x.sum() > 0:
+            self.total = self.total + 1
+        return x * self.total
+
+
+@case(UP, DOWN, DOWN, UP)
+class DefaultReadOnBothWays(nn.Module):
+    total = 0
+
+    def forward(self, x):
+        if x.sum() > 0:
+            self.total += 1
+            return x * self.total
+        return x - self.total
