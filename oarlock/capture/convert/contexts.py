@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import dis
+import contextlib
+import inspect
 from types import FunctionType, MethodType
 from typing import Any
 
-from oarlock.capture.convert.handlers import handling
+from oarlock.capture.convert.build import OPERATORS
+from oarlock.capture.convert.handlers import STEERING, handling
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import user_line
 
 
 class _Converted:
-    """A manager whose methods are converted functions."""
+    """A manager whose methods are converted.  It sees the errors of its block, as ``finally`` does."""
 
-    def __init__(self, enter: Any, leave: Any, may_swallow: bool) -> None:
+    def __init__(self, enter: Any, leave: Any) -> None:
         self.enter, self.leave = enter, leave
-        self.handler = handling(lambda: (BaseException,) if may_swallow else ())
+        self.handler = handling(lambda: (BaseException,))
         self.handler.where = user_line()
 
     def __enter__(self) -> Any:
@@ -26,7 +28,8 @@ class _Converted:
 
     def __exit__(self, *error: Any) -> Any:
         self.handler.__exit__()
-        return self.leave(*error)
+        found = self.leave(*error)
+        return None if isinstance(error[1], STEERING) else found
 
 
 def context(manager: Any) -> Any:
@@ -35,25 +38,28 @@ def context(manager: Any) -> Any:
         return manager
     from oarlock.capture.convert.calls import call
 
+    if type(manager) is contextlib._GeneratorContextManager:
+        return of_generator(manager)
     found = [_method(manager, name) for name in ("__enter__", "__exit__")]
     if not all(type(m) is FunctionType for m in found):
         return manager
     bound = [MethodType(m, manager) for m in found]
     made = [call(m) for m in bound]
-    return manager if made == bound else _Converted(*made, returns_more(found[1]))
+    return manager if made == bound else _Converted(*made)
 
 
-def returns_more(function: FunctionType) -> bool:
-    """Whether a function may return more than None, which swallows an error on exit."""
-    last: Any = None
-    for step in dis.get_instructions(function):
-        gives_none = last is not None and last.opname == "LOAD_CONST" and last.argval is None
-        if step.opname == "RETURN_VALUE" and not gives_none:
-            return True
-        if step.opname == "RETURN_CONST" and step.argval is not None:
-            return True
-        last = step
-    return False
+def of_generator(manager: Any) -> Any:
+    """A manager made of a user's generator function, which has not begun, made of that converted."""
+    from oarlock.capture.convert.convert import converted_or_same
+
+    if not isinstance(manager.func, FunctionType):
+        return manager
+    made = converted_or_same(manager.func)
+    is_new = inspect.getgeneratorstate(manager.gen) == inspect.GEN_CREATED
+    if OPERATORS not in made.__code__.co_freevars or not is_new:
+        return manager
+    again = contextlib.contextmanager(made)(*manager.args, **manager.kwds)
+    return _Converted(again.__enter__, again.__exit__)
 
 
 def _method(manager: Any, name: str) -> Any:

@@ -8,7 +8,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from oarlock.errors import CompilerBug, UnsupportedError
+
 _local = threading.local()
+
+
+class Steering(BaseException):
+    """What a trace raises through the user's code to go another way: no handler of theirs sees it."""
+
+
+STEERING = (Steering, UnsupportedError, CompilerBug)
 
 
 class handling:
@@ -37,7 +46,7 @@ class suppressing(contextlib.suppress):
 
     def __exit__(self, *error: Any) -> Any:
         self.handler.__exit__()
-        return super().__exit__(*error)
+        return not isinstance(error[1], STEERING) and super().__exit__(*error)
 
 
 def _stack() -> list[handling]:

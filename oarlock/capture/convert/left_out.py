@@ -30,6 +30,9 @@ _CONVERTED_STDLIB = (
     "collections.ChainMap.",
     "collections.UserDict.",
     "collections.UserList.",
+    "contextlib.ExitStack.",
+    "contextlib._BaseExitStack.",
+    "contextlib.closing.",
     *(
         f"functools._{a}_from_{b}"
         for a in ("gt", "ge", "lt", "le")

@@ -20,7 +20,7 @@ from oarlock.capture.convert import (
     sequences,
 )
 from oarlock.capture.convert.contexts import context
-from oarlock.capture.convert.handlers import handling, open_handlers
+from oarlock.capture.convert.handlers import STEERING, handling, open_handlers
 from oarlock.capture.convert.spelling import spelled
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.tracing import at_key, tracer
@@ -53,6 +53,7 @@ class Operators:
     NameError = NameError
     call = staticmethod(calls.call)
     handling = staticmethod(handling)
+    steering = STEERING
     held = staticmethod(cursors.held)
     resumed = staticmethod(cursors.Resumed)
     fails = staticmethod(failing.fails)

@@ -11,6 +11,7 @@ from oarlock.capture.convert.build import (
     at,
     constant,
     load,
+    operator,
     store,
     thunk,
     tuple_of,
@@ -227,20 +228,32 @@ class Statements(Expressions):
         return [ast.Return(node.value and self.held(node.value))]
 
     def stmt_Try(self, node: ast.Try) -> list[ast.stmt]:
-        is_open = bool(node.handlers) and not self.scope.is_generator
+        if node.handlers and node.finalbody:  # which is for errors of the handlers as well
+            inner = at(node.__class__(node.body, node.handlers, node.orelse, []), node)
+            return self.stmt_Try(at(ast.Try([inner], [], [], node.finalbody), node))
+        is_open = not self.scope.is_generator
         body = self.block(watched(node, self.temporary) if is_open else node.body)
         if is_open:
             types = [h.type or load("BaseException") for h in node.handlers]
+            types += [load("BaseException")] if self.is_seen(node.finalbody) else []
             manager = ast.withitem(apply("handling", thunk(tuple_of(types))), None)
             body = [at(ast.With([manager], body), node)]
             body[0].tells = True  # pyright: ignore[reportAttributeAccessIssue]
         handlers = [
             at(ast.ExceptHandler(h.type, h.name, self.block(h.body)), h) for h in node.handlers
         ]
+        if handlers and isinstance(node, ast.Try):
+            passed = ast.ExceptHandler(operator("steering"), None, [ast.Raise(None, None)])
+            handlers.insert(0, at(passed, node.handlers[0]))
         made = node.__class__(body, handlers, self.block(node.orelse), self.block(node.finalbody))
         return [at(made, node)]
 
     stmt_TryStar = stmt_Try
+
+    def is_seen(self, body: list[ast.stmt]) -> bool:
+        """Whether others may see what statements change, where an error ends the function."""
+        outside = self.scope.nonlocals | self.scope.globals
+        return not all(map(_computes, body)) or bool(bound(body) & outside)
 
     def stmt_Match(self, node: ast.Match) -> list[ast.stmt]:
         if is_converted(node):
@@ -254,6 +267,15 @@ class Statements(Expressions):
         return []
 
     stmt_AsyncFor = stmt_AsyncWith = _refuse_async
+
+
+_COMPUTING = (ast.Assign, ast.AugAssign, ast.BinOp, ast.Constant, ast.Name, ast.operator,
+              ast.expr_context, ast.Pass)  # fmt: skip
+
+
+def _computes(node: ast.stmt) -> bool:
+    """Whether a statement only computes a variable from others."""
+    return all(isinstance(n, _COMPUTING) for n in ast.walk(node))
 
 
 _ROWS = (ast.Tuple, ast.List)

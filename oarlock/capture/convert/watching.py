@@ -58,8 +58,9 @@ _PLACES: dict[type, str] = {
 
 
 def watched(node: ast.Try, temporary: Callable[[], str]) -> list[ast.stmt]:
-    """The body of ``node``; what its handlers would catch is asked for before it happens."""
+    """The body of ``node``; an error for its handlers or ``finally`` is asked for before it happens."""
     names = [n for h in node.handlers for n in _names(h.type)]
+    names += ["BaseException"] if node.finalbody else []
     return _Watch(names, temporary).block(node.body)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
+from oarlock.capture.convert.handlers import Steering
 from oarlock.capture.convert.state import State, Undefined
 from oarlock.capture.tape.ambience import ambient, restore_modes
 from oarlock.capture.tape.choice import absent, present
@@ -52,7 +53,7 @@ _OPTIMIZERS = os.path.dirname(torch.optim.__file__)
 Contents = dict[int, tuple[Any, Any]]
 
 
-class NeedsConstant(BaseException):
+class NeedsConstant(Steering):
     """Code in a loop needs a number that the loop changes as a plain Python number."""
 
     sites: frozenset[tuple[str, int]] = frozenset()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+from oarlock.capture.convert.handlers import Steering
 from oarlock.errors import UnsupportedError
 
 FLOOR = 1500  # steps that may be repeated in any capture
@@ -21,7 +22,7 @@ WAY = 20  # steps that the frame of one capture counts
 _NEXT = ValueError("its ways are captured apart")
 
 
-class Spent(BaseException):
+class Spent(Steering):
     """No capture goes on: ``refusal`` says what was repeated most."""
 
     def __init__(self, refusal: UnsupportedError) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Protocol
 
+from oarlock.capture.convert.handlers import Steering
 from oarlock.capture.tape.nodes import Block, Fork, SubTape, Val, blocks_of, leaves, map_tree
 from oarlock.capture.tape.sources import Source
 
@@ -18,7 +19,7 @@ ENDS = 32  # ways through the code: beyond, the refusal stands
 FEW = 4  # beyond, containers that keep the ways apart are rather followed at run time
 
 
-class ForkNeeded(BaseException):
+class ForkNeeded(Steering):
     """The outermost decision ``number`` of the code must be taken both ways; ``refusal``: else."""
 
     def __init__(self, number: int, refusal: Exception) -> None:

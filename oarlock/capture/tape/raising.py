@@ -22,8 +22,8 @@ def raised_in(tracer: Tracer, error: Exception, where: Where, block: Block) -> N
     handler = _handler(error)
     if handler is not None:
         raise UnsupportedError(
-            f"{Where(*handler)}: an except clause around a decision on data would catch "
-            f"{type(error).__name__}; decide with `if` instead"
+            f"{Where(*handler)}: an except or finally clause, or a context manager, around a decision "
+            f"on data would see {type(error).__name__}; decide with `if` instead"
         ) from error
     node = Raise(type(error), tracer.noted(error.args), line_of(error, where), error)
     with tracer.into(block):

@@ -17,6 +17,7 @@ import torch
 
 from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.convert import BLOCKS
+from oarlock.capture.convert.handlers import Steering
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.items import merged, outs_of
@@ -45,7 +46,7 @@ TYPES = "the types of what a function that calls itself takes and gives change; 
 REPEATS = 6  # of a function in its own calls, all below decisions on data
 
 
-class Recursion(BaseException):
+class Recursion(Steering):
     """The code of functions that call themselves below decisions on data, found while tracing."""
 
     def __init__(self, codes: frozenset[CodeType]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.convert.handlers import Steering
 from oarlock.capture.convert.truth import here, holds, select
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.items import loosely
@@ -31,7 +32,7 @@ LENGTH = 2  # a sample
 Site = tuple[str, int]
 
 
-class Follow(BaseException):
+class Follow(Steering):
     """Containers made at ``sites`` must be of the run."""
 
     def __init__(self, sites: frozenset[Site]) -> None:
