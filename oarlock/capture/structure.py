@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.slots import attributes_of
 from oarlock.errors import UnsupportedError
 from oarlock.ir.signature import Tree
 
@@ -65,7 +66,7 @@ def _attributes(x: Any) -> list[tuple[str, Any]]:
     """Plain values, and what holds tensors; not the configuration, functions, locks."""
     return [
         (name, value)
-        for name, value in vars(x).items()
+        for name, value in attributes_of(x).items()
         if isinstance(value, (bool, int, float, str, torch.SymInt, NoneType))
         or _holds_tensor(value)
     ]
@@ -80,13 +81,13 @@ def _holds_tensor(x: Any, depth: int = 6) -> bool:
         return any(_holds_tensor(v, depth - 1) for v in x.values())
     if isinstance(x, (tuple, list)):
         return any(_holds_tensor(v, depth - 1) for v in x)
-    return hasattr(x, "__dict__") and any(_holds_tensor(v, depth - 1) for v in vars(x).values())
+    return any(_holds_tensor(v, depth - 1) for v in attributes_of(x).values())
 
 
 def _with_attributes(x: Any, values: dict[str, Any]) -> Any:
     new = copy.copy(x)
     for name, value in values.items():
-        setattr(new, name, value)
+        object.__setattr__(new, name, value)
     return new
 
 

@@ -28,6 +28,7 @@ from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
 from oarlock.capture.convert.truth import refuse_here, special
 from oarlock.capture.owners import know_cache
+from oarlock.capture.slots import attributes_of
 
 _CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
 _ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.deque)))
@@ -322,9 +323,9 @@ def own(cls: type, args: tuple, kwargs: dict[str, Any]) -> Any:
     for x in args:
         used(x)
     made = cls(*args, **kwargs)
-    if dataclasses.is_dataclass(cls) and hasattr(made, "__dict__"):
+    if dataclasses.is_dataclass(cls):
         given = {id(x) for x in (*args, *kwargs.values())}
-        for name, value in vars(made).items():
+        for name, value in attributes_of(made).items():
             if type(value) is list and id(value) not in given:
                 object.__setattr__(made, name, tracer().list_(value))
     return made
@@ -416,7 +417,7 @@ def report_change(active: Any, owner: Any) -> None:
     if is_object or isinstance(owner, (*_CONTAINERS, types.CellType)):
         active.journal.touch(owner)
     if is_object and _is_of_library(owner):
-        for held in getattr(owner, "__dict__", {}).values():
+        for held in attributes_of(owner).values():
             touch_inside(active, held)
 
 

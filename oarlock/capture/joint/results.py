@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.tape.arguments import holds_tensor, is_record
 from oarlock.capture.tape.rebuilding import rebuilt
 from oarlock.capture.torch_private import is_fake
@@ -62,7 +63,7 @@ def _flatten(
         if id(leaf) in seen:
             raise UnsupportedError(f"an object of class {type(leaf).__name__} is a result twice")
         seen.add(id(leaf))
-        held = dict(vars(leaf))
+        held = dict(attributes_of(leaf))
         start = len(leaves)
         inner = _flatten(held, leaves, seen, is_new)
         if not any(isinstance(y, torch.Tensor) and is_new(y) for y in leaves[start:]):

@@ -15,6 +15,7 @@ from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.lowering.scalars import Maybe, is_symbolic
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.structure import fields_of
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.sources import key_of
@@ -160,7 +161,7 @@ class Results:
             return ("tuple" if isinstance(x, tuple) else "list", parts)
         fields = dict(fields_of(x) or ())
         if fields:
-            known = dict(zip(vars(x), noted or []))
+            known = dict(zip(attributes_of(x), noted or []))
             parts = tuple(self.whole(v, known.get(k), f"{where}.{k}") for k, v in fields.items())
             return ("record", type(x).__name__, tuple(fields), parts)
         raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")

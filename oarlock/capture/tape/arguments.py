@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections import deque
 from collections.abc import Callable
 from types import FunctionType, ModuleType
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import Text
+from oarlock.capture.slots import attributes_of, slots_in
 from oarlock.capture.tape.sources import Source, item_path
 
 Leaf = Callable[[torch.Tensor, Source], Any]
@@ -86,7 +88,7 @@ class Stand:
                 return type(x)(items)
             return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
         new = copy.copy(x)
-        for name, value in vars(x).items():
+        for name, value in attributes_of(x).items():
             object.__setattr__(new, name, self.of(value, source.step(f".{name}")))
         return new
 
@@ -110,7 +112,7 @@ def is_plain(x: Any, depth: int = 4) -> bool:
         return 0 < len(x) <= _FEW and all(is_plain(v, depth - 1) for v in x)
     if type(x) is dict:
         return 0 < len(x) <= _FEW and all(is_plain(v, depth - 1) for v in x.values())
-    return is_record(x) and is_plain(dict(vars(x)), depth)
+    return is_record(x) and is_plain(attributes_of(x), depth)
 
 
 def is_record(x: Any) -> bool:
@@ -119,22 +121,17 @@ def is_record(x: Any) -> bool:
         return False
     if isinstance(x, (torch.optim.Optimizer, Text)):
         return False
-    return dataclasses.is_dataclass(x) or (hasattr(x, "__dict__") and not callable(x))
+    if dataclasses.is_dataclass(x):
+        return True
+    return not callable(x) and (hasattr(x, "__dict__") or _is_slotted(type(x)))
 
 
-def slots_of(x: Any) -> list[str]:
-    """The ``__slots__`` that an object of a class of the user has filled."""
-    found: list[str] = []
-    for cls in type(x).__mro__:
-        if cls.__module__.partition(".")[0] not in ("builtins", "torch", "oarlock", "numpy"):
-            names = vars(cls).get("__slots__", ())
-            found += [names] if isinstance(names, str) else names
-    return [name for name in found if hasattr(x, name)]
-
-
-def attributes_of(x: Any) -> dict[str, Any]:
-    """All that an object holds by name."""
-    return getattr(x, "__dict__", {}) | {name: getattr(x, name) for name in slots_of(x)}
+def _is_slotted(cls: type) -> bool:
+    """A class of the user whose objects have ``__slots__`` alone."""
+    if not hasattr(cls, "__slots__") or issubclass(cls, (tuple, str, bytes, int, float)):
+        return False
+    is_library = cls.__module__.partition(".")[0] in sys.stdlib_module_names
+    return not is_library and bool(slots_in(cls))
 
 
 def holds_tensor(x: Any, depth: int = _DEPTH) -> bool:
@@ -146,4 +143,4 @@ def holds_tensor(x: Any, depth: int = _DEPTH) -> bool:
         return any(holds_tensor(v, depth - 1) for v in x.values())
     if isinstance(x, (tuple, list)):
         return any(holds_tensor(v, depth - 1) for v in x)
-    return is_record(x) and any(holds_tensor(v, depth - 1) for v in vars(x).values())
+    return is_record(x) and any(holds_tensor(v, depth - 1) for v in attributes_of(x).values())

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.tape.arguments import attributes_of, is_record, slots_of
+from oarlock.capture.slots import attributes_of, slots_of
+from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.forks import inside
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.tape.arguments import is_record
 
 _TENSORS = ("_backward_hooks", "_post_accumulate_grad_hooks")
@@ -64,7 +65,7 @@ def visit(x: Any, depth: int, found: dict[int, Any]) -> None:
         inside = list(x)
     elif is_record(x) and not isinstance(x, torch.nn.Module):
         found[id(x)] = x
-        inside = list(vars(x).values())
+        inside = list(attributes_of(x).values())
     else:
         return
     for item in inside:

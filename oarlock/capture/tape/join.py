@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import Text, Undefined
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.tape.active import active
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.nodes import Block, Val
@@ -246,8 +247,8 @@ class Joiner:
                 yield from self.vals(item, seen)
         elif isinstance(value, dict):
             yield from self.vals(list(dict.values(value)), seen)
-        elif hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
-            yield from self.vals(dict(vars(value)), seen)
+        elif not isinstance(value, (type, torch.nn.Module)):
+            yield from self.vals(dict(attributes_of(value)), seen)
 
     def items_or_nothing(self, value: Any, parts: tuple[Any, Any]) -> Many:
         """A container whose items are bound on one path only."""
@@ -366,7 +367,7 @@ def keys_of(x: Any) -> list[Any] | None:
         return list(range(_length(x)))
     if not is_record(x):
         return None
-    return list(vars(x)) if holds_run_time(x) or _is_frozen(x) else None
+    return list(attributes_of(x)) if holds_run_time(x) or _is_frozen(x) else None
 
 
 def _is_frozen(x: Any) -> bool:
@@ -377,7 +378,7 @@ def _is_frozen(x: Any) -> bool:
 def item_of(x: Any, key: Any) -> Any:
     if isinstance(x, (dict, tuple)):
         return x[key]
-    return list.__getitem__(x, key) if isinstance(x, list) else vars(x)[key]
+    return list.__getitem__(x, key) if isinstance(x, list) else attributes_of(x)[key]
 
 
 def holds_run_time(x: Any, depth: int = 4) -> bool:
@@ -391,7 +392,7 @@ def holds_run_time(x: Any, depth: int = 4) -> bool:
     if isinstance(x, (tuple, list)):
         items = list.__iter__(x) if isinstance(x, list) else x
         return any(holds_run_time(v, depth - 1) for v in items)
-    return is_record(x) and any(holds_run_time(v, depth - 1) for v in vars(x).values())
+    return is_record(x) and any(holds_run_time(v, depth - 1) for v in attributes_of(x).values())
 
 
 def _equal(x: Any, y: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.modules import own_table
+from oarlock.capture.slots import slots_in, slots_of
 
 MISSING = object()
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -155,16 +156,14 @@ def content(obj: Any) -> Any:
             return {"cell_contents": obj.cell_contents}
         except ValueError:
             return {}
-    if not hasattr(obj, "__dict__") and hasattr(type(obj), "__slots__"):
-        names = [n for cls in type(obj).__mro__ for n in getattr(cls, "__slots__", ())]
-        return {n: getattr(obj, n) for n in names if hasattr(obj, n)}
-    if hasattr(obj, "__dict__"):
-        table = own_table(obj)
-        for name in TABLES:
-            if isinstance(table.get(name), dict):
-                table[name] = dict(table[name])
-        return table
-    return None
+    slots = {name: getattr(obj, name) for name in slots_of(obj)}
+    if not hasattr(obj, "__dict__"):
+        return slots if hasattr(type(obj), "__slots__") else None
+    table = own_table(obj) | slots
+    for name in TABLES:
+        if isinstance(table.get(name), dict):
+            table[name] = dict(table[name])
+    return table
 
 
 def put(obj: Any, old: Any) -> None:
@@ -190,18 +189,20 @@ def put(obj: Any, old: Any) -> None:
         else:
             del obj.cell_contents
     elif isinstance(obj, type) or not hasattr(obj, "__dict__"):
-        _put_attributes(obj, old)
+        _put_attributes(obj, old, content(obj))
     else:
-        _put_table(vars(obj), old)
+        slots = set(slots_in(type(obj)))
+        _put_attributes(obj, {k: v for k, v in old.items() if k in slots}, slots)
+        _put_table(vars(obj), {k: v for k, v in old.items() if k not in slots})
 
 
-def _put_attributes(obj: Any, old: dict[str, Any]) -> None:
-    now = content(obj)
-    for name in [n for n in now if n not in old]:
-        delattr(obj, name)
+def _put_attributes(obj: Any, old: dict[str, Any], names: Iterable[str]) -> None:
+    kind, now = type if isinstance(obj, type) else object, content(obj)
+    for name in [n for n in names if n in now and n not in old]:
+        kind.__delattr__(obj, name)
     for name, value in old.items():
         if name not in now or now[name] is not value:
-            setattr(obj, name, value)
+            kind.__setattr__(obj, name, value)
 
 
 def _plain(obj: dict[Any, Any]) -> type[dict[Any, Any]]:

@@ -18,6 +18,7 @@ from oarlock.capture.tape.join import (
     holds_run_time,
     identity,
     is_textual,
+    item_of,
     leaves_inside,
     leaves_of,
     options,
@@ -242,7 +243,7 @@ class Loop:
             found: list[Any] = []
             for key, item in zip(joint.keys, joint.items):
                 missing = isinstance(value, dict) and key not in value
-                inner = Undefined(str(key)) if missing else _get(value, key)
+                inner = Undefined(str(key)) if missing else item_of(value, key)
                 found += self.parts(item, inner)
             return found
         return []
@@ -264,12 +265,6 @@ def _is_promoted(leaf: Leaf) -> bool:
         return False
     with torch._C.DisableTorchFunction():
         return parts[0].dtype != parts[1].dtype
-
-
-def _get(value: Any, key: Any) -> Any:
-    if isinstance(value, list):
-        return list.__getitem__(value, key)
-    return value[key] if isinstance(value, (dict, tuple)) else vars(value)[key]
 
 
 TEXTS = 6  # of which a text in a loop may be one, before it is a text of the run

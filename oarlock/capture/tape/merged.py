@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.forks import ForkNeeded
 from oarlock.errors import UnsupportedError
@@ -279,7 +280,7 @@ def _walk(x: Any, found: dict[int, Any], depth: int) -> None:
     elif isinstance(x, (dict, deque, set)):
         inner = list(dict.values(x)) if isinstance(x, dict) else x
     elif is_record(x):
-        inner = list(vars(x).values())
+        inner = list(attributes_of(x).values())
     else:
         return
     if not isinstance(x, tuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.tape.sources import Source
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def _near(x: Any, depth: int, seen: set[int]) -> Iterator[Any]:
         inner += x.values()
     elif isinstance(x, (list, tuple)):
         inner += x
-    elif hasattr(x, "__dict__") and not inspect.ismodule(x) and not inspect.isfunction(x):
-        inner += vars(x).values()
+    elif not inspect.ismodule(x) and not inspect.isfunction(x):
+        inner += attributes_of(x).values()
     for item in inner:
         yield from _near(item, depth - 1, seen)
 

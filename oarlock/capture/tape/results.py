@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.convert.state import Text
-from oarlock.capture.tape.arguments import attributes_of, holds_tensor, is_record, slots_of
+from oarlock.capture.slots import attributes_of, slots_of
+from oarlock.capture.tape.arguments import holds_tensor, is_record
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.kept import ITERATORS, holds_fake, refuse_kept

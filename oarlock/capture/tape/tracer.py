@@ -14,10 +14,11 @@ from oarlock.capture.convert import is_left_out
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.truth import truth_of
 from oarlock.capture.quick_fakes import QuickFakeMode
+from oarlock.capture.slots import slots_of
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
-from oarlock.capture.tape.arguments import is_record, slots_of
+from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.arithmetic import in_both_worlds
 from oarlock.capture.tape.chance import Chance
 from oarlock.capture.tape.choice import Choice, each, options

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.slots import attributes_of
 from oarlock.capture.tape import gradients
 from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
@@ -310,7 +311,7 @@ def _frozen(x: Any, depth: int = _DEPTH) -> Any:
         return sorted(map(repr, x))
     if isinstance(x, (list, tuple, deque)):
         return [_frozen(v, depth - 1) for v in x]
-    return _frozen(dict(vars(x)), depth - 1) if is_record(x) else None
+    return _frozen(attributes_of(x), depth - 1) if is_record(x) else None
 
 
 def _leaves(x: Any) -> Iterator[Any]:
