@@ -32,7 +32,7 @@ from oarlock.capture.tape.merged import is_changeable
 from oarlock.capture.tape.nodes import UNREAD, Block, Check, Fork, If, Val, Where
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.raising import raised_in
-from oarlock.capture.tape.rebuilding import rebuilt
+from oarlock.capture.tape.rebuilding import own_attributes, rebuilt, refilled
 from oarlock.capture.tape.recursion import look_for
 from oarlock.capture.tape.refusals import is_known
 from oarlock.errors import CompilerBug, OarlockError, UnsupportedError
@@ -479,7 +479,8 @@ class Control:
         items = [self.value(item) for item in joint.items]
         like = joint.like
         if isinstance(like, dict):
-            return dict(zip(joint.keys, items))
+            found = dict(zip(joint.keys, items))
+            return found if type(like) is dict else refilled(like, found, own_attributes(like))
         if isinstance(like, list):
             if hasattr(like, "run_time_deque"):
                 return self.tracer.lists.new_deque(items, like.maxlen)  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ def of_one(joiner: Joiner, x: Any, where: Any) -> Any:
         kind = tuple if isinstance(x, RunTuple) else list
         kind = deque if hasattr(type(x), "run_time_deque") else kind
         return Leaf("list", (x, x), kind, kind, item=x.item, cell=x.items)
-    if isinstance(x, (tuple, list, dict)):
+    if isinstance(x, (tuple, list)) or type(x) is dict:
         keys = keys_of(x) or []
         return Many(x, keys, [of_one(joiner, item_of(x, k), where) for k in keys])
     if isinstance(x, Text) or hasattr(type(x), "parts_of_choice"):

@@ -18,6 +18,7 @@ from oarlock.capture.tape.active import active
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.nodes import Block, Val
 from oarlock.capture.tape.numbers import Number
+from oarlock.capture.tape.rebuilding import own_attributes
 from oarlock.errors import UnsupportedError
 
 _SCALARS = (bool, int, float)
@@ -311,10 +312,10 @@ class Joiner:
             kind = deque if hasattr(type(x), "run_time_deque") else kind
             return Leaf("list", (x, y), kind, kind, item=item_of_all(self, (x, y)))
         for one in (x, y):  # what a list from outside holds counts from now on
-            if getattr(one, "observed", None) is not None:
+            if isinstance(one, list) and getattr(one, "observed", None) is not None:
                 one.observe()
         keys = keys_of(x)
-        if keys is None or type(x) is not type(y) or keys != keys_of(y):
+        if keys is None or type(x) is not type(y) or keys != keys_of(y) or _differ_beside(x, y):
             both = [*options(x), *options(y)]
             is_text = any(isinstance(v, Text) for v in both) and is_textual(x) and is_textual(y)
             return Leaf("text", (x, y), "") if is_text else Leaf("any", (x, y), x)
@@ -328,6 +329,14 @@ class Joiner:
         if isinstance(x, dict):
             self.outside.containers.observe(x)
         return self.outside.read(x, key, item_of(x, key))
+
+
+def _differ_beside(x: Any, y: Any) -> bool:
+    """Two objects of a subclass of dict hold other things beside their items."""
+    if not isinstance(x, dict) or type(x) is dict:
+        return False
+    p, q = own_attributes(x), own_attributes(y)
+    return p.keys() != q.keys() or any(p[k] is not q[k] and not _equal(p[k], q[k]) for k in p)
 
 
 def _are_rows(x: Any, y: Any) -> bool:

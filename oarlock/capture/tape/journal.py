@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from types import CellType
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from oarlock.capture.convert.modules import own_table
 from oarlock.capture.slots import slots_in, slots_of
+from oarlock.capture.tape.rebuilding import plain
 
 MISSING = object()
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -205,11 +206,6 @@ def _put_attributes(obj: Any, old: dict[str, Any], names: Iterable[str]) -> None
             kind.__setattr__(obj, name, value)
 
 
-def _plain(obj: dict[Any, Any]) -> type[dict[Any, Any]]:
-    """The class whose methods reach the items themselves, whatever the class of ``obj`` overrides."""
-    return OrderedDict if isinstance(obj, OrderedDict) else dict
-
-
 def is_globals(obj: Any) -> bool:
     """The variables of a Python module."""
     is_module = isinstance(obj, dict) and {"__name__", "__spec__", "__loader__"} <= obj.keys()
@@ -217,11 +213,11 @@ def is_globals(obj: Any) -> bool:
 
 
 def _items(obj: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:
-    return _plain(obj).items(obj)
+    return plain(obj).items(obj)
 
 
 def _put_items(obj: dict[Any, Any], old: dict[Any, Any]) -> None:
-    kind, now = _plain(obj), dict(_items(obj))
+    kind, now = plain(obj), dict(_items(obj))
     if list(now) != list(old) and not is_globals(obj):
         kind.clear(obj)
         now = {}

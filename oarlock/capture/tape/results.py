@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.kept import ITERATORS, holds_fake, refuse_kept
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.numbers import Number
-from oarlock.capture.tape.rebuilding import rebuilt
+from oarlock.capture.tape.rebuilding import own_attributes, rebuilt, refilled
 from oarlock.capture.tape.run_deque import RunDeque, as_deque
 from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
@@ -26,14 +25,6 @@ from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
-
-
-def refilled(like: dict[Any, Any], items: dict[Any, Any]) -> Any:
-    """A copy of a dict subclass with other items."""
-    new = copy.copy(like)
-    for key, value in items.items():
-        new[key] = value
-    return new
 
 
 class Rebuild:
@@ -103,9 +94,10 @@ class Rebuild:
             items = ", ".join(f"{self.text(k)}: {self.text(v)}" for k, v in x.items())
             if kind is dict:
                 return "{" + items + "}"
-            if hasattr(x, "__dataclass_fields__"):
+            if hasattr(kind, "__dataclass_fields__"):
                 return f"{name(kind)}(**{{{items}}})"
-            return f"{name(refilled)}({name(x)}, {{{items}}})"
+            own = ", ".join(f"{k!r}: {self.text(v)}" for k, v in own_attributes(x).items())
+            return f"{name(refilled)}({name(x)}, {{{items}}}, {{{own}}})"
         if isinstance(x, (list, tuple)):
             items = ", ".join(map(self.text, list.__iter__(x) if kind is RunList else x))
             if kind is list or kind is RunList:

@@ -339,10 +339,9 @@ class Tracer(TorchCalls):
             return tuple
         if isinstance(x, RunTable):
             return x.kind
-        for stand, real in ((Number, type(getattr(x, "hint", None))), (RunList, list), (Text, str)):
-            if isinstance(x, stand):
-                return real
-        return type(x)
+        if isinstance(x, Number):
+            return type(x.hint)
+        return list if isinstance(x, RunList) else str if isinstance(x, Text) else type(x)
 
     def update(self, op: Callable[..., Any], value: Any, other: Any) -> Any:
         """``value op= other``; a tensor that is a number on some path gives a new value."""
