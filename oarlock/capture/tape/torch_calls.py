@@ -104,6 +104,7 @@ class TorchCalls(Values):
             self.higher.fired()
         if dynamic:
             givers = list(leaves((call.args, call.kwargs)))
+            self.worlds.mark_fitted(call.outs)
             self.worlds.mark(call.outs, out, other, found, inherited(givers))
             self.control.derive(leaves(call.outs), givers)
         return out

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.tape import probes
+from oarlock.capture.tape import probes, stretched
 from oarlock.capture.tape.join import stand_in
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.capture.tape.numbers import Number
 from oarlock.capture.tape.packed import kernel_of
+from oarlock.capture.tape.queries import is_update
 from oarlock.capture.tape.run_list import LENGTHS, RunList
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import OarlockError, UnsupportedError
@@ -33,6 +34,7 @@ class Worlds:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
+        self.fitted: Any = ()  # what the world that can't make the last call would have
 
     def samples(
         self, tree: Any, world: int = 0, number: int | None = None,
@@ -93,6 +95,7 @@ class Worlds:
         if func in _BACKWARD:
             kwargs = {**kwargs, "retain_graph": True}  # stand-ins of two ways share their graphs
         func = kernel_of(func, args, self.tracer.data) or func
+        self.fitted = ()
         data, dynamic = self.tracer.data, self.is_dynamic((args, kwargs))
         uses = data.uses
         out, is_first = self.first(func, args, kwargs, dynamic)
@@ -100,7 +103,11 @@ class Worlds:
         if not (dynamic or found):
             return out, None, False, False
         found = found or any(map(self.is_data, leaves((args, kwargs))))
-        return out, self.others(func, args, kwargs) if is_first else None, True, found
+        other = self.others(func, args, kwargs) if is_first else None
+        if other is None and func not in _BACKWARD and not is_update(func):
+            moved = stretched.moved(self, func, args, kwargs, out, 0 if is_first else 1)
+            out, self.fitted = (out, moved) if is_first else (moved, out)
+        return out, other, True, found
 
     def others(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The result in world B, and those with numbers of other distances."""
@@ -178,6 +185,12 @@ class Worlds:
         for i, (val, a, b) in enumerate(zip(vals, mine, theirs)):
             if isinstance(val, Val) and isinstance(a, torch.Tensor):
                 self.mark_one(val, a, b, found, loose, [x[i] for x in probed])
+
+    def mark_fitted(self, outs: Any) -> None:
+        """The other world's results of a call that one world can't make."""
+        for val, x in zip(leaves(outs), leaves(self.fitted)):
+            if isinstance(val, Val) and isinstance(x, torch.Tensor):
+                val.twin = x
 
     def mark_one(
         self, val: Val, a: torch.Tensor, b: Any, found: bool, loose: frozenset[str],
