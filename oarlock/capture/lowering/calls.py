@@ -46,9 +46,12 @@ class Calls:
             return messages.Message(args)
         if func in (runtime.bound, runtime.attribute) and isinstance(args[0], Maybe):
             return self.low.expect_bound(func, *args)
-        if func in (runtime.is_none, runtime.is_missing) and isinstance(args[0], Maybe):
-            with self.low.outside():
-                return self.r.scalars.compute(operator.is_, (args[0], None))
+        if func in (runtime.is_none, runtime.is_missing):
+            if is_symbolic(args[0]):
+                return False
+            if isinstance(args[0], Maybe):
+                with self.low.outside():
+                    return self.r.scalars.compute(operator.is_, (args[0], None))
         if any(isinstance(x, Pick) for x in args):
             with self.low.outside():
                 return picks.apply(self.r, func, args)

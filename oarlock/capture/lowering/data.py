@@ -100,6 +100,20 @@ def index_put(
     return ATEN.index_put_.default(x, _places(r, indices), values, accumulate)
 
 
+@rule("aten.isin.Tensor_Tensor", "aten.isin.Tensor_Scalar", "aten.isin.Scalar_Tensor")
+def isin(
+    r: Any, elements: Any, tests: Any, *, assume_unique: bool = False, invert: bool = False
+) -> torch.Tensor:
+    """Each with each: torch chooses between two ways by how many there are."""
+    if isinstance(tests, torch.Tensor):
+        tests = tests.reshape(-1)
+        elements = elements.unsqueeze(-1) if isinstance(elements, torch.Tensor) else elements
+        found = (tests == elements).any(-1)
+    else:
+        found = elements == tests
+    return ~found if invert else found
+
+
 def _size(r: Any, x: torch.Tensor) -> Any:
     """The number in ``x``, which is never negative, as a SymInt."""
     with outside_modes():

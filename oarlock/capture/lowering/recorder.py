@@ -87,6 +87,8 @@ class BlockRecorder(Recorder):
             return self.scalars.value(x)
         if isinstance(x, torch.SymFloat):
             return self.scalars.value(x, f64)
+        if isinstance(x, torch.SymBool):
+            return self.scalars.value(x)
         return super().operand(x)
 
     # ---- calls
