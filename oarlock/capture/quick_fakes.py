@@ -150,8 +150,12 @@ class QuickFakeMode(FakeTensorMode):
         )  # fmt: skip
 
     def viewed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """One view, or several, by the operator itself on a tensor without data."""
+        """One view, or several, by the operator itself on a tensor without data; of inference mode
+        where ``x`` is, whatever is set now."""
         x = args[0]
+        if torch.is_inference_mode_enabled() != x.is_inference():
+            with torch.inference_mode(x.is_inference()):
+                return self.viewed(func, args, kwargs)
         meta = torch.empty((), dtype=x.dtype, device="meta")
         meta.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
         found = func(meta, *args[1:], **kwargs)

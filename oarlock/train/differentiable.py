@@ -16,6 +16,7 @@ from oarlock.capture.joint.differentiate import JointRecording
 from oarlock.capture.joint.recording import StepRecording, through_torch
 from oarlock.capture.joint.results import leaves_of
 from oarlock.capture.tape.capturing import Tape
+from oarlock.capture.tape.copies import refill
 from oarlock.capture.tape.running import run
 from oarlock.capture.torch_private import is_batched, keeps_graph
 from oarlock.runtime import engine
@@ -293,7 +294,7 @@ class Restored:
     def __exit__(self, *_: object) -> None:
         torch.set_rng_state(self.random)
         for x, data in zip(self.tensors, self.data):
-            x.data.copy_(data)
+            refill(x, data)
 
 
 class Joint(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -51,12 +52,27 @@ def copied(call: Call, kept: dict[int, Any]) -> Call:
         if id(x) not in made:
             memory = _memory(x)
             is_one = memory is None or counts[memory] == 1 or x.requires_grad or _is_small_part(x)
-            made[id(x)] = _alone(x) if is_one else _within(x, memories, memory)
+            with _as_made(x):
+                made[id(x)] = _alone(x) if is_one else _within(x, memories, memory)
         return made[id(x)]
 
     stand = Stand(tensor, lambda x, source: x, known=kept)
     new = tuple(stand.of(x, argument("")) for x in call[0])
     return new, {k: stand.of(v, argument("")) for k, v in call[1].items()}
+
+
+def refill(x: torch.Tensor, data: torch.Tensor) -> None:
+    """Give ``x`` the values ``data`` back; rows that are the same memory are written once."""
+    once = ()
+    if x.layout is torch.strided and not x.is_nested:
+        once = tuple(slice(0, 1) if s == 0 else slice(None) for s in x.stride())
+    with _as_made(x):
+        x.data[once].copy_(data[once]) if once else x.data.copy_(data)
+
+
+def _as_made(x: torch.Tensor) -> Any:
+    """Inference mode for a tensor that was made in it."""
+    return torch.inference_mode() if x.is_inference() else contextlib.nullcontext()
 
 
 def _alone(x: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.chance import fingerprint, put_back, shared, states
-from oarlock.capture.tape.copies import copied, kept_by, tensors_of
+from oarlock.capture.tape.copies import copied, kept_by, refill, tensors_of
 from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.nodes import leaves
@@ -93,12 +93,12 @@ class Before:
                 if _is_elsewhere(x, place):
                     x.data = place
                 if x.shape == data.shape:
-                    x.data.copy_(data)
+                    refill(x, data)
             for x, grad, data in zip(self.tensors, self.grads, self.grad_data):
                 if x.is_leaf:
                     x.grad = grad
                 if grad is not None:
-                    grad.data.copy_(data)
+                    refill(grad, data)
         torch.set_rng_state(self.random)
         for own, state in self.generators:
             own.set_state(state)
@@ -155,7 +155,7 @@ def rehearsed(
         before.restore()
         with torch.no_grad():
             for x, data in given:
-                x.data.copy_(data)
+                refill(x, data)
     tape.is_verified = True
 
 
@@ -196,7 +196,7 @@ def _tried(
         before.restore()
         with torch.no_grad():
             for x, data in given:
-                x.data.copy_(data)
+                refill(x, data)
 
     if not is_compiled:
         got = checked(None)
