@@ -261,3 +261,16 @@ def test_data_dependent_code_is_refused():
     with pytest.raises(DataDependent, match=r"test_step\.py"):
         record_step(decides, batches(8, 6)[0])
     assert all(p.grad is None for p in model.parameters()) and not optimizer.state
+
+
+@pytest.mark.parametrize("frozen", [(), (0,), (1,)], ids=["free", "weight frozen", "bias frozen"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_batch_norm_of_what_needs_no_gradient(frozen, training):
+    def make() -> Made:
+        model = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).train(training)
+        for i in frozen:
+            list(model.parameters())[i].requires_grad_(False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return model, optimizer, classes(model, optimizer)
+
+    assert not check(make, batches(8, 6), steps=3).recording.aten_calls

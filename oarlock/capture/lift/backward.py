@@ -197,16 +197,14 @@ def native_batch_norm_backward(
     rstd = b.to(rstd, wide)
     total = b.reduce_sum(dy, axes=axes)
     dot = b.reduce_sum(b.mul(dy, centred), axes=axes)
-    found = []
-    if mask[0]:
-        scale = rstd if weight is None else b.mul(rstd, b.to(weight, wide))
-        dx = dy
-        if training:
-            count = 1.0 / int(product([x.shape[i] for i in axes]))
-            slope = b.mul(b.mul(dot, count), b.mul(rstd, rstd))
-            dx = b.sub(dy, b.mul(centred, b.reshape(slope, shape=channels)))
-            dx = b.sub(dx, b.reshape(b.mul(total, count), shape=channels))
-        found.append(b.mul(dx, b.reshape(scale, shape=channels)))
+    scale = rstd if weight is None else b.mul(rstd, b.to(weight, wide))
+    dx = dy
+    if training:
+        count = 1.0 / int(product([x.shape[i] for i in axes]))
+        slope = b.mul(b.mul(dot, count), b.mul(rstd, rstd))
+        dx = b.sub(dy, b.mul(centred, b.reshape(slope, shape=channels)))
+        dx = b.sub(dx, b.reshape(b.mul(total, count), shape=channels))
+    found = [b.mul(dx, b.reshape(scale, shape=channels))]  # torch's fakes give it whatever the mask
     found += [b.mul(dot, rstd)] if mask[1] and weight is not None else []
     found += [total] if mask[2] and weight is not None else []
     return [b.to(v, t.dtype) for v, t in zip(found, b.out)]
