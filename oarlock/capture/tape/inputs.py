@@ -34,6 +34,7 @@ class Inputs:
         self.fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.found: list[tuple[Val, Source, Any]] = []
         self.aliases: list[tuple[Source, Source]] = []
+        self.grads: dict[int, tuple[Source, torch.Tensor | None, int]] = {}  # as they come
 
     def __iter__(self) -> Iterator[tuple[Val, Source, Any]]:
         return iter(self.found)
@@ -77,14 +78,23 @@ class Inputs:
             if any(s is not None for s in sizes):
                 meta = torch.empty(others, dtype=real.dtype, requires_grad=real.requires_grad)
                 twin = self._with_history(meta) if is_inner else self._fake(meta)
+            grad = fake.grad if fake.is_leaf else None
         if self.is_exact or source.base is not None:
             self.fakes[id(real)] = (real, fake)
         self.given.add(id(real))
         val = self.tracer.name(fake, Val(self.tracer.root, fake, str(source)))
         val.dims = frozenset(i for i, s in enumerate(sizes) if s is not None)
         val.twin = twin
+        self.grads[val.id] = (source, grad, -1 if grad is None else grad._version)
         self.add(val, source, real)
         return fake
+
+    def source_of_grad(self, val: Val, grad: torch.Tensor | None) -> Source | None:
+        """The source of an input that has the gradient ``grad`` that it came with: no pass has
+        changed it."""
+        source, first, version = self.grads.get(val.id, (None, None, -1))
+        is_own = first is grad and (grad is None or grad._version == version)
+        return source if is_own else None
 
     def _fake(self, real: torch.Tensor) -> torch.Tensor:
         return self.tracer.fake.from_tensor(real, static_shapes=True)

@@ -161,15 +161,17 @@ class TorchCalls(Values):
         return memo[id(x)]
 
     def watch_grads(self, func: Any, name: str, args: tuple, out: Any) -> None:
-        """Whether a leaf from outside has a gradient is a condition, where the code asks first."""
+        """Whether a leaf from outside has a gradient is a condition, where the code asks and no
+        backward pass of its own has given it one."""
         access = access_of(func)
         if name == "backward" or (name == "grad" and access is None):
             self.has_backward = True
         elif name == "grad" and access == "__set__":
             self.grads_set.add(self.val(args[0]).id)
-        elif name == "grad" and access == "__get__" and not self.has_backward:
+        elif name == "grad" and access == "__get__":
             val = self.val(args[0])
-            source = next((s for v, s, _ in self.inputs if v is val), None)
+            with torch._C.DisableTorchFunction():
+                source = self.inputs.source_of_grad(val, out)
             if source is not None and val.id not in self.grads_set:
                 self.grad_guards[val.id] = (source, out is None)
 
