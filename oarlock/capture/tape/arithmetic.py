@@ -44,9 +44,9 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
 def _elsewhere(error: Exception, at: Callable[[str], Any]) -> Any:
     """The value of the other world, where the code goes on without this error: a decision may keep
     what fails here from running, and at run time it fails by itself."""
-    from oarlock.capture.convert import open_handlers
+    from oarlock.capture.convert import is_followed
 
-    if open_handlers(error) is not None:
+    if is_followed(error):
         raise error
     try:
         return at("other")

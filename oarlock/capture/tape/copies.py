@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from oarlock.capture.tape.arguments import Stand
+from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.sources import argument
 from oarlock.capture.torch_private import storage_of
 
@@ -28,16 +29,24 @@ def tensors_of(call: Call, known: Any = ()) -> list[torch.Tensor]:
     return found
 
 
-def kept_by(call: Call, tensors: Iterable[torch.Tensor], objects: Iterable[Any]) -> dict[int, Any]:
+def kept_by(call: Call, tensors: Sequence[torch.Tensor], objects: Sequence[Any]) -> dict[int, Any]:
     """What a copy of a call shares with it, by id: ``tensors`` and ``objects`` from outside that
-    are put back after a run, and tensors in the memory of these."""
+    are put back after a run, and tensors in the memory of these or of what the objects hold."""
     kept: dict[int, Any] = {id(x): x for x in (*tensors, *objects)}
     inner = {id(x) for x in tensors_of(call, kept)}
-    memories = {_memory(x) for x in tensors} - {None}
+    memories = {_memory(x) for x in (*tensors, *_held(objects))} - {None}
     for x in tensors_of(call):
         if id(x) not in inner or _memory(x) in memories:
             kept[id(x)] = x
     return kept
+
+
+def _held(objects: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors that are items or attributes of objects."""
+    for obj in objects:
+        inner = content(obj)
+        values = inner.values() if isinstance(inner, dict) else inner or ()
+        yield from (x for x in values if isinstance(x, torch.Tensor))
 
 
 def copied(call: Call, kept: dict[int, Any]) -> Call:
@@ -71,8 +80,9 @@ def refill(x: torch.Tensor, data: torch.Tensor) -> None:
 
 
 def _as_made(x: torch.Tensor) -> Any:
-    """Inference mode for a tensor that was made in it."""
-    return torch.inference_mode() if x.is_inference() else contextlib.nullcontext()
+    """Inference mode on for a tensor that was made in it, off for others."""
+    is_other = x.is_inference() != torch.is_inference_mode_enabled()
+    return torch.inference_mode(x.is_inference()) if is_other else contextlib.nullcontext()
 
 
 def _alone(x: torch.Tensor) -> torch.Tensor:
@@ -82,7 +92,10 @@ def _alone(x: torch.Tensor) -> torch.Tensor:
         new = torch.nn.Parameter(new, x.requires_grad)
     if x.is_leaf and x.grad is not None:
         new.grad = x.grad.clone()
-    return new if x.is_leaf or not x.requires_grad else new.clone()
+    if x.is_leaf or not x.requires_grad:
+        return new
+    with torch.enable_grad():
+        return new.clone()
 
 
 def _strided(x: torch.Tensor) -> torch.Tensor:

@@ -66,3 +66,13 @@ def test_arguments_whose_rows_are_one():
     before = rows.clone()
     assert torch.equal(to_static(lambda x, y: x * y)(inner, rows), inner * rows)
     assert torch.equal(rows, before) and rows.stride() == (0, 1)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_arguments_with_a_history(mode):
+    """What they need outside is what the code sees."""
+    x = torch.randn(3, requires_grad=True) * 2
+    static = to_static(lambda x: (x + 1, x.requires_grad, x.is_leaf))
+    with mode():
+        assert static(x)[1:] == (True, False)
+    assert static(x)[1:] == (True, False)
