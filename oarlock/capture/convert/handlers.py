@@ -68,6 +68,12 @@ def expected(*operands: Any) -> bool:
     return found
 
 
+def is_decided(operands: tuple[Any, ...]) -> bool:
+    """Whether the code has decided that an operation on these does not fail."""
+    found = getattr(_local, "expected", None) or ()
+    return bool(operands) and found[-len(operands) :] == tuple(map(id, operands))
+
+
 def depth() -> int:
     """How many handlers are open; a tracer notes it where a branch begins."""
     return len(_stack())

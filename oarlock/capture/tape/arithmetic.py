@@ -6,7 +6,10 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from oarlock.capture.convert.handlers import is_decided, open_handlers
+from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.numbers import Number
+from oarlock.errors import UnsupportedError
 
 _NO_DATA = (ZeroDivisionError, OverflowError, ValueError)
 
@@ -31,27 +34,35 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
     try:
         first = at("hint")
     except _NO_DATA as error:
-        first = at("hint", 1) if is_data else _elsewhere(error, at)
+        first = at("hint", 1) if is_data else _elsewhere(error, at, args)
     try:
         second = at("other")
-    except _NO_DATA:
+    except _NO_DATA as error:
         second = first
+        if not is_data:
+            _refuse_caught(error, args)
     if op is operator.sub and type(first) is int and first <= 0 and all(map(_is_of_data, args)):
         return 2, 3  # a length, as of a slice between the two (worlds.opened)
     return first, second if type(second) is type(first) else first
 
 
-def _elsewhere(error: Exception, at: Callable[[str], Any]) -> Any:
+def _elsewhere(error: Exception, at: Callable[[str], Any], args: tuple) -> Any:
     """The value of the other world, where the code goes on without this error: a decision may keep
     what fails here from running, and at run time it fails by itself."""
-    from oarlock.capture.convert import is_followed
-
-    if is_followed(error):
-        raise error
+    _refuse_caught(error, args)
     try:
         return at("other")
     except _NO_DATA:
         raise error from None
+
+
+def _refuse_caught(error: Exception, args: tuple) -> None:
+    """Raises: UnsupportedError where code goes on after an error that comes for some sizes only."""
+    if open_handlers(error) is not None and not is_decided(args):
+        raise UnsupportedError(
+            f"{user_line()}: {type(error).__name__} comes for some sizes or numbers, and is caught "
+            f"({error}); decide with `if` on what it depends on"
+        ) from error
 
 
 def _is_of_data(x: Any) -> bool:

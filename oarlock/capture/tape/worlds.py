@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.convert.handlers import open_handlers
 from oarlock.capture.tape import probes, stretched
 from oarlock.capture.tape.join import stand_in
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
@@ -113,6 +114,7 @@ class Worlds:
         """The result in world B, and those with numbers of other distances."""
         second = self.second(func, args, kwargs)
         if second is None:
+            self.refuse_caught(RuntimeError("at the sizes of another call"), func, args, kwargs)
             return None
         for values in probes.assignments((args, kwargs)):
             found = self.attempt(func, args, kwargs, 0, values=values) if values else None
@@ -137,6 +139,7 @@ class Worlds:
         except Exception as error:
             if not dynamic and data.uses == uses:
                 raise
+            self.refuse_caught(error, func, args, kwargs)
             for number in _OTHERS:
                 found = self.attempt(func, args, kwargs, 0, number)
                 if found is not None:
@@ -148,6 +151,14 @@ class Worlds:
                 f"{self.tracer.where()}: {getattr(func, '__name__', func)} with a size or number "
                 f"that is known at run time only ({error}); decide with `if` on it before, or "
                 f"pass what depends on it as an argument"
+            ) from error
+
+    def refuse_caught(self, error: Exception, func: Any, args: tuple, kwargs: dict) -> None:
+        """Raises: UnsupportedError where code goes on after an error that sizes decide."""
+        if open_handlers(error) and not any(map(self.is_data, leaves((args, kwargs)))):
+            raise UnsupportedError(
+                f"{self.tracer.where()}: {getattr(func, '__name__', func)} fails for some sizes, and "
+                f"the error is caught ({error}); decide with `if` on them"
             ) from error
 
     def second(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

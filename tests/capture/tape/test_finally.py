@@ -133,7 +133,7 @@ def outcomes(fn):
         try:
             result = str(fn(owner, torch.full((2,), value)))
         except Exception as error:
-            result = f"{type(error).__name__}: {error}"
+            result = f"{type(error).__name__}: {error}".split("\n")[0]
         found.append((result, owner.depth, str(owner.last), owner.table["a"]))
     return found
 
