@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,7 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
     try:
         first = at("hint")
     except _NO_DATA as error:
-        first = at("hint", 1) if is_data else _elsewhere(error, at, args)
+        first = at("hint", 1) if is_data else _elsewhere(error, at, op, args)
     try:
         second = at("other")
     except _NO_DATA as error:
@@ -46,12 +47,17 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
     return first, second if type(second) is type(first) else first
 
 
-def _elsewhere(error: Exception, at: Callable[[str], Any], args: tuple) -> Any:
-    """The value of the other world, where the code goes on without this error: a decision may keep
-    what fails here from running, and at run time it fails by itself."""
+def _elsewhere(
+    error: Exception, at: Callable[[str], Any], op: Callable[..., Any], args: tuple
+) -> Any:
+    """The value of the other world, or one for other numbers, where the code goes on without this
+    error: a decision may keep what fails here from running, and at run time it fails by itself."""
     _refuse_caught(error, args)
-    try:
+    with contextlib.suppress(*_NO_DATA):
         return at("other")
+    plain = [type(x.hint)(1) if isinstance(x, Number) else x for x in args]
+    try:
+        return op(*plain)
     except _NO_DATA:
         raise error from None
 

@@ -20,7 +20,8 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 class Guard:
     """A condition as Python text; ``key`` is of a size or number that could become symbolic.
 
-    ``quick``: the text that calls evaluate; empty where that of another condition holds it too.
+    ``at``: the place of what it reads; ``quick``: the text that calls evaluate; empty where that of
+    another condition holds it too.
     """
 
     text: str
@@ -62,12 +63,16 @@ class Guards:
             text = f"type({at}) is {kind} and {at} == {self.emitter.expr(value)}"
             if value != value:
                 text = f"type({at}) is {kind} and {at} != {at}"
+            elif _is_zero(value):
+                text += f" and repr({at}) == {repr(value)!r}"
             key = key_of(source, -1) if type(value) in (int, float) else None
             self.add(text, f"{source} == {value!r}", key, value, at)
         elif type(value) is tuple and _is_fixed(value):
             same = self.emitter.constant(value)
             kinds = self.emitter.constant([*map(type, value)])
             text = f"type({at}) is tuple and {at} == {same} and [*map(type, {at})] == {kinds}"
+            if any(map(_is_zero, value)):
+                text += f" and repr({at}) == {repr(value)!r}"
             self.add(text, f"{source} == {value}")
         else:
             same = self.emitter.constant(value)
@@ -98,7 +103,7 @@ class Guards:
             text += f" and {at} == {self.emitter.constant(set(value))}"
         elif isinstance(value, (list, tuple, deque)):
             text += f" and len({at}) == {len(value)}"
-        self.add(text, f"{source} has the same structure")
+        self.add(text, f"{source} has the same structure", at=at)
 
     def content(self, source: Source, held: Any) -> None:
         """A container from outside: the keys of a dict, how many items of a deque, a whole set."""
@@ -247,11 +252,19 @@ class Guards:
         return eval(guard.at, scope)
 
     def failing(self, args: tuple, kwargs: dict[str, Any]) -> list[Guard]:
-        """The conditions that a call does not meet."""
+        """The conditions that a call does not meet; those on items of what has another structure,
+        which may make them where they are asked for, are left out."""
         from oarlock.capture.tape import runtime
 
         scope = {**runtime.NAMES, **KEYS, **self.emitter.names, "args": args, "kwargs": kwargs}
-        return [g for g in self.items if not _holds(g.text, scope)]
+        found: list[Guard] = []
+        others: list[str] = []
+        for g in self.items:
+            if any(f"{place}[" in g.text for place in others) or _holds(g.text, scope):
+                continue
+            found.append(g)
+            others += [g.at] if g.at and g.key is None else []
+        return found
 
 
 def _sized(x: torch.Tensor, dims: frozenset[int]) -> str:
@@ -260,6 +273,11 @@ def _sized(x: torch.Tensor, dims: frozenset[int]) -> str:
         return f"_t.shape == {tuple(x.shape)}"
     sizes = [f"_t.size({axis}) == {n}" for axis, n in enumerate(x.shape) if axis not in dims]
     return " and ".join([f"_t.dim() == {x.dim()}", *sizes])
+
+
+def _is_zero(value: Any) -> bool:
+    """A zero that has a sign."""
+    return isinstance(value, (float, complex)) and not value
 
 
 def _is_fixed(value: tuple) -> bool:

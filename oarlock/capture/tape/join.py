@@ -411,6 +411,7 @@ def _equal(x: Any, y: Any) -> bool:
         and isinstance(x, plain)
         and not isinstance(x, Text)
         and (x == y or (x != x and y != y))
+        and (x or repr(x) == repr(y))  # zeros have signs
     )
 
 

@@ -29,7 +29,7 @@ OPERATIONS = {
     "row": lambda x: float(x[3]),
     "reshape": lambda x: x.reshape(2, -1).shape[1],
     "broadcast": lambda x: (x + torch.ones(3)).shape[0],
-    "maximum": lambda x: max([i for i in range(3, x.shape[0])]),
+    "maximum": lambda x: max(list(range(3, x.shape[0]))),
 }
 
 
