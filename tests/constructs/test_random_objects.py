@@ -15,7 +15,6 @@ from tests.constructs.case import Case
 from tests.constructs.random_objects import program
 
 ALL, EACH = 100, 12
-LOUD = {4, 21, 39, 58}  # a divergence that is told, or an error of ours
 HELD = ("calls", "log", "memory", "last", "table", "seen", "box", "_buffers")
 
 
@@ -66,7 +65,7 @@ def outcomes(case: Case, static: Any) -> tuple[list[Any], Exception | None]:
     return found, None
 
 
-@pytest.mark.parametrize("seed", map(sampled, sorted({*range(ALL)} - LOUD)))
+@pytest.mark.parametrize("seed", map(sampled, range(ALL)))
 def test_no_call_differs(seed: int):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
