@@ -18,6 +18,7 @@ from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import Captured, active, is_plain
+from oarlock.capture.tape.aliasing import has_changed_before
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.foreign import is_scripted, original
 from oarlock.capture.tape.garbage import rare_collections
@@ -25,7 +26,7 @@ from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.race import slower
 from oarlock.capture.tape.running import run
-from oarlock.capture.tape.runtime import Respecialise
+from oarlock.capture.tape.runtime import Respecialise, Unstarted
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs, check_spec
 from oarlock.capture.tape.varying import Plan, Varying, blamed
@@ -36,12 +37,13 @@ from oarlock.capture.torch_private import (
     without_saved_hooks,
     without_transforms,
 )
-from oarlock.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from oarlock.errors import ArgumentError, ArgumentTypeError, DivergenceError, UnsupportedError
 from oarlock.ir import Program
 
 _LOG = logging.getLogger("oarlock")
 _ENABLED = [True]
 _ALWAYS = [False]  # OARLOCK_CHECK=all, as of the last capture
+Run = Callable[[tuple, dict[str, Any]], Any]
 MANY = 8  # specialisations: more hide a mistake
 LIMIT = 64  # specialisations: beyond, what none of them serves runs as plain Python
 
@@ -77,6 +79,11 @@ class Replayed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return run(self.tape, args, kwargs)
+
+
+def has_changed_at(tape: Tape, failed: Respecialise) -> bool:
+    """When ``failed`` ended a call of ``tape``, what it was given may have been updated already."""
+    return not isinstance(failed, Unstarted) and has_changed_before(tape, str(failed))
 
 
 class StaticFunction(Captured):
@@ -203,8 +210,11 @@ class StaticFunction(Captured):
             self.decline(tape, str(reason), logging.WARNING)
             rehearsed(tape, self.fn, args, kwargs, run)
 
-    def checked(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def checked(
+        self, tape: Tape, args: tuple, kwargs: dict[str, Any], run: Run | None = None
+    ) -> Any:
         """The first call of a tape: compiled, and compared with eager where that is not off."""
+        run = run or functools.partial(self.run, tape)
         if not tape.is_tried:
             tape.is_tried = True
             self.compile(tape, args, kwargs)
@@ -212,9 +222,9 @@ class StaticFunction(Captured):
         _ALWAYS[0] = check == "all"
         if check == "off":
             tape.is_verified = True
-            return self.run(tape, args, kwargs)
+            return run(args, kwargs)
         is_new = not tape.is_verified
-        result = self.verified(tape, args, kwargs)
+        result = self.verified(tape, args, kwargs, run)
         if is_new and tape.is_verified:
             self.race(tape, args, kwargs)
         return result
@@ -232,13 +242,13 @@ class StaticFunction(Captured):
         if why:
             self.decline(tape, why, logging.INFO)
 
-    def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def verified(self, tape: Tape, args: tuple, kwargs: dict[str, Any], run: Run) -> Any:
         """The static call, compared with eager.  Raises: DivergenceError."""
         try:
-            return verified(tape, self.fn, args, kwargs, functools.partial(self.run, tape))
+            return verified(tape, self.fn, args, kwargs, run)
         except Rejected as reason:
             self.decline(tape, str(reason), logging.WARNING)
-        return verified(tape, self.fn, args, kwargs, functools.partial(self.run, tape))
+        return verified(tape, self.fn, args, kwargs, run)
 
     def compile(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> None:
         """Give the tape a compiled executor, or the reasons why it has none.
@@ -282,6 +292,37 @@ class StaticFunction(Captured):
         return reporting.report(self.name, self.tapes, self.captures)
 
     def run(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if not tape.has_checks:
+            return self.attempt(tape, args, kwargs)
+        state = torch.get_rng_state()
+        try:
+            return self.foreseen(tape, args, kwargs)
+        except Respecialise as failed:
+            reason, has_changed = str(failed), has_changed_at(tape, failed)
+        _LOG.info("%s: %s", self.name, reason)
+        for other in [t for t in self.tapes if t is not tape and t.guard(args, kwargs)]:
+            if has_changed:
+                break
+            torch.set_rng_state(state)
+            try:
+                result = self.foreseen(other, args, kwargs)
+            except Respecialise as failed:
+                has_changed = has_changed_at(other, failed)
+                continue
+            self.tapes = [other, *(t for t in self.tapes if t is not other)]
+            return result
+        if not has_changed:
+            torch.set_rng_state(state)
+        return self.respecialised(tape, reason, has_changed, args, kwargs)
+
+    def foreseen(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Raises: Respecialise, before anything is done where that can be told."""
+        if tape.foresight is not None and (reason := tape.foresight(args, kwargs)):
+            raise Unstarted(reason)
+        return self.attempt(tape, args, kwargs)
+
+    def attempt(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The call by its tape, compiled where it is.  Raises: Respecialise."""
         if tape.executor is not None:
             try:
                 return tape.executor(args, kwargs)
@@ -291,22 +332,57 @@ class StaticFunction(Captured):
                 _LOG.debug("%s: a call is replayed: %s", self.name, reason)
             except Declined as reason:
                 self.decline(tape, str(reason), logging.WARNING)
-        if not tape.has_checks or not tape.symbolic:
-            return run(tape, args, kwargs)
-        state = torch.get_rng_state()
+        return run(tape, args, kwargs)
+
+    def respecialised(
+        self, tape: Tape, reason: str, has_changed: bool, args: tuple, kwargs: dict[str, Any]
+    ) -> Any:
+        """A call that does not meet an assumption of its tape, by another tape: one that assumes
+        less, or one for the sizes of this call.  Raises: UnsupportedError after updates."""
+        narrow = {k: v for k, v in tape.symbolic.items() if k not in blamed(tape, reason)}
+        for symbolic in (tape.symbolic, narrow) if tape.symbolic else ():
+            if len(self.tapes) >= LIMIT and not has_changed:
+                return self.fn(*args, **kwargs)
+            try:
+                made = self.add(self.trace(args, kwargs, symbolic))
+            except UnsupportedError as refusal:
+                _LOG.info("%s: %s", self.name, refusal)
+                continue
+            if has_changed:
+                break  # the next call is right
+            try:
+                result = self.first(made, args, kwargs)
+            except Respecialise as again:
+                reason, has_changed = str(again), has_changed_at(made, again)
+                self.tapes.remove(made)
+                continue
+            if made.symbolic.keys() == tape.symbolic.keys() and made.assumed < tape.assumed:
+                self.tapes = [t for t in self.tapes if t is not tape]
+            return result
+        raise UnsupportedError(
+            f"{reason}: does not hold for this call"
+            + (", which has updated tensors already" if has_changed else "")
+            + "; give the function an argument of its own for what it decides on"
+        ) from None
+
+    def first(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The call that a tape was made for, compared with eager.  Raises: Respecialise where data
+        refute what it assumes; DivergenceError."""
+        failed: list[Respecialise] = []
+
+        def attempt(args: tuple, kwargs: dict[str, Any]) -> Any:
+            try:
+                return self.attempt(tape, args, kwargs)
+            except Respecialise as again:
+                failed.append(again)
+                raise
+
         try:
-            return run(tape, args, kwargs)
-        except Respecialise as failed:
-            reason = str(failed)
-            if tape.is_updating:
-                raise UnsupportedError(
-                    f"{reason}: does not hold for this call, which has updated tensors already; "
-                    f"give the function an argument of its own for what it decides on"
-                ) from None
-            _LOG.info("%s: %s", self.name, reason)
-        torch.set_rng_state(state)
-        kept = {k: v for k, v in tape.symbolic.items() if k not in blamed(tape, reason)}
-        return run(self.add(self.trace(args, kwargs, kept)), args, kwargs)
+            return self.checked(tape, args, kwargs, attempt)
+        except DivergenceError:
+            if failed:
+                raise failed[0] from None
+            raise
 
     def extended(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
         """A call for which one more program is made: compared with the replay, which does what eager
@@ -314,12 +390,12 @@ class StaticFunction(Captured):
         tape.is_verified = False
         try:
             return verified(
-                tape, Replayed(self.fn, tape), args, kwargs, functools.partial(self.run, tape)
+                tape, Replayed(self.fn, tape), args, kwargs, functools.partial(self.attempt, tape)
             )
         except Rejected as reason:
             self.decline(tape, str(reason), logging.WARNING)
         tape.is_verified = True
-        return self.run(tape, args, kwargs)
+        return self.attempt(tape, args, kwargs)
 
     def specialise(self, args: tuple, kwargs: dict[str, Any]) -> Tape:
         """Capture a tape that serves a call: in place of one that differs in sizes and numbers only."""

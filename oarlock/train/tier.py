@@ -22,6 +22,7 @@ from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.optimizers import step_
 from oarlock.capture.tape.queries import name_of
 from oarlock.capture.tape.running import run
+from oarlock.capture.tape.runtime import Respecialise, Unstarted
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.to_static import Declined, NewProgram, NotThisCall, StaticFunction
 from oarlock.capture.torch_private import is_dispatching, is_transformed
@@ -203,6 +204,8 @@ class CompiledTape:
         try:
             recording = record_call(replay, args, kwargs, around, most)
             switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
+        except Respecialise as error:
+            raise Unstarted(str(error)) from None
         except Exception as error:
             if isinstance(error, (UnsupportedError, NotImplementedError)):
                 raise

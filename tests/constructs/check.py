@@ -47,14 +47,14 @@ def static(case: Case, grad: bool) -> tuple[list[Seen], list[str]]:
         return call
 
     def around(n: int, run: Callable[[], Seen]) -> Seen:
-        before, frames = list(map(id, made[0].tapes)), set()
+        before, frames = made[0].captures, set()
         start = time.thread_time()
         if n < len(case.calls):
             seen = run()
         else:
             seen = profiled(case, run, frames)
         spent = time.thread_time() - start
-        if list(map(id, made[0].tapes)) != before:
+        if made[0].captures != before:
             captures.append(n)
             if spent > CAPTURE_S:
                 problems.append(f"call {n} took {spent:.2f} s to capture")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from oarlock.capture.tape.nodes import Block, Call, If, Val, While, leaves
+from oarlock.capture.tape.nodes import Block, Call, Check, If, Val, While, blocks_of, leaves
 from oarlock.capture.tape.queries import access_of, is_update, name_of
 from oarlock.capture.torch_private import storage_of
+
+if TYPE_CHECKING:
+    from oarlock.capture.tape.capturing import Tape
 
 MAYBE = frozenset((
     "contiguous", "to", "float", "double", "half", "bfloat16", "int", "long", "short", "char",
@@ -91,6 +94,32 @@ def changes_given(inputs: Iterable[tuple[Val, Any]], root: Block) -> bool:
     updates = [x for x in root.walk() if isinstance(x, Call) and is_update(x.func)]
     memories = Memories(inputs, root) if updates else None
     return memories is not None and any(map(memories.may_change_given, updates))
+
+
+def has_changed_before(tape: Tape, reason: str = "") -> bool:
+    """When a check of ``tape`` fails, for ``reason``, a call may have changed what it is given."""
+    if not tape.is_updating:
+        return False
+    memories, has_changed = Memories(tape.inputs, tape.root), False
+    for node in tape.root.nodes:
+        inner = [n for block in blocks_of(node) for n in block.walk()]
+        updates = [n for n in (node, *inner) if isinstance(n, Call) and is_update(n.func)]
+        may_change = any(map(memories.may_change_given, updates))
+        texts = filter(None, map(assumption, (node, *inner)))
+        is_late = has_changed or (bool(inner) and may_change)
+        if is_late and any(text == reason or not reason for text in texts):
+            return True
+        has_changed = has_changed or may_change
+    return False
+
+
+def assumption(node: Any) -> str:
+    """What a run may find not to hold; empty for a node that always does."""
+    if isinstance(node, Check):
+        return f"{node.where}: {node.what}"
+    if isinstance(node, Call) and node.is_counted:
+        return f"{node.where}: {name_of(node.func)} gives {len(node.outs)} tensors"
+    return ""
 
 
 def sharing(inputs: Iterable[tuple[Val, Any]], root: Block, results: Iterable[Val]) -> str:

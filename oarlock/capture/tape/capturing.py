@@ -16,12 +16,14 @@ import torch
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import Captured, activated
-from oarlock.capture.tape.aliasing import changes_given
+from oarlock.capture.tape.aliasing import assumption, changes_given, has_changed_before
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
+from oarlock.capture.tape.deciding import is_settled
 from oarlock.capture.tape.effects import Change, Effects
 from oarlock.capture.tape.effort import Effort, Spent
 from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.foresight import Foresight
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import hoist
@@ -83,12 +85,23 @@ class Tape:
         return self.source
 
     @functools.cached_property
+    def assumed(self) -> frozenset[str]:
+        """What checks take for certain."""
+        return frozenset(filter(None, map(assumption, self.root.walk())))
+
+    @property
     def has_checks(self) -> bool:
-        return any(isinstance(node, Check) for node in self.root.walk())
+        return bool(self.assumed)
+
+    @functools.cached_property
+    def foresight(self) -> Foresight | None:
+        """What tells beforehand whether checks will hold that come after updates."""
+        return Foresight(self) if has_changed_before(self) else None
 
     @functools.cached_property
     def is_straight_line(self) -> bool:
-        return all(isinstance(node, Call) for node in self.root.walk())
+        nodes = self.root.walk()
+        return all(isinstance(n, (Call, Check)) for n in nodes) and is_settled(self.root)
 
     @functools.cached_property
     def is_updating(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.tape import runtime
+from oarlock.capture.tape.aliasing import assumption
 from oarlock.capture.tape.nodes import (
     UNREAD,
     Again,
@@ -163,7 +164,16 @@ class Emitter:
         self.switch(call.ambient)
         if call.left is not None:
             self.leaving(call.left)
-        self.assign(call.outs, self.call_text(call), call.where)
+        text = self.call_text(call)
+        self.assign(call.outs, self.counted(call, text) if call.is_counted else text, call.where)
+
+    def counted(self, call: Call, text: str) -> str:
+        """The results of ``text``, which must be as many as in the capture."""
+        name, count = self.fresh(), len(call.outs)
+        self.line(f"{name} = {text}", call.where)
+        what = self.expr(assumption(call))
+        self.line(f"if len({name}) != {count}: raise Respecialise({what})", call.where)
+        return name
 
     def leaving(self, left: Any) -> None:
         """The next line may fail."""
@@ -190,6 +200,8 @@ class Emitter:
             return f"del {self.expr(args[0])}.{name_of(func)}"
         name = method(func)
         if not kwargs:
+            if func is torch.Tensor.size and len(args) == 2:  # quicker than a call
+                return f"{self.expr(args[0])}.shape[{self.expr(args[1])}]"
             if name == "__getitem__":
                 return f"{self.expr(args[0])}[{self.expr(args[1])}]"
             if name == "__setitem__":
@@ -336,7 +348,7 @@ class Emitter:
         sign = "is not" if node.expected is None or isinstance(node.expected, bool) else "!="
         if isinstance(node.expected, bool):
             value = f"bool({value})"
-        what = self.expr(f"{node.where}: {node.what}")
+        what = self.expr(assumption(node))
         self.line(f"if {value} {sign} {expected}: raise Respecialise({what})", node.where)
 
     def _print(self, node: Print) -> None:

@@ -33,14 +33,19 @@ class Inputs:
         self.is_exact, self.is_repeated, self.given = is_exact, False, set[int]()
         self.fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.found: list[tuple[Val, Source, Any]] = []
+        self.ids = set[int]()
         self.aliases: list[tuple[Source, Source]] = []
         self.grads: dict[int, tuple[Source, torch.Tensor | None, int]] = {}  # as they come
 
     def __iter__(self) -> Iterator[tuple[Val, Source, Any]]:
         return iter(self.found)
 
+    def __contains__(self, val: Val) -> bool:
+        return val.id in self.ids
+
     def add(self, val: Val, source: Source, real: Any) -> None:
         self.found.append((val, source, real))
+        self.ids.add(val.id)
 
     def fake_of(self, real: torch.Tensor) -> torch.Tensor:
         """The fake of a real tensor that the code meets: a new input of the tape at first."""

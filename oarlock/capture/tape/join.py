@@ -56,6 +56,7 @@ class Leaf:
     item: Any = None
     cell: Any = None  # the Items of lists that are followed at run time
     more: tuple[Any, ...] = ()
+    is_reached: bool = False  # by sizes that calls change
 
     def type_key(self) -> tuple:
         """What a fixpoint compares."""
@@ -287,7 +288,9 @@ class Joiner:
             loose |= {"dtype"}
         dtype = torch.promote_types(x.dtype, y.dtype)
         grad = x.requires_grad or y.requires_grad
-        return Leaf("tensor", (x, y), a, b, frozenset(dims), loose, dtype, grad, self.is_data)
+        found = Leaf("tensor", (x, y), a, b, frozenset(dims), loose, dtype, grad, self.is_data)
+        found.is_reached = p.twin is not None or q.twin is not None
+        return found
 
     def numbers(self, x: Any, y: Any) -> Leaf:
         a, b = _hint(x if self.taken[0] else y), _other(x if self.taken[1] else y)

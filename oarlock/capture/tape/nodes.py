@@ -75,7 +75,8 @@ UNREAD = Unread()
 class Call:
     """``func(*args, **kwargs)``; ``outs``: the tree of its results, Vals at its leaves.
 
-    ``left``: what the code has left in objects until then, should the call fail.
+    ``left``: what the code has left in objects until then, should the call fail; ``is_counted``:
+    sizes decide how many tensors it gives, which the capture takes as constant.
     """
 
     func: Callable[..., Any]
@@ -86,6 +87,7 @@ class Call:
     ambient: Ambient = PLAIN
     module: str = ""
     left: Any = None
+    is_counted: bool = False
 
     @property
     def grad_enabled(self) -> bool:

@@ -31,7 +31,7 @@ from oarlock.capture.tape.nodes import (
     blocks_of,
     leaves,
 )
-from oarlock.capture.tape.queries import is_update, name_of
+from oarlock.capture.tape.queries import TOLD, is_update, name_of
 from oarlock.capture.tape.sources import Source, key_of
 
 if TYPE_CHECKING:
@@ -139,8 +139,11 @@ class Sorting:
     def add(self, node: Any) -> None:
         """Raises: Whole."""
         if isinstance(node, Check):
-            if not isinstance(node.value, Val) or node.value.id not in self.plain:
+            if isinstance(node.value, Val) and node.value.id in self.plain:
+                return
+            if not self.is_settled(node):
                 raise Whole(f"{node.where}: {node.what}")
+            self.rest.append((node, True))
         elif is_pure(node, self.plain, self.tensors) and not _may_raise(node):
             self.early.append(node)
             self.plain |= {val.id for val in made(node)}
@@ -186,7 +189,8 @@ class Sorting:
     def late_by(self, node: Any) -> None:
         """What a node makes of the core's values."""
         self.later |= {val.id for val in results_of(node)}
-        self.unknown |= {val.id for val in results_of(node) if not _is_tensor(val)}
+        if not isinstance(node, Call) or name_of(node.func) not in TOLD:
+            self.unknown |= {val.id for val in results_of(node) if not _is_tensor(val)}
 
     def core(self) -> list[Any]:
         """The core, with what follows from it and it needs again.  Raises: Whole."""

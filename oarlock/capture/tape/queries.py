@@ -70,6 +70,9 @@ _NAMES = [
 LAYOUT = {
     "stride", "is_contiguous", "storage_offset", "is_set_to", "is_conj", "is_neg", "_is_view",
 }  # fmt: skip
+SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
+RANKS = ("dim", "ndim", "ndimension")
+TOLD = frozenset((*SIZES, *RANKS, *LAYOUT))  # what a tensor tells of itself that sizes decide
 LEFT_ALIGNED = "_nested_tensor_from_mask_left_aligned"  # of a mask of padding
 READS = {
     "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose",

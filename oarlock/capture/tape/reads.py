@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
-import math
 from array import array
 from collections import deque
+from collections.abc import Iterable
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from oarlock.capture.tape.containers import KINDS, Containers
 from oarlock.capture.tape.journal import MISSING, TABLES, content, is_globals, put
 from oarlock.capture.tape.nodes import Block, Call, Check, Val, leaves
 from oarlock.capture.tape.numbers import Number, number_of
-from oarlock.capture.tape.queries import LEFT_ALIGNED, access_of, name_of
+from oarlock.capture.tape.queries import LEFT_ALIGNED, RANKS, SIZES, access_of, name_of
 from oarlock.capture.tape.sources import Source, item_path, key_of
 from oarlock.capture.torch_private import is_fake
 from oarlock.errors import UnsupportedError
@@ -31,7 +29,6 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torc
 _CODE = (type, CodeType, FunctionType, BuiltinFunctionType, ModuleType)
 _SOME = {"__bool__": True, "__int__": 1, "__float__": 0.5, "__index__": 1}  # values to go on with
 APART = 4  # samples of numbers that are to be apart
-SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
 
 
 class Sizes:
@@ -40,7 +37,8 @@ class Sizes:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.known: dict[tuple[int, int], Any] = {}
-        self.checked: dict[tuple[int, int], Block] = {}
+        self.checked: dict[tuple[int, Any], Block] = {}
+        self.ranks: set[int] = set()  # values whose number of axes is not certain
 
     def read(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> Any:
         x = args[0]
@@ -49,6 +47,12 @@ class Sizes:
             return out
         self.certain(val, "rank", out)
         sample, name = val.sample, name_of(func)
+        if val.id in self.ranks:
+            self.rank(val)
+        if name in RANKS:
+            return out
+        if name not in SIZES:
+            return self.assumed(func, args, kwargs, out, val)
         if name == "__len__":
             return self.size(val, 0)
         if name in ("numel", "nelement"):
@@ -78,17 +82,8 @@ class Sizes:
         key = (val.id, axis)
         tracer = self.tracer
         if axis not in val.dims:
-            is_input = val.block is tracer.root and not val.loose
-            is_sure = is_input or not (val.dims or val.loose)
-            known = self.checked.get(key)
-            is_checked = known is not None and tracer.block.is_within(known)
-            if (not is_sure or self.is_unsure(val)) and not is_checked:
-                self.checked[key] = tracer.block
-                got = Val(tracer.block, n)
-                tracer.emit(torch.Tensor.size, (val, axis), {}, got)
-                tracer.block.nodes.append(
-                    Check(got, n, f"axis {axis} has size {n}", tracer.where())
-                )
+            if self.is_unsure(val):
+                self.check(key, n, f"axis {axis} has size {n}", torch.Tensor.size, (val, axis))
             return n
         found = self.known.get(key)
         if found is not None and tracer.block.is_within(found.val.block):
@@ -103,27 +98,60 @@ class Sizes:
         return number
 
     def is_unsure(self, val: Val) -> bool:
-        """An axis may be equal in both worlds because of the sizes that these happen to have."""
-        if val.twin is None or not self.may_coincide:
+        """What does not differ between the worlds may do so between others: 3 // 2 and 2 // 2."""
+        if val.twin is None and not val.dims and not val.loose:
             return False
-        return all(val is not given for given, *_ in self.tracer.inputs)
+        return bool(val.loose) or val not in self.tracer.inputs
 
-    @functools.cached_property
-    def may_coincide(self) -> bool:
-        """Some sizes that calls change have one sum or product in both worlds: 2 x 3 and 1 x 6."""
-        pairs = [p for p in self.tracer.inputs.symbolic.values() if all(type(n) is int for n in p)]
-        return any(
-            total(a for a, _ in some) == total(b for _, b in some)
-            for count in (2, 3)
-            for some in itertools.combinations(pairs, count)
-            for total in (sum, math.prod)
-        )
+    def check(
+        self, key: tuple[int, Any], expected: Any, what: str, func: Any, args: tuple,
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Assume that what a tensor tells of itself is what it was in the capture."""
+        tracer, known = self.tracer, self.checked.get(key)
+        if known is not None and tracer.block.is_within(known):
+            return
+        self.checked[key] = tracer.block
+        got = Val(tracer.block, expected)
+        tracer.emit(func, args, kwargs or {}, got)
+        tracer.block.nodes.append(Check(got, expected, what, tracer.where()))
+
+    def certify(self, val: Val, axes: Iterable[int]) -> None:
+        """Check the sizes that the capture goes by, of axes that do not differ between the worlds."""
+        for axis in axes:
+            if axis not in val.dims:
+                self.size(val, axis)
+
+    def squeezed(self, val: Val, is_data: bool) -> None:
+        """Sizes decide how many axes ``val`` has; where data do, that is checked once it is read."""
+        if "rank" in val.loose:
+            return
+        self.ranks.add(val.id)
+        if not is_data:
+            self.rank(val)
+
+    def rank(self, val: Val) -> None:
+        n = val.sample.dim()
+        self.check((val.id, "rank"), n, f"a tensor of {n} axes", torch.Tensor.dim, (val,))
+
+    def assumed(
+        self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any, val: Val
+    ) -> Any:  # fmt: skip
+        """How a tensor lies in memory."""
+        if not isinstance(out, (bool, int)):
+            return out
+        name = name_of(func)
+        self.check((val.id, (name, args[1:])), out, f"{name} is {out}", func, args, kwargs)
+        return out
 
     def stride(self, val: Val, axis: int) -> Any:
         """The stride of an axis of a value, which sizes of other axes decide."""
         n = val.sample.stride(axis)
         other = n + 1 if val.twin is None else val.twin.stride(axis)
         if other == n:
+            if self.is_unsure(val):
+                what = f"stride {n} along axis {axis}"
+                self.check((val.id, ("stride", axis)), n, what, torch.Tensor.stride, (val, axis))
             return n
         number = self.tracer.number(torch.Tensor.stride, (val, axis), n, "data" in val.loose)
         number.other = other
@@ -190,6 +218,7 @@ class Data:
                 f"{tracer.where()}: tolist of axes known at run time; loop over the rows, "
                 f"`for row in x`, and take the items of each"
             )
+        tracer.sizes.certify(val, range(sample.dim()))
         if val.dims:
             return self.run_list(func, x, sample)
 
@@ -492,4 +521,4 @@ def _is_property(owner: Any, name: Any) -> bool:
     return isinstance(getattr(type(owner), name, None), property)
 
 
-__all__ = ["SIZES", "Call", "Data", "Objects", "Sizes", "access_of"]
+__all__ = ["Call", "Data", "Objects", "Sizes", "access_of"]

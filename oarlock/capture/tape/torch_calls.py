@@ -17,9 +17,17 @@ from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.numbers import Bool
 from oarlock.capture.tape.opaque import Opaque
-from oarlock.capture.tape.queries import LAYOUT, READS, access_of, is_query, is_update, name_of
+from oarlock.capture.tape.queries import (
+    LAYOUT,
+    READS,
+    TOLD,
+    access_of,
+    is_query,
+    is_update,
+    name_of,
+)
 from oarlock.capture.tape.raising import failed
-from oarlock.capture.tape.reads import SIZES, Data, Sizes
+from oarlock.capture.tape.reads import Data, Sizes
 from oarlock.capture.tape.run_list import RunList
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.values import Values
@@ -65,10 +73,10 @@ class TorchCalls(Values):
             return self.reader.read(func, args, kwargs)
         if _is_silent(name, func):
             return func(*args, **kwargs)
-        if is_query(func) or (access_of(func) == "__get__" and name in SIZES):
+        if is_query(func) or (access_of(func) == "__get__" and name in TOLD):
             self.layout_asked |= {name} & LAYOUT
             out = func(*self.worlds.samples(args), **self.worlds.samples(kwargs))
-            return self.sizes.read(func, args, kwargs, out) if name in SIZES else out
+            return self.sizes.read(func, args, kwargs, out) if name in TOLD else out
         self.effort.step()
         before = _kind(args) if is_update(func) else None
         grads = self.graded.starts(name, access_of(func), args, kwargs)
@@ -100,6 +108,7 @@ class TorchCalls(Values):
         if dynamic and other and _is_many(out) and len(out) != len(other[0]):
             return self.many(func, args, kwargs, out, other[0], found)
         call = self.record(func, args, kwargs, out)
+        call.is_counted = dynamic and _is_many(out)
         if name == "backward" or (name == "grad" and access_of(func) is None):
             self.higher.fired()
         if dynamic:
@@ -107,6 +116,8 @@ class TorchCalls(Values):
             self.worlds.mark_fitted(call.outs)
             self.worlds.mark(call.outs, out, other, found, inherited(givers))
             self.control.derive(leaves(call.outs), givers)
+        if dynamic and name in ("squeeze", "squeeze_"):
+            self.sizes.squeezed(self.val(out), found)
         return out
 
     def may_be_made(self, out: Any) -> bool:

@@ -144,7 +144,8 @@ class Values(TorchFunctionMode):
             sources = [x for x in parts if x is not None]
             device = sources[0].device
             fake = stand_in(leaf.a, leaf.dtype, device, leaf.grad, sources)  # type: ignore[arg-type]
-            val.twin = stand_in(leaf.b, leaf.dtype, device, leaf.grad, []) if leaf.dims else None  # type: ignore[arg-type]
+            if leaf.dims or leaf.is_reached:
+                val.twin = stand_in(leaf.b, leaf.dtype, device, leaf.grad, [])  # type: ignore[arg-type]
             self.graded.joined(fake, parts)
         self.name(fake, val)
         return fake

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.tape.aliasing import assumption
 from oarlock.capture.tape.emit import uses
-from oarlock.capture.tape.nodes import Call, Check, Val, leaves
+from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.sources import Key, key_of
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def blamed(tape: Tape, reason: str) -> set[Key]:
     todo: list[tuple[int, int | None]] = []  # values, with the axis where only a size of it counts
     for node in tape.root.walk():
         makers |= {val.id: node for val in _made(node)}
-        if isinstance(node, Check) and f"{node.where}: {node.what}" == reason:
+        if assumption(node) == reason:
             todo += [(val, None) for val in uses(node)]
     free, done, found = set(tape.symbolic), set(), set()
     while todo:
