@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import oarlock
+from oarlock.errors import InputError
 
 
 def truth_of_sizes_as_fill(x):
@@ -37,7 +38,32 @@ def members(x):
     return torch.isin(x, ends), torch.isin(x, 4), torch.isin(x, ends, invert=True)
 
 
-PROGRAMS = (truth_of_sizes_as_fill, number_or_none, members)
+def rows_of_numbers(x):
+    total = 0
+    for a, *rest in torch.stack([x[:, 0], x[:, 1], x[:, 2]], 1).tolist():
+        total = total + a * rest[0] if a > 1 else total - rest[-1]
+    return total
+
+
+def unbound_along_an_axis_of_the_run(x):
+    best = x[:, 0]
+    for column in x.unbind(1):
+        if (column > best).all():
+            best = column
+    return best
+
+
+def as_many_values_as_places(x):
+    """What is put where a mask says, from an argument's rows."""
+    out = torch.zeros(x.shape[0] * 2, x.shape[1], dtype=x.dtype)
+    out[torch.arange(len(out)) % 2 == 0] = x
+    return out
+
+
+PROGRAMS = (
+    truth_of_sizes_as_fill, number_or_none, members, rows_of_numbers,
+    unbound_along_an_axis_of_the_run, as_many_values_as_places,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("fn", PROGRAMS)
@@ -53,3 +79,41 @@ def test_saved(fn: Callable[..., Any], tmp_path: Path):
         pairs = zip(want, found, strict=True) if isinstance(want, tuple) else [(want, found)]
         for a, b in pairs:
             assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_numbers_are_arguments(tmp_path: Path):
+    def decode(x, steps, rest=(1, 0.5)):
+        while x.sum() < 100 and steps > 0:
+            x, steps = x * 2 + rest[0], steps - 1
+        return x * rest[1], steps
+
+    static = oarlock.to_static(decode, backend="replay")
+    calls = [
+        (torch.ones(3), 2, (1, 0.5)),
+        (torch.ones(3), 3, (2, 0.25)),
+        (torch.ones(4), 9, (3, 2.0)),
+    ]
+    for call in calls:
+        static(*call)
+    static.save(tmp_path / "p.oar")
+    predictor = oarlock.Predictor(tmp_path / "p.oar")
+    for call in calls:  # small whole numbers, halved: exact
+        for a, b in zip(predictor(*call), decode(*call), strict=True):
+            assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_another_number_of_values_than_places_is_an_error(tmp_path: Path):
+    def put(x, mask, values):
+        x = x.clone()
+        x[mask] = values
+        return x
+
+    static = oarlock.to_static(put, backend="replay")
+    for n, k in ((4, 2), (5, 3)):
+        static(torch.zeros(n, 2), torch.arange(n) < k, torch.ones(k, 2))
+    static.save(tmp_path / "p.oar")
+    predictor = oarlock.Predictor(tmp_path / "p.oar")
+    given = torch.zeros(6, 2), torch.arange(6) < 4
+    assert np.array_equal(predictor(*given, torch.ones(4, 2)), put(*given, torch.ones(4, 2)))
+    with pytest.raises(InputError, match="N1=3, k1=4"):
+        predictor(*given, torch.ones(3, 2))

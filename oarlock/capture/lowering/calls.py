@@ -15,7 +15,7 @@ from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
-from oarlock.capture.tape.nodes import Block, Call, SubTape, leaves, map_tree
+from oarlock.capture.tape.nodes import Block, Call, SubTape, Val, leaves, map_tree
 from oarlock.capture.tape.queries import LEFT_ALIGNED, READS, name_of
 from oarlock.capture.tape.runtime import recursive, table
 from oarlock.capture.unfused import is_left_aligned
@@ -57,6 +57,9 @@ class Calls:
                 return picks.apply(self.r, func, args)
         if any(isinstance(x, ListValue) for x in args):
             return self.on_list(call, args, kwargs)
+        if func in _ROWS and isinstance(call.outs, Val):
+            with self.low.outside():
+                return lists.rows_of(self.r, *self.low.present(args), **kwargs)
         if func in _TRUTHS and isinstance(args[0], torch.Tensor):
             with self.low.outside():
                 number = self.read(_TRUTHS[func], args[0])
@@ -174,10 +177,8 @@ class Calls:
         shape = self.r.value(x).shape
         if not shape:
             return self.r.scalars.number(self.r.value(x))
-        if not isinstance(shape[0], int) and len(shape) == 1:
-            return lists.numbers_of(self.r, self.r.value(x))
         if not isinstance(shape[0], int):
-            raise NotImplementedError("a list as long as the data say")
+            return lists.numbers_of(self.r, self.r.value(x))
         with self.low.recording():
             rows = list(x.unbind(0))
         return [self._listed(row) for row in rows]
@@ -260,4 +261,5 @@ _SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
 _INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 _READERS = _reader_table()
 _TAKING = (operator.getitem, list.pop)
+_ROWS = (torch.unbind, torch.Tensor.unbind)
 _IDENTITY = (operator.is_, operator.is_not)

@@ -95,9 +95,22 @@ def index_put(
     *rest: Any,
 ) -> Any:  # fmt: skip
     masks = [i for i in indices if _is_mask(i)]
-    if not masks or (len(indices) == 1 and values.numel() == 1):
+    is_one = all(n == 1 for n in r.value(values).shape)
+    if not masks or (len(indices) == 1 and is_one):
         return NotImplemented
-    return ATEN.index_put_.default(x, _places(r, indices), values, accumulate)
+    places = _places(r, indices)
+    if len(indices) == 1:
+        values = _one_for_each(r, values, places[0], 1 + x.dim() - masks[0].dim())
+    return ATEN.index_put_.default(x, places, values, accumulate)
+
+
+def _one_for_each(r: Any, values: torch.Tensor, places: torch.Tensor, rank: int) -> torch.Tensor:
+    """``values``, as many as there are places: what else they are is an error when the program runs."""
+    value, count = r.value(values), r.value(places).shape[0]
+    if value.rank != rank or value.shape[0] in (1, count):
+        return values
+    with outside_modes():
+        return r.new(r.b.refine(value, shape=(count, *value.shape[1:])))
 
 
 @rule("aten.isin.Tensor_Tensor", "aten.isin.Tensor_Scalar", "aten.isin.Scalar_Tensor")

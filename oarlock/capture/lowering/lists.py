@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -368,14 +369,29 @@ def items_of(r: Any, x: Any) -> ListValue:
 
 
 def numbers_of(r: Any, stack: Value) -> ListValue:
-    """The elements of a vector as Python numbers."""
+    """The elements of a vector as Python numbers; of more axes, the rows as lists of them."""
     wide = f64 if stack.dtype.is_float else stack.dtype if stack.dtype.is_bool else i64
-    stack = r.b.to(stack, wide)
-    like = False if wide.is_bool else 0.0 if wide.is_float else 0
+    inner = stack.shape[1:]
+    if not all(isinstance(n, int) for n in inner):
+        raise NotImplementedError("lists in a list, as long as the data say")
+    flat = r.b.reshape(r.b.to(stack, wide), shape=(stack.shape[0], math.prod(inner)))
+    places = [r.b.const(i, i64) for i in range(math.prod(inner))]
     found = ListValue(r)
-    found.like = like
-    found.set([stack])
+    found.like = _nested(False if wide.is_bool else 0.0 if wide.is_float else 0, inner)
+    found.set([r.b.take(flat, i, axis=1) for i in places])
     return found
+
+
+def rows_of(r: Any, x: torch.Tensor, dim: int = 0) -> ListValue:
+    """``x.unbind(dim)``, as many as the run decides."""
+    found = ListValue(r)
+    found.like = x
+    found.set([first(r, r.value(x), dim % x.dim())])
+    return found
+
+
+def _nested(x: Any, shape: Sequence[int]) -> Any:
+    return [_nested(x, shape[1:]) for _ in range(shape[0])] if shape else x
 
 
 def is_row(x: Any) -> bool:

@@ -22,7 +22,8 @@ from oarlock.capture.tape.nodes import Call, Val
 from oarlock.capture.tape.queries import name_of
 from oarlock.errors import DivergenceError, ModelError, UnsupportedError
 from oarlock.evaluate import evaluate, evaluate_graph, match_inputs, solve_dims
-from oarlock.ir import DType, Program, decode
+from oarlock.ir import DType, Program, Signature, decode
+from oarlock.ir.signature import Tree
 from oarlock.ops.random import GENERATOR, Draw
 
 
@@ -147,7 +148,7 @@ def check(
     Raises: DivergenceError.
     """
     draws = any(isinstance(node.op, Draw) for node in program.graph.walk())
-    values = [_array(x) for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    values = [_array(x) for x in _inputs(program.signature, args, kwargs)]
     try:
         with eager_draws(state.generators) if draws else contextlib.nullcontext():
             expected, left = _eager(program, fn, args, kwargs, state)
@@ -163,6 +164,29 @@ def check(
     for entry, want, have in zip(program.state, left, after):
         if entry.name != GENERATOR:
             _compare(entry.name, want, have)
+
+
+def _inputs(signature: Signature, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+    """The tensors and numbers among the arguments that a program takes, in its order."""
+    found: dict[int, Any] = {}
+    for tree, x in (*zip(signature.args, args), *((t, kwargs[k]) for k, t in signature.kwargs)):
+        _gather(tree, x, found)
+    return [found[i] for i in sorted(found)]
+
+
+def _gather(tree: Tree, x: Any, found: dict[int, Any]) -> None:
+    if "leaf" in tree:
+        found[tree["leaf"]] = x
+    elif "record" in tree:
+        held = dict(fields_of(x) or ())
+        for key, inner in tree["fields"]:
+            _gather(inner, held[key], found)
+    elif "dict" in tree:
+        for key, inner in tree["dict"]:
+            _gather(inner, x[key], found)
+    elif "const" not in tree:
+        for inner, item in zip(*tree.values(), x):
+            _gather(inner, item, found)
 
 
 def _check_error(program: Program, values: Sequence[np.ndarray], error: Exception) -> None:
