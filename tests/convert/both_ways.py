@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from oarlock.capture.convert import tracing
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape import runtime
+from oarlock.capture.tape.failures import Failures
 
 
 class Journal:
@@ -124,6 +125,7 @@ class BothWays(TorchFunctionMode):
         super().__init__()
         self.journal, self.texts, self.code = Journal(), Texts(), Code()
         self.machinery = Machinery()
+        self.failing = Failures(frozenset())
         self.unconverted: dict[str, None] = {}
         self.decisions = 0
         self.cached: dict[Any, Any] = {}

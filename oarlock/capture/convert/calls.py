@@ -99,10 +99,17 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
     return reading(function) if made is function else made
 
 
-def followed(function: FunctionType, made: FunctionType) -> FunctionType:
-    """``made``, the converted ``function``, which later calls must find as it is."""
+def followed(
+    function: FunctionType, made: FunctionType, form: FunctionType | None = None
+) -> FunctionType:
+    """``made``, the converted ``function``, which later calls must find as it is.
+
+    Args: form: another form of ``made`` to call in its place.
+    """
     active = tracer()
-    return made if active is None or made is function else active.code.runs(function, made)
+    if active is not None and made is not function:
+        return active.code.runs(function, form or made)
+    return form or made
 
 
 def reading(function: Any) -> Any:

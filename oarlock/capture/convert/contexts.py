@@ -19,7 +19,7 @@ class _Converted:
     def __init__(self, enter: Any, leave: Any) -> None:
         self.enter, self.leave = enter, leave
         self.handler = handling(lambda: (BaseException,))
-        self.handler.where = user_line()
+        self.handler.where, self.handler.frame = user_line(), None
 
     def __enter__(self) -> Any:
         found = self.enter()

@@ -33,6 +33,8 @@ _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
 
 _templates: dict[int, tuple[CodeType, Template | NotConvertible]] = {}
 _listings: dict[CodeType, tuple[Template, bool] | None] = {}
+_failing: dict[CodeType, Template | None] = {}
+FAILING: set[CodeType] = set()  # code of functions that give an ``Outcome``
 _functions: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
 
 
@@ -108,6 +110,31 @@ def listing(function: FunctionType) -> tuple[FunctionType, bool] | None:
     return None if found is None else (found[0].bind(function), found[1])
 
 
+def failing_form_of(function: FunctionType) -> FunctionType | None:
+    """A converted function that gives an ``Outcome`` in place of raising; None where it can't be."""
+    code = function.__code__
+    if code.co_flags & (_GENERATOR | _ASYNC) or is_excluded(function):
+        return None
+    if code not in _failing:
+        _failing[code] = None
+        with contextlib.suppress(NotConvertible):
+            _failing[code] = make_template(function, _is_apart(code), is_failing=True)
+            FAILING.add(_failing[code].code)  # pyright: ignore[reportOptionalMemberAccess]
+    found = _failing[code]
+    return None if found is None else found.bind(function)
+
+
+def _is_apart(code: CodeType) -> Callable[[ast.FunctionDef], bool]:
+    """Whether a definition binds no variables of converted code around it."""
+
+    def is_apart(node: ast.FunctionDef) -> bool:
+        return OPERATORS not in code.co_freevars or not any(
+            isinstance(n, ast.Nonlocal) for n in ast.walk(node)
+        )
+
+    return is_apart
+
+
 def template_of(function: FunctionType) -> Template | NotConvertible:
     code = function.__code__
     known = _templates.get(id(code))
@@ -121,9 +148,10 @@ def template_of(function: FunctionType) -> Template | NotConvertible:
 
 
 def make_template(
-    function: FunctionType, change: Callable[[ast.FunctionDef], bool] | None = None
-) -> Template:
-    """Args: change: what becomes of the definition first, where it can.
+    function: FunctionType, change: Callable[[ast.FunctionDef], bool] | None = None,
+    is_failing: bool = False,
+) -> Template:  # fmt: skip
+    """Args: change: what becomes of the definition first, where it can; is_failing: see ``attempts``.
 
     Raises: NotConvertible with every problem.
     """
@@ -138,7 +166,7 @@ def make_template(
     node = definition(found)
     if change is not None and not change(node):
         raise NotConvertible()
-    tree = convert_definition(node, unit, None)
+    tree = convert_definition(node, unit, None, is_failing=is_failing)
     if unit.problems:
         raise NotConvertible(*unit.problems)
     return Template(compile_definition(tree, code), tree, code.co_filename)

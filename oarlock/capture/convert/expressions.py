@@ -195,7 +195,8 @@ class Expressions(ast.NodeTransformer):
                 return at(special, node)
         if len(node.args) == 1 and not node.keywords and _is_join(node.func):
             node = self.as_list(node)
-        function = at(ast.Call(operator("call"), [self.visit(node.func)], []), node.func)
+        how = "attempt" if getattr(node, "attempted", False) else "call"
+        function = at(ast.Call(operator(how), [self.visit(node.func)], []), node.func)
         keywords = [at(ast.keyword(k.arg, self.visit(k.value)), k) for k in node.keywords]
         for k in [k for k in keywords if k.arg is None]:
             k.value = at(apply("whole", k.value), k.value)

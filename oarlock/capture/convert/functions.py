@@ -12,6 +12,7 @@ from oarlock.capture.convert.jumps import Jumps
 from oarlock.capture.convert.names import free
 from oarlock.capture.convert.scope import Scope, Unit, place
 from oarlock.capture.convert.statements import Statements
+from oarlock.capture.convert.watching import watched_function
 
 
 class Converter(Statements):
@@ -22,18 +23,27 @@ class Converter(Statements):
 
 
 def convert_definition(
-    node: ast.FunctionDef, unit: Unit, parent: Scope | None, ours: bool = False
-) -> ast.FunctionDef:
-    """``node``, converted in place.  Args: ours: it is called where it stands, and only there."""
+    node: ast.FunctionDef, unit: Unit, parent: Scope | None, ours: bool = False,
+    is_failing: bool = False,
+) -> ast.FunctionDef:  # fmt: skip
+    """``node``, converted in place.
+
+    Args: ours: it is called where it stands, and only there; is_failing: see ``attempts``.
+    """
     names = free(node)
     scope = Scope.of(node, unit, parent)
+    scope.is_failing = is_failing
     for arg in ast.walk(node.args):
         if isinstance(arg, ast.arg):
             arg.annotation = None
     node.returns = None
     statements = node.body
     doc = statements[:1] if ast.get_docstring(node, clean=False) is not None else []
-    body = Converter(scope).block(statements[len(doc) :])
+    body = statements[len(doc) :]
+    converter = Converter(scope)
+    if is_failing:
+        body = watched_function(body, converter.temporary)
+    body = converter.block(body)
     body = Jumps(scope).function(body)
     body = Blocks(scope).function(body)
     outside = scope.declare(sorted(scope.nonlocals | scope.globals))

@@ -23,18 +23,21 @@ STEERING = (Steering, UnsupportedError, CompilerBug)
 class handling:
     """Around the body of a ``try``: its handlers, and where it stands."""
 
-    __slots__ = ("types", "where")
+    __slots__ = ("ends", "frame", "types", "where")
 
-    def __init__(self, types: Callable[[], tuple[Any, ...]]) -> None:
-        self.types = types
+    def __init__(self, types: Callable[[], tuple[Any, ...]], ends: bool = False) -> None:
+        """Args: ends: what it catches goes no further out."""
+        self.types, self.ends = types, ends
         frame = sys._getframe(1)
         self.where = (frame.f_code.co_filename, frame.f_lineno)
+        self.frame: Any = frame
 
     def __enter__(self) -> None:
         _stack().append(self)
 
     def __exit__(self, *_: Any) -> None:
         _stack().pop()
+        self.frame = None
 
 
 class suppressing(contextlib.suppress):
@@ -79,9 +82,18 @@ def depth() -> int:
     return len(_stack())
 
 
-def open_handlers(error: BaseException) -> tuple[str, int] | None:
-    """Where the innermost open ``try`` stands that would catch ``error``; None if there is none."""
+def catching(error: BaseException) -> list[handling]:
+    """The open handlers that ``error`` would reach, the innermost first."""
+    found = []
     for handler in reversed(_stack()):
         if isinstance(error, handler.types()):
-            return handler.where
-    return None
+            found.append(handler)
+            if handler.ends:
+                break
+    return found
+
+
+def open_handlers(error: BaseException) -> tuple[str, int] | None:
+    """Where the innermost open ``try`` stands that would catch ``error``; None if there is none."""
+    found = catching(error)
+    return found[0].where if found else None

@@ -21,7 +21,7 @@ from oarlock.capture.convert.build import (
     tuple_of,
 )
 from oarlock.capture.convert.names import own_nodes
-from oarlock.capture.convert.raises import handled, mark
+from oarlock.capture.convert.raises import Region, handled, kept, mark, of_pieces
 from oarlock.capture.convert.scope import Scope
 from oarlock.capture.convert.source import copy_tree
 from oarlock.capture.convert.statements import yields
@@ -49,9 +49,12 @@ class Jumps:
         self.flags: set[str] = set()
         self.taken: frozenset[str] = frozenset()
         self.shapes: list[str] = []
+        self.failures: list[str] = []  # kinds of results that are errors
+        self.regions: list[Region] = []
+        self.managed = 0  # `with` statements around
 
     def function(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        kinds = (*_JUMPS, *_TRY)
+        kinds = (*_JUMPS, *_TRY, *([ast.Raise] if self.scope.is_failing else []))
         if not body or not any(isinstance(n, kinds) for n in own_nodes(body)):
             return body
         last = body[-1]
@@ -60,15 +63,27 @@ class Jumps:
         self.shapes = shapes_of([n for n in own_nodes(body) if isinstance(n, ast.Return)])
         made, ends = self.lower(body, None, False)
         kinds = [str(i or "") for i in range(len(self.shapes))]
-        used = [k for k in kinds if DONE + k in ends]
-        if used and not self.scope.is_generator:
+        failed = [k for k in self.failures if DONE + k in ends]
+        used = [k for k in kinds if DONE + k in ends and k not in failed]
+        if failed:
+            made += self.outcome(used, failed, last)
+        elif used and not self.scope.is_generator:
             made += [at(choosing(k, used[-1]), last) for k in used[:-1]]
             made.append(at(ast.Return(load(RESULT + used[-1])), last))
             self.flags |= {DONE + k for k in used[:-1]}
-        if used or self.flags:
+        if used or failed or self.flags:
             self.scope.locals |= {name + k for k in kinds for name in (RESULT, DONE)}
         flags = sorted(self.flags & {DONE + k for k in kinds})
         return prune([*(at(assign(name, constant(False)), body[0]) for name in flags), *made])
+
+    def outcome(self, used: list[str], failed: list[str], place: ast.stmt) -> list[ast.stmt]:
+        """The end of a function that gives an ``Outcome``."""
+        made = [at(choosing(k, used[-1]), place) for k in used[:-1]]
+        self.flags |= {DONE + k for k in (*used[:-1], *failed)}
+        rows = [tuple_of([load(DONE + k), thunk(load(RESULT + k))]) for k in failed]
+        value = [thunk(load(RESULT + used[-1]))] if used else []
+        end = apply("outcome" if used else "fails_always", *value, *rows)
+        return [*made, at(ast.Return(at(end, place)), place)]
 
     def lower(
         self, body: list[ast.stmt], loop: _Loop | None, inside: bool
@@ -120,25 +135,51 @@ class Jumps:
             return [at(assign(flag, constant(True)), node)], frozenset({flag})
         if isinstance(node, ast.Raise):
             flag = getattr(node, "flag", None)
-            if flag is None:
+            if getattr(node, "at_once", False):
                 return [node], frozenset()
+            if flag is None:
+                return self.failing(node, inside)
             return [at(assign(flag, constant(True)), node)], frozenset({flag})
         if isinstance(node, ast.If):
             return self.conditional(node, rest, loop, inside)
         if isinstance(node, (ast.While, ast.For)):
             return self.loop(node, loop, inside)
         if isinstance(node, ast.With):
+            is_manager = not getattr(node, "tells", False)
+            self.managed += is_manager
             body, how = self.lower(node.body, loop, inside)
+            self.managed -= is_manager
             made = at(ast.With(node.items, body), node)
             return [made], how | {NEXT}  # it may swallow an exception
         if isinstance(node, _TRY):
             return self.attempt(node, loop, inside)
         return [node], frozenset({NEXT})
 
+    def failing(
+        self, node: ast.Raise, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str] | None]:
+        """``raise`` of what is caught further out: by a ``try`` around this one, or by the caller."""
+        around = self.regions[-1].managed if self.regions else 0
+        is_lowered = inside and node.exc is not None and self.managed == around
+        if is_lowered and self.regions:
+            flag, name = (self.scope.unit.fresh(x) for x in ("raised", "pieces"))
+            self.scope.locals |= {flag, name}
+            self.flags.add(flag)
+            self.regions[-1].sites.append((flag, of_pieces(node, name)))
+            done = flag
+        elif is_lowered and self.scope.is_failing:
+            kind = str(len(self.shapes))
+            self.shapes.append(f"failure {kind}")
+            self.failures.append(kind)
+            name, done = RESULT + kind, DONE + kind
+        else:
+            return [node], frozenset()
+        return [kept(node, name), at(assign(done, constant(True)), node)], frozenset({done})
+
     def conditional(
         self, node: ast.If, rest: list[ast.stmt], loop: _Loop | None, inside: bool
     ) -> tuple[list[ast.stmt], frozenset[str] | None]:
-        if not any(map(_moves, own_nodes([*node.body, *node.orelse]))):
+        if not any(map(self.moves, own_nodes([*node.body, *node.orelse]))):
             return [node], frozenset({NEXT})
         if self.stays(node):
             body, first = self.lower(node.body, loop, inside)
@@ -155,6 +196,12 @@ class Jumps:
         made = at(ast.If(node.test, ways[0][0], ways[1][0]), node)
         self.taken = ways[0][1] | ways[1][1]
         return [made], None if takes_rest else self.taken
+
+    def moves(self, node: ast.AST) -> bool:
+        """Whether a node is a jump, or may hold one that ``raises.mark`` or ``failing`` makes."""
+        raises = self.scope.is_failing or bool(self.regions)
+        kinds = (*_JUMPS, *_TRY, *([ast.Raise] if raises else []))
+        return isinstance(node, kinds) or hasattr(node, "flag")
 
     def stays(self, node: ast.stmt) -> bool:
         """Whether a statement of a generator must stay as it is: it yields or jumps out."""
@@ -201,27 +248,46 @@ class Jumps:
     def attempt(
         self, node: ast.Try, loop: _Loop | None, inside: bool
     ) -> tuple[list[ast.stmt], frozenset[str]]:
-        is_whole = self.scope.is_generator or not isinstance(node, ast.Try)
-        sites = [] if is_whole else mark(node, self.scope.unit.fresh)
-        if not sites:
+        if self.scope.is_generator or not isinstance(node, ast.Try):
             return self.whole(node, loop, inside)
-        final, node.finalbody = node.finalbody, []
+        if not node.handlers:
+            return self.finally_(node, loop, inside)
+        sites = mark(node, self.scope.unit.fresh)
+        self.flags |= {flag for flag, _ in sites}
+        self.regions.append(Region(self.managed))
+        made, ends = self.whole(node, loop, inside, catches=True)
+        sites += self.regions.pop().sites
         flags = {flag for flag, _ in sites}
-        self.flags |= flags
         self.scope.locals |= flags
-        first = [at(assign(flag, constant(False)), node) for flag, _ in sites]
-        again = [at(ast.If(load(f), [handled(node, raised)], []), raised) for f, raised in sites]
-        made, ends = self.whole(node, loop, inside)
-        for step in again:
+        first = [at(assign(flag, constant(False)), node) for flag in sorted(flags)]
+        passes = self.scope.is_failing or bool(self.regions)
+        for flag, raised in sites:
+            body = handled(node, raised, self.temporary, passes)
+            step = at(ast.If(load(flag), body, []), raised)
             more, how = self.conditional(step, [], loop, inside)
             made += more
             ends |= how or frozenset()
-        made, ends = [*first, *made], ends - flags
-        if final:
-            self.check_final(final, inside)
-            lowered, how = self.lower(final, loop, inside)
-            made, ends = [at(ast.Try(made, [], [], lowered), node)], ends | (how - {NEXT})
-        return made, ends
+        return [*first, *made], ends - flags
+
+    def finally_(
+        self, node: ast.Try, loop: _Loop | None, inside: bool
+    ) -> tuple[list[ast.stmt], frozenset[str]]:
+        """``try`` with ``finally`` alone: what its body raises below a decision is raised behind it."""
+        self.regions.append(Region(self.managed))
+        made, ends = self.whole(node, loop, inside, catches=True)
+        sites = self.regions.pop().sites
+        first = [at(assign(flag, constant(False)), node) for flag, _ in sites]
+        for flag, raised in sites:
+            step = at(ast.If(load(flag), [raised], []), raised)
+            more, how = self.conditional(step, [], loop, inside)
+            made += more
+            ends |= how or frozenset()
+        return [*first, *made], ends - {flag for flag, _ in sites}
+
+    def temporary(self, what: str) -> str:
+        name = self.scope.unit.fresh(what)
+        self.scope.locals.add(name)
+        return name
 
     def check_final(self, final: list[ast.stmt], inside: bool) -> None:
         if inside and any(isinstance(n, _JUMPS) for n in own_nodes(final)):
@@ -230,11 +296,12 @@ class Jumps:
             )
 
     def whole(
-        self, node: ast.Try, loop: _Loop | None, inside: bool
+        self, node: ast.Try, loop: _Loop | None, inside: bool, catches: bool = False
     ) -> tuple[list[ast.stmt], frozenset[str]]:
         final = node.finalbody
         self.check_final(final, inside)
         body, ends = self.lower(node.body, loop, inside)
+        regions, self.regions = self.regions, self.regions[: -1 if catches else None]
         orelse = node.orelse
         if orelse:
             flagged = ends - {NEXT}
@@ -246,6 +313,7 @@ class Jumps:
             lowered, how = self.lower(h.body, loop, inside)
             handlers.append(at(ast.ExceptHandler(h.type, h.name, lowered), h))
             ends |= how
+        self.regions = regions
         finalbody, how = self.lower(final, loop, inside)
         ends |= how - {NEXT}
         return [at(node.__class__(body, handlers, orelse, finalbody), node)], frozenset(ends)
@@ -283,11 +351,6 @@ _TRY = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)
 
 def _conjunction(a: ast.expr, b: ast.expr) -> ast.expr:
     return apply("and_test", a, tuple_of([thunk(b)]))
-
-
-def _moves(node: ast.AST) -> bool:
-    """Whether a node is a jump, or may hold one that ``raises.mark`` makes."""
-    return isinstance(node, (*_JUMPS, *_TRY)) or hasattr(node, "flag")
 
 
 def _plain(node: ast.stmt) -> ast.stmt:

@@ -101,6 +101,19 @@ def own_table(obj: Any) -> dict[str, Any]:
     return table
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Something looks at what the module gives before its caller does."""
+    shared = nn.modules.module
+    every = (*_HOOKS, "_backward_hooks", "_backward_pre_hooks")
+    return any(vars(module).get(name) for name in every) or bool(shared._global_forward_hooks)
+
+
+def with_forward(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The module's call by another form of its ``forward``."""
+    _local.forward = (module, forward)
+    return module(*args, **kwargs)
+
+
 def _call_converted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = converted_forward(self)
     if forward is None:
@@ -160,6 +173,10 @@ def converted_forward(module: nn.Module) -> Callable[..., Any] | None:
     from oarlock.capture.convert.calls import call
     from oarlock.capture.convert.left_out import is_excluded, is_left_out
 
+    given = getattr(_local, "forward", None)
+    if given is not None and given[0] is module:
+        _local.forward = None
+        return given[1]
     forward = vars(module).get("forward")
     if forward is None:
         function = type(module).forward

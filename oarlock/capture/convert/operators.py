@@ -12,6 +12,7 @@ from typing import Any
 
 from oarlock.capture.convert import (
     arithmetic,
+    attempts,
     attributes,
     calls,
     cursors,
@@ -50,13 +51,27 @@ class Operators:
     Args: cells: its variables that exist before the call, not those of converted code around it.
     """
 
-    NameError = NameError
+    NameError, BaseException = NameError, BaseException
     call = staticmethod(calls.call)
     handling = staticmethod(handling)
     steering = STEERING
     held = staticmethod(cursors.held)
     resumed = staticmethod(cursors.Resumed)
     fails = staticmethod(failing.fails)
+    attempt = staticmethod(attempts.attempt)
+    attempt_item = staticmethod(attempts.attempt_item)
+    has_failed = staticmethod(attempts.has_failed)
+    caught = staticmethod(attempts.caught)
+    pieces = staticmethod(attempts.pieces)
+    pieces_of = staticmethod(attempts.pieces_of)
+    rebuilt = staticmethod(attempts.rebuilt)
+    matches = staticmethod(attempts.matches)
+    one_error = staticmethod(attempts.one_error)
+    thrown = staticmethod(attempts.thrown)
+    held_error = staticmethod(attempts.held_error)
+    value_of = staticmethod(attempts.value_of)
+    outcome = staticmethod(attempts.outcome)
+    fails_always = staticmethod(attempts.fails_always)
     failure = staticmethod(failing.failure)
     context = staticmethod(context)
     slice = staticmethod(builtins.slice)

@@ -67,6 +67,7 @@ class Scope:
     shared: set[str]
     first: str | None
     is_generator: bool
+    is_failing: bool = False  # it gives an ``Outcome`` in place of raising
     accessors: dict[tuple[str, ...], str] = field(default_factory=dict)
     setters: dict[str, str] = field(default_factory=dict)
 

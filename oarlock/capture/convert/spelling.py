@@ -37,6 +37,8 @@ def joined(parts: list[Any]) -> Text:
 
 
 def _parts(value: Any, conversion: str, depth: int) -> list[Any]:
+    if isinstance(value, Text) and conversion == "r":
+        return [(value, "r", "")]
     if isinstance(value, str) or not depth:
         return [value if conversion != "r" else repr(value)]
     if is_run_time(value):
@@ -45,6 +47,8 @@ def _parts(value: Any, conversion: str, depth: int) -> list[Any]:
         tracer().uses(value)
     if _kind(value) in _BRACKETS and _holds(value, depth):
         return _of_container(value, depth)
+    if isinstance(value, BaseException) and _holds(value.args, depth):
+        return _of_error(value, conversion, depth)
     tracer().uses(value)
     if isinstance(value, _OTHERS) and _kind(value) not in _BRACKETS and _holds(value, depth):
         what = f"the text of a {type(value).__name__} that holds values of the run"
@@ -68,10 +72,25 @@ def _holds(value: Any, depth: int) -> bool:
     items = [*value, *value.values()] if isinstance(value, dict) else value
     return any(
         is_run_time(x)
+        or isinstance(x, Text)
         or (_kind(x) in _BRACKETS and depth > 0 and _holds(x, depth - 1))
         or (not isinstance(x, str) and special(x, "__repr__") is not None)
         for x in items
     )
+
+
+def _of_error(error: BaseException, conversion: str, depth: int) -> list[Any]:
+    """By its arguments, as those of Python's own errors are spelled."""
+    own = special(error, "__repr__" if conversion == "r" else "__str__")
+    if own is not None:
+        return [own(error)]
+    if conversion == "r":
+        found = _of_container(error.args, depth)
+        end = found[-1].removeprefix(",")
+        return [type(error).__name__, *found[:-1], end]
+    if len(error.args) > 1:
+        return _of_container(error.args, depth)
+    return _parts(next(iter(error.args)), "r" if isinstance(error, KeyError) else "", depth)
 
 
 def _of_container(value: Any, depth: int) -> list[Any]:

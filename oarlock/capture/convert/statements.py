@@ -19,7 +19,7 @@ from oarlock.capture.convert.build import (
 from oarlock.capture.convert.expressions import Expressions, is_converted, symbol_of
 from oarlock.capture.convert.names import bound, free, own_nodes, rebound
 from oarlock.capture.convert.patterns import cases
-from oarlock.capture.convert.watching import watched
+from oarlock.capture.convert.watching import named, watched
 
 _YIELDS = (ast.Yield, ast.YieldFrom)
 
@@ -154,7 +154,11 @@ class Statements(Expressions):
         return [ast.Expr(at(apply("assert_", self.test(node.test), *message), node))]
 
     def stmt_Raise(self, node: ast.Raise) -> list[ast.stmt]:
-        return [ast.Raise(node.exc and self.visit(node.exc), node.cause and self.visit(node.cause))]
+        made = ast.Raise(node.exc and self.visit(node.exc), node.cause and self.visit(node.cause))
+        for name in ("caught", "pieces"):
+            if hasattr(node, name):
+                setattr(made, name, getattr(node, name))
+        return [made]
 
     def stmt_Import(self, node: ast.stmt) -> list[ast.stmt]:
         return [*self.announce(node), node]
@@ -232,11 +236,15 @@ class Statements(Expressions):
             inner = at(node.__class__(node.body, node.handlers, node.orelse, []), node)
             return self.stmt_Try(at(ast.Try([inner], [], [], node.finalbody), node))
         is_open = not self.scope.is_generator
+        if is_open:
+            node.handlers = [named(h, self.temporary) for h in node.handlers]
         body = self.block(watched(node, self.temporary) if is_open else node.body)
         if is_open:
             types = [h.type or load("BaseException") for h in node.handlers]
             types += [load("BaseException")] if self.is_seen(node.finalbody) else []
-            manager = ast.withitem(apply("handling", thunk(tuple_of(types))), None)
+            manager = ast.withitem(
+                apply("handling", thunk(tuple_of(types)), constant(bool(node.handlers))), None
+            )
             body = [at(ast.With([manager], body), node)]
             body[0].tells = True  # pyright: ignore[reportAttributeAccessIssue]
         handlers = [
@@ -244,6 +252,7 @@ class Statements(Expressions):
         ]
         if handlers and isinstance(node, ast.Try):
             passed = ast.ExceptHandler(operator("steering"), None, [ast.Raise(None, None)])
+            passed.steers = True  # pyright: ignore[reportAttributeAccessIssue]
             handlers.insert(0, at(passed, node.handlers[0]))
         made = node.__class__(body, handlers, self.block(node.orelse), self.block(node.finalbody))
         return [at(made, node)]

@@ -2,11 +2,13 @@
 
 ``try: y = d[f(x)]`` / ``except KeyError`` becomes ``try: t = f(x)`` / ``if fails(d, t): raise
 failure(d, t)`` / ``y = d[t]``.  The ``raise`` is one below a decision, which ``raises`` makes a jump.
+What a call of the user's function fails by is asked behind it; see ``attempts``.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,7 +63,31 @@ def watched(node: ast.Try, temporary: Callable[[], str]) -> list[ast.stmt]:
     """The body of ``node``; an error for its handlers or ``finally`` is asked for before it happens."""
     names = [n for h in node.handlers for n in _names(h.type)]
     names += ["BaseException"] if node.finalbody else []
-    return _Watch(names, temporary).block(node.body)
+    return _Watch(names, temporary, node.handlers).block(node.body)
+
+
+def watched_function(body: list[ast.stmt], temporary: Callable[[], str]) -> list[ast.stmt]:
+    """The body of a function that gives an ``Outcome``; what its calls fail by, it fails by."""
+    return _Watch([], temporary, []).block(body)
+
+
+def named(handler: ast.ExceptHandler, temporary: Callable[[], str]) -> ast.ExceptHandler:
+    """``handler`` with ``raise`` of what it has caught by a name."""
+    again = [n for n in _own(handler.body) if isinstance(n, ast.Raise) and n.exc is None]
+    if again and handler.name is None:
+        handler.name = temporary()
+    for node in again:
+        node.exc = at(load(handler.name or ""), node)
+    return handler
+
+
+def _own(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a handler, without those of handlers and functions inside."""
+    for node in body:
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _own(getattr(node, part, []))
 
 
 def _names(kind: ast.expr | None) -> Iterator[str]:
@@ -73,10 +99,13 @@ def _names(kind: ast.expr | None) -> Iterator[str]:
 
 
 class _Watch:
-    """Args: caught: names of the errors that are caught; temporary: makes a variable."""
+    """Args: caught: names of the errors that are caught; temporary: makes a variable; handlers: none
+    for a function that gives an ``Outcome``."""
 
-    def __init__(self, caught: list[str], temporary: Callable[[], str]) -> None:
-        self.caught, self.temporary = caught, temporary
+    def __init__(
+        self, caught: list[str], temporary: Callable[[], str], handlers: list[ast.ExceptHandler]
+    ) -> None:
+        self.caught, self.temporary, self.handlers = caught, temporary, handlers
         self.made: list[ast.stmt] = []
 
     def block(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -87,6 +116,10 @@ class _Watch:
             node.body = self.block(node.body)
             if not isinstance(node, ast.With):
                 node.orelse = self.block(node.orelse)
+        if isinstance(node, ast.Try):
+            self.inside(node)
+        if isinstance(node, ast.Assert):
+            node = self.asserted(node)
         self.made = []
         place = _PLACES.get(type(node))
         value = getattr(node, place, None) if place is not None else None
@@ -97,6 +130,24 @@ class _Watch:
         for target in node.targets if isinstance(node, ast.Delete) else ():
             self.changed(target)
         return [*self.made, node]
+
+    def inside(self, node: ast.Try) -> None:
+        """A ``try`` in the body, whose own handlers ask for themselves what they catch."""
+        if not node.handlers:
+            node.body = self.block(node.body)
+        for handler in node.handlers:
+            handler.body = self.block(handler.body)
+        node.orelse, node.finalbody = self.block(node.orelse), self.block(node.finalbody)
+
+    def asserted(self, node: ast.Assert) -> ast.stmt:
+        """``assert`` as a ``raise`` below a decision."""
+        if not __debug__ or not (self.catches(("AssertionError",)) or not self.handlers):
+            return node
+        error: ast.expr = at(load("AssertionError"), node)
+        if node.msg is not None:
+            error = at(ast.Call(error, [node.msg], []), node)
+        test = at(ast.UnaryOp(ast.Not(), node.test), node.test)
+        return at(ast.If(test, [at(ast.Raise(error, None), node)], []), node)
 
     def changed(self, target: ast.expr) -> None:
         """A target that is read, or deleted, as an item."""
@@ -131,7 +182,19 @@ class _Watch:
         return None
 
     def is_watched(self, node: ast.AST) -> bool:
-        return self.kind(node) is not None or any(map(self.is_watched, _children(node)))
+        is_one = self.kind(node) is not None or self.is_attempted(node)
+        return is_one or any(map(self.is_watched, _children(node)))
+
+    def is_attempted(self, node: ast.AST) -> bool:
+        """A call that may be one of a user's function, or an item of a user's object."""
+        if isinstance(node, ast.Subscript):
+            is_item = isinstance(node.ctx, ast.Load) and not isinstance(node.slice, ast.Slice)
+            return is_item and (not self.handlers or self.catches(_LOOK_UP))
+        if not isinstance(node, ast.Call) or hasattr(node, "converted"):
+            return False
+        if not isinstance(node.func, ast.Name):
+            return True
+        return node.func.id == "next" or not hasattr(builtins, node.func.id)
 
     # operands, each evaluated once and in order
 
@@ -157,11 +220,43 @@ class _Watch:
             if kind == "method":
                 node.func.value = self.simple(node.func.value)
             self.check(node, kind, node.func, *node.args)
-        return node
+        return self.attempted(node) if self.is_attempted(node) else node
+
+    def attempted(self, node: Any) -> ast.expr:
+        """``node`` in a variable; what it may have failed by is raised here."""
+        if isinstance(node, ast.Subscript):
+            call = _converted(apply("attempt_item", node.value, node.slice), node)
+        else:
+            node.attempted, call = True, node
+        name = self.temporary()
+        self.made.append(at(ast.Assign([at(store(name), node)], call), node))
+        kinds = [h.type or at(load("BaseException"), node) for h in self.handlers]
+
+        def ask(what: str, place: int) -> ast.Call:
+            types = at(tuple_of(map(copy_tree, kinds)), node)
+            return _converted(
+                apply(what, at(load(name), node), types, at(constant(place), node)), node
+            )
+
+        sites = []
+        for place in (*range(len(kinds)), -1):
+            is_named = place < 0 or self.handlers[place].name is not None
+            pieces = self.temporary() if is_named else ""
+            keep = at(ast.Assign([at(store(pieces), node)], ask("pieces", place)), node)
+            value = at(load(pieces) if is_named else constant(None), node)
+            raised = at(ast.Raise(_converted(apply("rebuilt", value), node), None), node)
+            raised.caught, raised.pieces = place, pieces
+            body = [keep, raised] if is_named else [raised]
+            sites.append(at(ast.If(ask("caught", place), body, []), node))
+        failed = _converted(apply("has_failed", at(load(name), node)), node)
+        self.made.append(at(ast.If(failed, sites, []), node))
+        return _converted(apply("value_of", at(load(name), node)), node)
 
     def simple(self, node: Any) -> Any:
         """A variable or constant with the value of ``node``."""
         if isinstance(node, (ast.Name, ast.Constant, ast.Starred, ast.Slice, ast.keyword)):
+            return node
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "super":
             return node
         name = self.temporary()
         self.made.append(at(ast.Assign([at(store(name), node)], node), node))
@@ -178,9 +273,13 @@ class _Watch:
 
 
 def _ours(name: str, kind: str, operands: tuple[ast.expr, ...], node: ast.AST) -> ast.Call:
-    made = at(apply(name, at(constant(kind), node), at(tuple_of(operands), node)), node)
-    made.converted = True  # its operands are still to be
-    return made
+    return _converted(apply(name, at(constant(kind), node), at(tuple_of(operands), node)), node)
+
+
+def _converted(made: ast.Call, node: ast.AST) -> ast.Call:
+    """A call of an operator, whose operands are still to be converted."""
+    made.converted = True  # pyright: ignore[reportAttributeAccessIssue]
+    return at(made, node)
 
 
 def _is_starred(node: ast.AST) -> bool:

@@ -23,6 +23,7 @@ from oarlock.capture.tape.deciding import is_settled
 from oarlock.capture.tape.effects import Change, Effects
 from oarlock.capture.tape.effort import Effort, Spent
 from oarlock.capture.tape.emit import Emitter
+from oarlock.capture.tape.failures import Failing
 from oarlock.capture.tape.foresight import Foresight
 from oarlock.capture.tape.forks import ForkNeeded, assemble, explore, ways
 from oarlock.capture.tape.guards import Guards
@@ -158,13 +159,15 @@ def captured(
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
     known = dict(symbolic or {})
     recursive: frozenset[CodeType] = frozenset()
+    failing: frozenset[CodeType] = frozenset()
     sites: frozenset[Any] = frozenset()
     is_exact = False
 
     def way(decisions: dict[int, bool]) -> Way:
         tracer = Tracer(
-            state_sources(roots), known, recursive, is_exact, reported, are_apart, sites, effort
-        )
+            state_sources(roots), known, recursive, is_exact, reported, are_apart, sites, effort,
+            failing,
+        )  # fmt: skip
         with effort.way():
             found = _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
             effort.last = found.taken[-1] if found.taken else effort.last
@@ -184,6 +187,9 @@ def captured(
             tree = explore(way, many)
         except Recursion as found:
             recursive |= found.codes
+            continue
+        except Failing as found:
+            failing |= found.codes
             continue
         except Follow as found:
             sites |= found.sites

@@ -48,7 +48,7 @@ class Code:
         self.tracer = tracer
         self.rules: dict[Any, tuple[Source, str, tuple]] = {}
         self.modules: dict[torch.nn.Module, None] = {}
-        self.made: dict[int, tuple[FunctionType, FunctionType]] = {}
+        self.made: dict[tuple[int, Any], tuple[FunctionType, FunctionType]] = {}
         self.changed: set[Any] = set()  # settings that the code itself sets
 
     def rule(self, key: Any, source: Source, text: str, *values: Any) -> None:
@@ -56,11 +56,12 @@ class Code:
 
     def runs(self, function: FunctionType, made: FunctionType) -> FunctionType:
         """``made``, the converted ``function``, with what later calls find as its defaults."""
-        if id(function) in self.made:
-            return self.made[id(function)][1]
+        key = id(function), made.__code__
+        if key in self.made:
+            return self.made[key][1]
         here = Source(function, "", function.__qualname__)
         self.rule((id(function), "code"), here, "{at}.__code__ is {0}", function.__code__)
-        self.made[id(function)] = (function, made)
+        self.made[key] = (function, made)
         defaults, keywords = function.__defaults__, function.__kwdefaults__ or {}
         if defaults:
             self.rule((id(function), "defaults"), here, "{at}.__defaults__ is {0}", defaults)
@@ -79,8 +80,8 @@ class Code:
             new = FunctionType(made.__code__, made.__globals__, name, now or None, closure)
             new.__kwdefaults__ = named or None
             new.__dict__.update(made.__dict__)
-            self.made[id(function)] = (function, new)
-        return self.made[id(function)][1]
+            self.made[key] = (function, new)
+        return self.made[key][1]
 
     def default(self, at: Source, value: Any) -> Any:
         is_fixed = isinstance(value, (*_PLAIN, FunctionType, type, torch.nn.Module))

@@ -11,6 +11,7 @@ from oarlock.capture.tape.nodes import Block, Call, Raise, Val, Where, leaves
 from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from oarlock.capture.convert.handlers import handling
     from oarlock.capture.tape.tracer import Tracer
 
 
@@ -19,10 +20,11 @@ def raised_in(tracer: Tracer, error: Exception, where: Where, block: Block) -> N
 
     What the code has left in objects until now is left in them before.
     """
-    handler = _handler(error)
-    if handler is not None:
+    handlers = _handlers(error)
+    if handlers:
+        tracer.failing.look_at(error, handlers)
         raise UnsupportedError(
-            f"{Where(*handler)}: an except or finally clause, or a context manager, around a decision "
+            f"{Where(*handlers[0].where)}: an except or finally clause, or a context manager, around a decision "
             f"on data would see {type(error).__name__}; decide with `if` instead"
         ) from error
     node = Raise(type(error), tracer.noted(error.args), line_of(error, where), error)
@@ -50,10 +52,10 @@ def vals_of(call: Call) -> list[Val]:
     return [x for x in leaves((call.args, call.kwargs)) if isinstance(x, Val)]
 
 
-def _handler(error: Exception) -> tuple[str, int] | None:
-    from oarlock.capture.convert import open_handlers
+def _handlers(error: Exception) -> list[handling]:
+    from oarlock.capture.convert.handlers import catching
 
-    return open_handlers(error)
+    return catching(error)
 
 
 def message(tracer: Tracer, text: Any) -> Any:

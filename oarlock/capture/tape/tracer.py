@@ -28,6 +28,7 @@ from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.control import Control, NeedsConstant
 from oarlock.capture.tape.data import DataHints
 from oarlock.capture.tape.effort import Effort
+from oarlock.capture.tape.failures import Failures
 from oarlock.capture.tape.foreign import Foreign
 from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.higher import Higher
@@ -64,7 +65,7 @@ class Tracer(TorchCalls):
 
     Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over; are_apart: each
         number that is read from data has another sample; sites: see ``Tables``; effort: of all captures
-        of a call.
+        of a call; failing: see ``Failures``.
     """
 
     unread = "in code that is not converted; use torch functions, or t.item() in converted code"
@@ -75,6 +76,7 @@ class Tracer(TorchCalls):
         recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
         reported: frozenset[str] = frozenset(), are_apart: bool = False,
         sites: frozenset[Any] = frozenset(), effort: Effort | None = None,
+        failing: frozenset[Any] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.are_apart, self.effort = are_apart, effort or Effort()
@@ -95,6 +97,7 @@ class Tracer(TorchCalls):
         self.journal.first, self.progress = self.objects.substitute, Progress(self)
         self.journal.about, self.journal.moved = self.progress.about, self.progress.changed
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
+        self.failing = Failures(failing)
         self.reported = reported
         self.layout_asked: set[str] = set()  # what the code decides on of strides and the like
         self.is_narrow = False  # takes for constant what differs between the worlds
@@ -229,6 +232,10 @@ class Tracer(TorchCalls):
         if self.is_one_of_objects(x):
             return each(x, truth_of)
         return self.number(bool, (x,), True, True)
+
+    def options(self, x: Choice) -> list[Any]:
+        """The objects that ``x`` may be at run time."""
+        return options(x)
 
     def each(self, x: Choice, do: Callable[[Any], Any]) -> Any:
         """``do`` on the object that ``x`` is at run time."""

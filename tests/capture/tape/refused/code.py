@@ -57,7 +57,7 @@ def checked(v):
 def error_that_data_decide(x):
     while x.sum() > -3:
         try:
-            x = checked(x) - 1  # near
+            x = sum([checked(v) for v in (x, x - 1)]) - 1  # near
         except ValueError:
             x = x - 2
     return x
@@ -65,7 +65,13 @@ def error_that_data_decide(x):
 
 def error_that_data_decide_rewritten(x):
     while x.sum() > -3:
-        x = x - 2 if x.sum() > 0 else x - 1
+        try:
+            total = 0
+            for v in (x, x - 1):
+                total = total + checked(v)
+            x = total - 1
+        except ValueError:
+            x = x - 2
     return x
 
 
