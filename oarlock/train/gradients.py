@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from oarlock.capture.convert.calls import call
 from oarlock.errors import ArgumentTypeError, UnsupportedError
 
 Groups = Sequence[Mapping[str, Any]]  # of an optimizer: params, perhaps param_names and need_clip
@@ -101,16 +102,17 @@ def _named(item: Any, at: int) -> tuple[str | None, Tensor]:
 def select(groups: Groups) -> Gradients:
     """What takes part: has a gradient, and neither the parameter nor its group says
     ``need_clip=False``."""
-    params = [p for g in groups if g.get("need_clip", True) for p in g["params"]]
+    params = [p for g in groups if call(g.get)("need_clip", True) for p in g["params"]]
     if len(set(map(id, params))) != len(params):
         params = list({id(p): p for p in params}.values())
     if "torch.distributed.fsdp" in sys.modules:
         _refuse_flat(params)
     found = Gradients([], [], {}, {})
     taken, dense, alike = found.params, found.dense, found.alike
+    read = call(getattr)  # what it finds is a condition of a capture
     for p in params:
         g: Any = p.grad
-        if g is None or not getattr(p, "need_clip", True):
+        if g is None or not read(p, "need_clip", True):
             continue
         dtype = g.dtype
         if type(g) is not Tensor or g.layout is not torch.strided or dtype.is_complex:

@@ -37,7 +37,14 @@ from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.refusals import every
 from oarlock.capture.tape.results import Rebuild
 from oarlock.capture.tape.run_list import RunList
-from oarlock.capture.tape.sources import Source, argument, key_of, modules_below, state_sources
+from oarlock.capture.tape.sources import (
+    Source,
+    argument,
+    key_of,
+    modules_below,
+    state_sources,
+    tied,
+)
 from oarlock.capture.tape.tables import Follow
 from oarlock.capture.tape.tracer import Tracer, ambient
 from oarlock.errors import OarlockError, UnsupportedError
@@ -465,6 +472,11 @@ def conditions(guards: Guards, way: Way, call: tuple[tuple, dict]) -> None:
 def identities(guards: Guards, way: Way) -> None:
     """Tensors and objects that change are one, or two, as they were."""
     tracer, stand = way.tracer, way.stand
+    read = {id(x): source for _, source, x in tracer.inputs if source.base is not None}
+    for x, source in tied(way.roots):
+        first = read.get(id(x), source)
+        if key_of(first, -1) != key_of(source, -1):
+            guards.add(f"{guards.place(first)} is {guards.place(source)}", f"{first} is {source}")
     for a, b in [*tracer.inputs.aliases, *stand.aliases]:
         guards.add(f"{guards.place(a)} is {guards.place(b)}", f"{a} is {b}")
     if tracer.merged.are_tensors_told:

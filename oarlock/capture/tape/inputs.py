@@ -59,7 +59,7 @@ class Inputs:
         """The code finds ``real`` at ``source``: where it is an input already, it must be that one."""
         if id(real) in self.fakes:
             first = next(s for _, s, x in self if x is real)
-            if (first.base, first.path) != (source.base, source.path):
+            if key_of(first, -1) != key_of(source, -1):
                 self.aliases.append((first, source))
 
     def tensor(self, real: torch.Tensor, source: Source) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,19 @@ def tables_of(module: torch.nn.Module, prefix: str) -> Iterator[tuple[str, Any, 
 def state_sources(roots: list[Any]) -> dict[int, tuple[torch.Tensor, Source]]:
     """Parameters, buffers and tensor attributes of the modules that ``roots`` use, by id."""
     found: dict[int, tuple[torch.Tensor, Source]] = {}
+    for x, source in _places(roots):
+        found.setdefault(id(x), (x, source))
+    return found
+
+
+def tied(roots: list[Any]) -> list[tuple[torch.Tensor, Source]]:
+    """Each place of the tensors that are at several places of modules."""
+    found = list(_places(roots))
+    counts = Counter(id(x) for x, _ in found)
+    return [(x, source) for x, source in found if counts[id(x)] > 1]
+
+
+def _places(roots: list[Any]) -> Iterator[tuple[torch.Tensor, Source]]:
     seen: set[int] = set()
     for root in roots:
         for prefix, module in modules_of(root):
@@ -74,8 +88,7 @@ def state_sources(roots: list[Any]) -> dict[int, tuple[torch.Tensor, Source]]:
                 for name, x in table.items():
                     if isinstance(x, torch.Tensor):
                         shown = f"{path}.{name}" if path else name
-                        found.setdefault(id(x), (x, Source(table, f"[{name!r}]", shown)))
-    return found
+                        yield x, Source(table, f"[{name!r}]", shown)
 
 
 def modules_below(roots: list[Any]) -> list[torch.nn.Module]:
