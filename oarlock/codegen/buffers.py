@@ -48,6 +48,7 @@ class Buffers:
     _count: int = 0
     _read_at: dict[int, int] = field(default_factory=dict)  # of ports: when last
     _written_at: dict[int, int] = field(default_factory=dict)  # of ports: when first
+    _stopped_at: int = -1  # when a run may end last
 
     def port(self, value: Value) -> None:
         """A buffer that the caller gives."""
@@ -75,6 +76,10 @@ class Buffers:
                 "last": self.clock,
             }
             self._count += 1
+
+    def stop(self) -> None:
+        """A run may end now."""
+        self._stopped_at = self.clock
 
     def use(self, values: Iterable[Value]) -> None:
         """Values read now are alive until now."""
@@ -109,13 +114,15 @@ class Buffers:
 
     def shareable(self, pairs: Iterable[tuple[Value, Value]]) -> list[bool]:
         """Whether the caller may give an output and an input of its pair the same memory: every read
-        of the input comes before the first store to the output, or is stored over in place."""
+        of the input comes before the first store to the output, or is stored over in place, and no
+        run ends after that store."""
         found = []
         for output, input in pairs:
             here, below = self._of[output], self._of[input]
             written, read = self._written_at.get(here, -1), self._read_at.get(below, -1)
             is_over = (here, below, written) in self._over
-            found.append(read < written or (read == written and is_over))
+            is_last = self._stopped_at < written
+            found.append(is_last and (read < written or (read == written and is_over)))
         return found
 
     def _touch(self, buffer: int) -> None:

@@ -16,7 +16,8 @@ from oarlock.codegen import loops as L
 from oarlock.codegen.c.names import dim_name
 from oarlock.codegen.c.prelude import Prelude
 from oarlock.codegen.c.printer import Bindings, Printer, functions_of
-from oarlock.codegen.schedule import Branch, Copy, Host, Launch, Loop, Step
+from oarlock.codegen.emitter import STOPPED
+from oarlock.codegen.schedule import Branch, Copy, Host, Launch, Loop, Step, Stop
 from oarlock.codegen.target import Target
 from oarlock.errors import CompilerBug
 from oarlock.ir import Size
@@ -159,6 +160,9 @@ int32_t oarlock_run(char *const *buf, const char *weights, const int64_t *dims, 
                 lines.append(
                     f"{pad}__builtin_memcpy({step.target}, {step.source}, (uint64_t)({size}));"
                 )
+                continue
+            if isinstance(step, Stop):
+                lines.append(f"{pad}if (!*(const uint8_t *){step.predicate}) return {STOPPED};")
                 continue
             if isinstance(step, Branch):
                 then, other = self._nested(step.then), self._nested(step.other)

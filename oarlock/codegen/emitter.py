@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from oarlock.codegen.fuse import Epilogue
 
 MOVES = frozenset(("pad", "concat"))
-OUT_OF_RANGE = 1  # ol status
+OUT_OF_RANGE, STOPPED = 1, 4  # ol status
 Given = Callable[[Index], "L.Expr | None"]  # None: not held at this index
 
 

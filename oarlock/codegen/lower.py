@@ -10,7 +10,16 @@ from oarlock.codegen.buffers import Buffers, size_text
 from oarlock.codegen.emit import emit
 from oarlock.codegen.kernel import Constant
 from oarlock.codegen.kernels import maker_for
-from oarlock.codegen.schedule import Branch, Host, Launch, Loop, Scheduler, Step, launches
+from oarlock.codegen.schedule import (
+    Branch,
+    Host,
+    Launch,
+    Loop,
+    Scheduler,
+    Step,
+    Stop,
+    launches,
+)
 from oarlock.codegen.target import Target
 from oarlock.ir import Program, Size, Value, bounds
 from oarlock.ir.graph import Graph, Node
@@ -110,7 +119,7 @@ def _host(position: int, node: Node, buffers: Buffers) -> dict[str, Any]:
 def _step(step: Step) -> dict[str, Any]:
     kernels = [launch.kernel for launch in launches([step])]
     nodes: Sequence[Node] = [n for k in kernels for n in k.nodes]
-    if isinstance(step, (Branch, Loop, Host)):
+    if isinstance(step, (Branch, Loop, Host, Stop)):
         nodes = [step.node, *nodes]
     origins = dict.fromkeys(str(n.origin) for n in nodes if str(n.origin))
     name = kernels[0].name if isinstance(step, Launch) else nodes[0].name

@@ -3,7 +3,8 @@
 A program's order keeps what the end needs alive: the gradient of a layer, until the norm of all
 gradients is taken, only for the sum over its rows.  From the order given, a group whose operands are
 there moves forward as soon as it leaves less memory in use than before.  Stores to outputs stay
-behind the reads of the inputs whose memory the caller may give for them, see ``Buffers.shareable``.
+behind the reads of the inputs whose memory the caller may give for them, see ``Buffers.shareable``,
+and behind where a run may end.
 """
 
 from __future__ import annotations
@@ -16,9 +17,26 @@ from oarlock.ir.graph import Graph, Value
 
 def order(groups: Sequence[Group], graph: Graph) -> list[Group]:
     """``groups``, which respect what they read, in an order that does too."""
+    groups = _ends_first(groups)
     if not all(isinstance(v.type.bytes, int) for g in groups for v in g.writes):
         return list(groups)
     return _Order(groups, graph).run()
+
+
+def _is_end(group: Group) -> bool:
+    """A run may end there."""
+    node = group.anchor
+    return node is not None and (node.op.ends_run or node.name == "aten_call")
+
+
+def _ends_first(groups: Sequence[Group]) -> list[Group]:
+    """``groups`` where those that end a run, and what they read, come before the others."""
+    writer = {v: g for g in groups for v in g.writes}
+    wanted = {g for g in groups if _is_end(g)}
+    for g in reversed(groups):
+        if g in wanted:
+            wanted |= {writer[v] for v in g.reads if v in writer}
+    return [*(g for g in groups if g in wanted), *(g for g in groups if g not in wanted)]
 
 
 class _Order:
@@ -48,11 +66,14 @@ class _Order:
         """Which groups must run before each."""
         writer = {v: g for g in self.groups for v in g.writes}
         waits: dict[Group, set[Group]] = {}
+        ends: set[Group] = set()
         for g in self.groups:
+            ends |= {g} if _is_end(g) else set()
             waits[g] = {writer[v] for v in g.reads if v in writer}
             stored = [v for v in g.writes if v in self.held]
             for v in self._shared(g, stored):
                 waits[g] |= {r for r in self.readers.get(v, ()) if r in waits}
+            waits[g] |= ends if stored else set()
             waits[g].discard(g)
         return waits
 

@@ -63,7 +63,15 @@ class Host:
     node: Node
 
 
-Step = Launch | Copy | Branch | Loop | Host
+@dataclass
+class Stop:
+    """The end of the run, unless the bool at ``predicate`` is true."""
+
+    node: Node
+    predicate: Place
+
+
+Step = Launch | Copy | Branch | Loop | Host | Stop
 
 
 class Scheduler:
@@ -108,6 +116,7 @@ class Scheduler:
             if g.kind == "kernel"
             and g.anchor is not None
             and g.anchor.name not in ("if_", "while_", *hosts)
+            and not (g.anchor.op.ends_run and is_main)
             and maker_for(g.anchor, self.target) is None
         ]
         if missing:
@@ -127,7 +136,13 @@ class Scheduler:
         if node.name == "aten_call":
             self.buffers.define(node.outputs)
             self.buffers.use(node.inputs)
+            self.buffers.stop()
             return Host(node)
+        if node.op.ends_run:
+            self.buffers.define(node.outputs)
+            self.buffers.use(node.inputs)
+            self.buffers.stop()
+            return Stop(node, self.buffers.place(node.inputs[0]))
         maker = maker_for(node, self.target)
         assert maker is not None
         return self._launch(maker.build(group, self.target, self.constant))

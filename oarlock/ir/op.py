@@ -48,6 +48,7 @@ class Op:
     is_composite: ClassVar[bool] = False
     has_graphs: ClassVar[bool] = False
     effect: ClassVar[bool] = False  # kept although nothing reads it
+    ends_run: ClassVar[bool] = False  # an engine ends its run where this is false
     samples: ClassVar[Sequence[Sample]] = ()
 
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:

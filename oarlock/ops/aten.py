@@ -23,6 +23,12 @@ _TORCH = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64",
     "i32": "int32", "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool",
 }  # fmt: skip
+
+
+class Failed(InputError):
+    """PyTorch refuses what it is given."""
+
+
 _FORBIDDEN = ("from_file", "set_", "record_stream", "pin_memory", "_pin_memory", "_print")
 
 
@@ -56,7 +62,7 @@ def _run(torch: Any, target: str, template: str, tensors: Sequence[Any]) -> list
         with torch.no_grad():
             result = overload(*args, **kwargs)
     except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-        raise InputError(f"{target}: {error}") from None
+        raise Failed(f"{target}: {error}") from None
     found = list(result) if isinstance(result, (tuple, list)) else [result]
     return [x for x in found if isinstance(x, torch.Tensor)]
 

@@ -101,6 +101,28 @@ class Refine(Op):
         return x
 
 
+@op("require")
+class Require(Op):
+    """The condition; false ends the run before anything is stored in memory of the caller.
+
+    Shapes:  condition bool[]  ->  bool[]
+    Raises:  ModelError.
+    """
+
+    effect = True
+    ends_run = True
+
+    def infer(self, condition: TensorType) -> TensorType:
+        if condition != TensorType(bool_):
+            raise self.fail((condition,), "expected a condition bool[]")
+        return condition
+
+    def reference(self, condition: np.ndarray) -> np.ndarray:
+        if not condition:
+            raise ModelError("RuntimeError", "data are other than what the program is for")
+        return condition
+
+
 @op("assert_")
 class Assert(Op):
     """The condition; false ends the run with ``message``.

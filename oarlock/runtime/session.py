@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from oarlock.codegen.plan import plan as plan_buffers
-from oarlock.errors import CompilerBug, InputError, OarlockError
+from oarlock.errors import CompilerBug, InputError, ModelError, OarlockError
 from oarlock.ir.dim import evaluate_size
 from oarlock.runtime import arrays
 from oarlock.runtime.engine import Engine
@@ -21,8 +21,16 @@ from oarlock.runtime.layout import Env, Layout
 from oarlock.runtime.pool import Call, Pool, library
 
 MAX_PLANS = 64
-INDEX, DIM = 1, 2  # ol status codes
+INDEX, DIM, STOPPED = 1, 2, 4  # ol status codes
 _REASONS = {INDEX: "an index is out of range", DIM: "these sizes do not fit together"}
+
+
+class Stopped(ModelError):
+    """A run came to data that the program is not for, before anything of the caller was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("RuntimeError", "data are other than what the program is for")
+
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -237,6 +245,8 @@ class Session:
 
     def _failure(self, plan: Plan, status: int) -> OarlockError:
         """The error of a status; the steps are run one by one to find the one that gives it."""
+        if status == STOPPED:
+            return Stopped()
         steps = self.layout.metadata["steps"]
         for i, step in enumerate(steps):
             if i in self._hosts:

@@ -60,6 +60,8 @@ LEAVES = ("param", "const")
 
 def is_step(node: Node) -> bool:
     """Python must run the node."""
+    if node.op.ends_run:
+        return False
     if node.op.binds or node.op.binds_inside or node.op.effect:
         return True
     inner = [n for graph in node.graphs for n in graph.walk()]

@@ -111,3 +111,27 @@ def test_results_are_those_of_the_interpreter():
     wanted, found = oarlock.evaluate(program, x), oarlock.Predictor(program)(x)
     for a, c in zip(wanted, found):
         np.testing.assert_allclose(c, a, rtol=64 * 6 * np.finfo(np.float32).eps)
+
+
+def test_stores_wait_for_where_a_run_may_end():
+    """What the caller may share with an input is stored after; what the end needs runs first."""
+
+    def make(b, x, w):
+        new = b.sub(w, own(b, w))
+        total = b.reduce_sum(own(b, x), axes=(0, 1))
+        b.require(b.lt(total, b.const(1.0, f32)))
+        return [new, total]
+
+    lowered = lower(built(make, WIDE, WIDE), get("cpu"))
+    names = [step["name"] for step in lowered.metadata["steps"]]
+    assert names.index("require") < len(names) - 1, names
+    assert [0, 0, 1] in lowered.metadata["shareable"]
+
+
+def test_what_an_end_reads_may_not_be_stored_over():
+    def make(b, w):
+        new = own(b, w)
+        b.require(b.lt(b.reduce_sum(new, axes=(0, 1)), b.const(1.0, f32)))
+        return [new]
+
+    assert not lower(built(make, WIDE), get("cpu")).metadata["shareable"]
