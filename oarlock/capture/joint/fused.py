@@ -1,4 +1,4 @@
-"""Fused optimizer kernels of PyTorch, in the arithmetic of its loops over parameters."""
+"""Fused kernels of PyTorch's optimizers and scalers, in the arithmetic of its loops over tensors."""
 
 from __future__ import annotations
 
@@ -56,11 +56,32 @@ def _sgd(
         p.sub_(grad * lr)
 
 
-FUSED: dict[str, Callable[..., None]] = {
+def _unscale(grads: Any, found_inf: Any, inv_scale: Any) -> None:
+    for grad in grads:
+        is_bad = torch.logical_not(torch.isfinite(grad)).any()
+        found_inf.copy_(torch.where(is_bad, torch.ones_like(found_inf), found_inf))
+        grad.mul_(inv_scale.to(grad.dtype))
+
+
+def _update_scale(
+    scale: Any, tracker: Any, found_inf: Any, growth: float, backoff: float, interval: int
+) -> Any:
+    is_bad, count = found_inf != 0, tracker + 1
+    grown = (scale.double() * growth).to(scale.dtype)
+    is_due = torch.logical_and(torch.logical_not(is_bad), count == interval)
+    larger = torch.where(torch.logical_and(is_due, torch.isfinite(grown)), grown, scale)
+    scale.copy_(torch.where(is_bad, (scale.double() * backoff).to(scale.dtype), larger))
+    tracker.copy_(torch.where(torch.logical_or(is_bad, is_due), torch.zeros_like(count), count))
+    return scale
+
+
+FUSED: dict[str, Callable[..., Any]] = {
     "aten._fused_adam_.default": _adam(False),
     "aten._fused_adam_.tensor_lr": _adam(False),
     "aten._fused_adamw_.default": _adam(True),
     "aten._fused_adamw_.tensor_lr": _adam(True),
     "aten._fused_sgd_.default": _sgd,
     "aten._fused_sgd_.tensor_lr": _sgd,
+    "aten._amp_foreach_non_finite_check_and_unscale_.default": _unscale,
+    "aten._amp_update_scale_.default": _update_scale,
 }
