@@ -13,8 +13,9 @@ import torch
 
 from oarlock.capture.arrays import torch_dtype
 from oarlock.capture.joint.recording import Port, StepRecording, through_torch
+from oarlock.ops.aten import Failed
 from oarlock.runtime import engine
-from oarlock.runtime.session import Plan, Session
+from oarlock.runtime.session import Plan, Session, Stopped
 from oarlock.train import draws, team
 
 
@@ -54,6 +55,9 @@ class StepRunner:
         self._shapes = [layout.inputs[k].type.shape for k, _ in ports]
         self._dtypes = [torch_dtype(layout.inputs[k].type.dtype) for k, _ in ports]
         self._written = {u.port for u in self.updates}
+        self._may_stop = any(
+            n.op.ends_run or n.name == "aten_call" for n in recording.program.graph.nodes
+        )
         self._pair_memory()
         self._fixed()
 
@@ -114,14 +118,20 @@ class StepRunner:
     def run(
         self, leaves: Sequence[Any], numbers: Sequence[float]
     ) -> tuple[list[torch.Tensor], list[Any]]:
-        """The outputs, and the tensors by port."""
+        """The outputs, and the tensors by port.  Raises: Stopped, Changed: nothing was done."""
         bound = self._bind(leaves)
         if len(numbers):
             self._numbers[:] = numbers  # type: ignore[assignment]
         outputs = self._allocate(bound)
+        state = torch.get_rng_state() if self._draws and self._may_stop else None
         if self._draws:
             self._draw(bound)
-        self.session.call(self.plan)
+        try:
+            self.session.call(self.plan)
+        except (Stopped, Failed) as reason:
+            if state is not None:
+                torch.set_rng_state(state)
+            raise Stopped from reason
         self._finish(bound)
         return outputs, bound
 
@@ -218,13 +228,28 @@ class Step:
     def __init__(self, recording: StepRecording, threads: int) -> None:
         self.recording, self.runner = recording, StepRunner(recording, threads)
 
+    @cached_property
+    def changed_arguments(self) -> list[int]:
+        """Leaves that a run updates."""
+        ports = [self.recording.ports[i] for i, _ in self.recording.updates]
+        return [p.index for p in ports if p.kind == "argument"]
+
+    @cached_property
+    def changed_storages(self) -> set[int]:
+        """Of tensors beside the arguments that a run updates."""
+        ports = [self.recording.ports[i] for i, _ in self.recording.updates]
+        tensors = [p.tensor for p in ports if p.kind == "tensor" and p.tensor is not None]
+        return {x.untyped_storage()._cdata for x in tensors}
+
     def holds(self, numbers: Sequence[float]) -> bool:
         """What the code asked of the numbers has the same answers."""
         return all(guard.holds(numbers) for guard in self.recording.guards)
 
     def describe(self) -> str:
         """The size of the program."""
-        return f"{len(self.recording.program.graph.nodes)} nodes"
+        way = len(self.recording.way)
+        decided = f", for one way of {way} decisions on data" if way else ""
+        return f"{len(self.recording.program.graph.nodes)} nodes{decided}"
 
     @property
     def arena_bytes(self) -> int:

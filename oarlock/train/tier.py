@@ -12,11 +12,12 @@ import torch.utils._pytree as pytree
 from oarlock import knobs
 from oarlock.capture.joint.differentiate import record_call
 from oarlock.capture.joint.numbers import is_free
+from oarlock.capture.joint.outcomes import Told
 from oarlock.capture.joint.recording import StepRecording
 from oarlock.capture.joint.surroundings import Surroundings
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
-from oarlock.capture.tape.deciding import is_settled
+from oarlock.capture.tape.deciding import is_foreseen, is_settled
 from oarlock.capture.tape.higher import with_backward_hooks
 from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.optimizers import step_
@@ -27,8 +28,10 @@ from oarlock.capture.tape.sources import Source
 from oarlock.capture.to_static import Declined, NewProgram, NotThisCall, StaticFunction
 from oarlock.capture.torch_private import is_dispatching, is_transformed
 from oarlock.errors import ToolError, UnsupportedError
+from oarlock.runtime.session import Stopped
 from oarlock.train.differentiable import Differentiable
 from oarlock.train.step import Changed, Step
+from oarlock.train.ways import Ways, told
 
 MANY = 8  # programs of one tape, for other sizes
 MOST = 5_000  # operations of a call whose loops are unrolled
@@ -51,6 +54,7 @@ class CompiledTape:
         """Take the tensors that the code reads now for the state.  Raises: Declined."""
         self.steps: dict[Any, Step] = {}
         self.others: dict[Any, list[Step]] = {}  # of the same sizes, for other numbers
+        self.ways = Ways()
         self.switched: dict[Any, list[tuple[torch.Tensor, bool]]] = {}  # requires_grad after a call
         self.state = [(s, x) for s in self.sources if isinstance(x := read(s), torch.Tensor)]
         self.is_same = identity(self.state)
@@ -61,7 +65,8 @@ class CompiledTape:
     def refuse(self) -> None:
         """Raises: Declined for what no program can do."""
         tape = self.tape
-        if not tape.is_straight_line and not (self.differentiates and is_settled(tape.root)):
+        is_right = is_foreseen if self.asks else is_settled
+        if not tape.is_straight_line and not (self.differentiates and is_right(tape.root)):
             raise Declined("control flow that depends on data")
         if tape.has_effects:
             raise Declined("the code changes Python objects")
@@ -123,11 +128,17 @@ class CompiledTape:
                 raise NewProgram
             step = self.make(args, kwargs, leaves)
         if step.recording.updates:
-            self.check_memory(leaves)
+            self.check_memory(step, leaves)
         try:
             result = step.run(leaves)
         except Changed as reason:
             raise Declined(str(reason)) from reason
+        except Stopped as reason:
+            if step.recording.way:
+                self.ways.missed(self.steps, step)
+            raise NotThisCall(str(reason)) from reason
+        if step.recording.way:
+            self.ways.took()
         for x, needs in self.switched.get(id(step), ()):
             x.requires_grad_(needs)
         return result
@@ -150,7 +161,8 @@ class CompiledTape:
     @property
     def count(self) -> int:
         """Of all programs."""
-        return len(self.steps) + sum(map(len, self.others.values()))
+        beside = (*self.others.values(), *self.ways.past.values())
+        return len(self.steps) + sum(map(len, beside))
 
     def renew(self) -> None:
         """New programs for tensors that have taken the place of others.  Raises: Declined."""
@@ -167,11 +179,16 @@ class CompiledTape:
         given = [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad and x.is_leaf]
         return (*sizes, *[x.grad is not None for x in (*self.leaves, *given)])
 
-    def check_memory(self, leaves: list[Any]) -> None:
-        """Raises: Declined for arguments in the memory of each other, or of the state."""
-        tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
-        own = [x.untyped_storage()._cdata for x in tensors]
-        if len(set(own)) < len(own) or not self.storages.isdisjoint(own):
+    def check_memory(self, step: Step, leaves: list[Any]) -> None:
+        """Raises: Declined for arguments in the memory of what the step changes."""
+        own = {i: _place(x) for i, x in enumerate(leaves) if isinstance(x, torch.Tensor)}
+        changed = [own[i] for i in step.changed_arguments]
+        is_apart = step.changed_storages.isdisjoint(own.values())
+        if changed:
+            places = list(own.values())
+            is_apart &= self.storages.isdisjoint(changed)
+            is_apart &= all(places.count(x) == 1 for x in changed)
+        if not is_apart:
             raise Declined("arguments share memory with what the step changes")
 
     def make(self, args: tuple, kwargs: dict[str, Any], leaves: list[Any]) -> Step:
@@ -182,13 +199,13 @@ class CompiledTape:
             elif not isinstance(x, _SKIPPED) and is_record(x):
                 raise Declined(f"an argument of class {type(x).__name__}")
         try:
-            step = self.recorded(args, kwargs)
+            step = self.recorded(args, kwargs, leaves)
         except (UnsupportedError, NotImplementedError) as reason:
             raise Declined("; ".join([str(reason), *getattr(reason, "problems", [])])) from reason
         self.steps[self.key(leaves)] = step
         return step
 
-    def recorded(self, args: tuple, kwargs: dict[str, Any]) -> Step:
+    def recorded(self, args: tuple, kwargs: dict[str, Any], leaves: list[Any]) -> Step:
         tape = self.tape
 
         def replay(*args: Any, **kwargs: Any) -> Any:
@@ -202,7 +219,8 @@ class CompiledTape:
         needs = [(x, x.requires_grad) for x in tensors if x.is_leaf]
         most = None if tape.is_straight_line else MOST
         try:
-            recording = record_call(replay, args, kwargs, around, most)
+            known = self.told(replay, args, kwargs)
+            recording = record_call(replay, args, kwargs, around, most, known)
             switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
         except Respecialise as error:
             raise Unstarted(str(error)) from None
@@ -215,13 +233,21 @@ class CompiledTape:
                 x.requires_grad_(before)
         threads = torch.get_num_threads()
         if isinstance(recording, StepRecording):
-            step = Step(recording, threads)
+            numbers = recording.read_numbers(leaves)
+            past = self.ways.again(self.key(leaves), recording.way, lambda x: x.holds(numbers))
+            step = past or Step(recording, threads)
             self.switched[id(step)] = switched
             return step
         if switched:
             raise Declined("requires_grad is switched in a call whose gradients go on")
         spec = pytree.tree_structure((args, kwargs))
         return Differentiable(recording, tape, spec, threads)
+
+    def told(self, replay: Any, args: tuple, kwargs: dict[str, Any]) -> Told | None:
+        """What the code asks tensors for in this call, where it decides on that."""
+        if self.tape.is_straight_line or is_settled(self.tape.root):
+            return None
+        return told(self.tape, self.static.fn, replay, args, kwargs)
 
     @property
     def is_pure(self) -> bool:
@@ -265,6 +291,10 @@ def _switches(node: Any, given: set[int]) -> bool:
     if not isinstance(node, Call) or name_of(node.func) not in ("requires_grad", "requires_grad_"):
         return False
     return isinstance(node.args[0], Val) and node.args[0].id in given
+
+
+def _place(x: torch.Tensor) -> int:
+    return x.untyped_storage()._cdata
 
 
 def _kind(x: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.arrays import to_numpy
+from oarlock.capture.joint.outcomes import Told
 from oarlock.capture.joint.partition import Needed, is_one_graph, partition
 from oarlock.capture.joint.recording import Port, StepRecording
 from oarlock.capture.joint.results import flatten
@@ -41,12 +42,14 @@ def record_call(
     kwargs: dict[str, Any],
     around: Surroundings,
     most: int | None = None,
+    told: Told | None = None,
 ) -> StepRecording | JointRecording:
     """As ``record_step``; a JointRecording when the results have gradients and the code asks for none.
 
-    Args: most: operations that a program may have.  Raises: UnsupportedError, DataDependent.
+    Args: most: operations that a program may have; told: see ``Outcomes``.
+    Raises: UnsupportedError, DataDependent.
     """
-    return _Joint(fn, args, kwargs, around, most).run_joint()
+    return _Joint(fn, args, kwargs, around, most, told).run_joint()
 
 
 class _Joint(Recording):
@@ -128,6 +131,8 @@ class _Joint(Recording):
     # The cut
 
     def cut(self, step: StepRecording) -> JointRecording:
+        if step.way:
+            raise UnsupportedError("control flow that depends on data")
         recorder, graph = self.recorder, self.recorder.graph
         ports = recorder.ports
         tangents = [i for i, p in enumerate(ports) if p.kind == "tangent"]

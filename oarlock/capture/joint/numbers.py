@@ -3,7 +3,7 @@
 A ``Number`` is the node behind a ``torch.SymFloat``, ``SymInt`` or ``SymBool``: arithmetic on it
 records f64 (i64) nodes, so that a learning rate or ``step.item()`` stays exact double arithmetic.
 What comes from the caller (an option of an optimizer) may be asked for its truth: the answer becomes
-a ``Guard``.  What comes from tensors may not.
+a ``Guard``.  What comes from tensors may not, but where a call has shown the way that data take.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Scope:
     b: Any
     guards: list[Guard]
     where: Callable[[], str]
+    decide: Callable[[Value, bool], bool] | None = None  # on data, where their way is known
 
 
 class Number:
@@ -106,6 +107,8 @@ class Number:
     def _known(self) -> Any:
         """The plain number, which this recording is then made for.  Raises: DataDependent."""
         if self.compute is None:
+            if self.scope.decide is not None and type(self.hint) is bool:
+                return self.scope.decide(self.value, self.hint)
             raise DataDependent(
                 f"{self.scope.where()}: the code asks for a plain number of a tensor's element, "
                 f"whose value is known at run time only"

@@ -83,6 +83,7 @@ class StepRecording:
     guards: list[Guard]
     read_numbers: Callable[[Sequence[Any]], Sequence[Any]]  # from the leaves of a call
     calls_backward: bool = True
+    way: tuple[bool, ...] = ()  # that data take; a run that takes another ends before its updates
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -14,6 +14,7 @@ from oarlock.capture import constants
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy, torch_dtype
 from oarlock.capture.joint.fused import FUSED
+from oarlock.capture.joint.indices import require_ranges
 from oarlock.capture.joint.numbers import (
     DataDependent,
     Number,
@@ -25,6 +26,7 @@ from oarlock.capture.joint.numbers import (
     sizes_of,
     symbolic,
 )
+from oarlock.capture.joint.outcomes import Told
 from oarlock.capture.joint.recording import Draw, Gradient, Port, Slot, StepRecording
 from oarlock.capture.joint.results import flatten
 from oarlock.capture.joint.surroundings import Surroundings
@@ -34,7 +36,7 @@ from oarlock.capture.recorder import Recorder, Spoiled
 from oarlock.capture.tape.arguments import holds_tensor
 from oarlock.capture.torch_private import Shapes, is_fake, outside_modes
 from oarlock.errors import UnsupportedError
-from oarlock.ir import Program, Signature, TensorType, Value, f64, i64
+from oarlock.ir import Program, Signature, TensorType, Value, bool_, f64, i64
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _MUTABLE = (dict, list, set)
@@ -51,8 +53,10 @@ class StepRecorder(Recorder):
         self.captured: dict[int, int] = {}  # port by id of a real tensor
         self.fresh: set[int] = set()  # ids of tensors that the code makes of Python numbers
         self.scope = Scope(self.b, [], lambda: str(self.origin()))
+        self.ranges: set[Any] = set()  # of indices that are checked
         self.reseeds = False
         self.most: int | None = None  # operations
+        self.told: Told | None = None  # what the code is told where it asks tensors
         self.grad_of: dict[int, torch.Tensor] = {}  # the parameter by id of its gradient
 
     # Inputs
@@ -120,6 +124,7 @@ class StepRecorder(Recorder):
             found = self.drawn(func, args, kwargs, out)
             if found is not None:
                 return found
+        require_ranges(self, str(func), args)
         if str(func) in SIDE_EFFECTS:
             SIDE_EFFECTS[str(func)](self, args, kwargs)
         return super().record(func, args, kwargs, out)
@@ -152,6 +157,7 @@ class StepRecorder(Recorder):
 
     def to_python(self, func: Any, args: tuple) -> Any:
         value = self.value(args[0])
+        answer = None if self.told is None else self.told.next()
         with outside_modes():
             params = {k: to_numpy(t) for k, t in self.weights.items()}
             known = constants.always(self.graph, value, params)
@@ -159,9 +165,12 @@ class StepRecorder(Recorder):
             number = known.reshape(-1)[0].item()
             return bool(number) if "nonzero" in str(func) else number
         if "nonzero" in str(func) or "equal" in str(func) or value.dtype.is_bool:
-            raise DataDependent(
-                f"{self.origin()}: the code decides on a tensor's value, known at run time only"
-            )
+            if answer is None or "equal" in str(func):
+                raise DataDependent(
+                    f"{self.origin()}: the code decides on a tensor's value, known at run time only"
+                )
+            flat = value if not value.shape else self.b.reshape(value, shape=())
+            return self.decide(self.b.to(flat, bool_), bool(answer))
         is_int = value.dtype.is_int
         wanted = i64 if is_int else f64
 
@@ -170,7 +179,18 @@ class StepRecorder(Recorder):
             return flat if flat.dtype is wanted else self.b.cast(flat, dtype=wanted)
 
         made = make()  # now: the tensor may be written to later
-        return symbolic(Number(self.scope, 3 if is_int else 0.75, lambda: made, None))
+        hint = (3 if is_int else 0.75) if answer is None else answer
+        return symbolic(Number(self.scope, hint, lambda: made, None))
+
+    def decide(self, truth: Value, taken: bool) -> bool:
+        """The way that the code takes, which a run that takes another ends at.
+
+        Raises: DataDependent where it is not known.
+        """
+        assert self.told is not None
+        self.told.way.append(taken)
+        self.b.require(truth if taken else self.b.logical_not(truth))
+        return taken
 
     def write(self, target: torch.Tensor, value: Value) -> None:
         super().write(target, value)
@@ -249,13 +269,15 @@ class Recording:
 
     def __init__(
         self, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], around: Surroundings,
-        most: int | None = None,
+        most: int | None = None, told: Told | None = None,
     ) -> None:  # fmt: skip
         self.fn, self.around = fn, around
         self.shapes = Shapes()
         self.recorder = StepRecorder(self.shapes, self.around.names)
         self.recorder._arguments = []
-        self.recorder.most = most
+        self.recorder.most, self.recorder.told = most, told
+        if told is not None:
+            self.recorder.scope.decide = self.recorder.decide
         self.recorder.grad_of = {id(g): p for p, g in self.around.grads if g is not None}
         self.leaves, self.arg_spec = pytree.tree_flatten((args, kwargs))
         self.names = _names(fn, args, kwargs)
@@ -295,6 +317,7 @@ class Recording:
         value = recorder.port("argument", name, type_, index=i)
         port = len(recorder.ports) - 1
         recorder._arguments.append(recorder.bind(fake, value, f"input {port}"))
+        recorder.captured[id(fake)] = port
         if x.requires_grad:
             self._gradient(fake, port, name, x)
         return fake
@@ -393,6 +416,7 @@ class Recording:
         return StepRecording(
             program, recorder.ports, slots, spec, updates, gradients, recorder.draws,
             recorder.scope.guards, numbers, self.backward[0] > 0,
+            () if recorder.told is None else tuple(recorder.told.way),
         )  # fmt: skip
 
     def _slot(self, x: Any, output: Callable[[Value], int], made: dict[int, Slot]) -> Slot:
@@ -403,6 +427,8 @@ class Recording:
             if isinstance(x, _MUTABLE) or holds_tensor(x):
                 raise UnsupportedError(f"the result holds an object of class {type(x).__name__}")
             return Slot("constant", value=x)
+        if not is_fake(x):
+            recorder.view(x)  # a tensor from outside, which nothing else may have read
         if id(x) in recorder.captured:
             return Slot("port", recorder.captured[id(x)])
         if id(x) not in made:
@@ -428,12 +454,13 @@ class Recording:
     ) -> Iterator[Gradient]:
         """What is left in ``.grad``, where it is another than before."""
         recorder = self.recorder
+        for p, old in self.around.grads:
+            if p.grad is not old:
+                recorder.view(p)  # which nothing else may have read
         pairs = [
             (p, recorder.captured[id(p)], old)
             for p, old in self.around.grads if id(p) in recorder.captured
         ]  # fmt: skip
-        unread = [p for p, old in self.around.grads if id(p) not in recorder.captured]
-        assert not any(is_fake(p.grad) for p in unread if p.grad is not None)
         for p, port, old in [*pairs, *self.arg_grads]:
             new = p.grad
             if new is old:

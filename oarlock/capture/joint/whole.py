@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from oarlock.capture.joint.indices import require_ranges
 from oarlock.ir import Value
 from oarlock.ops.recurrence import RnnScan
 from oarlock.ops.recurrence_train import (
@@ -34,6 +35,8 @@ class WholeFunctions(TorchFunctionMode):
         if func in _BACKWARD:
             self.backward[0] += 1
         kind = getattr(func, "__name__", "")
+        if kind == "one_hot":
+            require_ranges(self.recorder, kind, (*args, *(kwargs or {}).values()))
         if kind in KINDS and not kwargs and is_whole(args):
             return recurrent(self.recorder, kind, *args)
         return func(*args, **(kwargs or {}))

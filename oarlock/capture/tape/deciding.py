@@ -28,11 +28,17 @@ def is_settled(root: Block) -> bool:
     return Settling(set()).block(root)
 
 
-class Settling:
-    """Args: data: ids of numbers and lists that follow from what tensors hold."""
+def is_foreseen(root: Block) -> bool:
+    """No loop depends on what tensors hold: a call takes one of a few ways."""
+    return Settling(set(), True).block(root)
 
-    def __init__(self, data: set[int]) -> None:
-        self.data = set(data)
+
+class Settling:
+    """Args: data: ids of numbers and lists that follow from what tensors hold; is_lenient: decisions
+    on them are right, but in loops."""
+
+    def __init__(self, data: set[int], is_lenient: bool = False) -> None:
+        self.data, self.is_lenient = set(data), is_lenient
 
     def block(self, block: Block) -> bool:
         return all(self.node(node) for node in block.nodes)
@@ -41,14 +47,18 @@ class Settling:
         if isinstance(node, Call):
             return self.call(node)
         if isinstance(node, (If, Fork)):
-            is_known = self.is_known(node.test) and all(map(self.block, blocks_of(node)))
+            is_known = self.is_known(node.test)
+            is_right = all(map(self.block, blocks_of(node)))
             for branch in blocks_of(node) if isinstance(node, If) else ():
                 self.pass_on(node.outs, branch.results)
-            return is_known
+            if not is_known and isinstance(node, If):
+                self.data |= {val.id for val in node.outs}
+            return is_right and (is_known or self.is_lenient)
         if isinstance(node, While):
             return self.loop(node)
         if isinstance(node, (Assert, Check)):
-            return self.is_known(node.test if isinstance(node, Assert) else node.value)
+            tested = node.test if isinstance(node, Assert) else node.value
+            return self.is_lenient or self.is_known(tested)
         return isinstance(node, Raise)
 
     def call(self, call: Call) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
 
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.aliasing import assumption
+from oarlock.capture.tape.finite import RECORDED
 from oarlock.capture.tape.nodes import (
     UNREAD,
     Again,
@@ -212,6 +213,7 @@ class Emitter:
         texts = [*map(self.expr, args), *(f"{k}={self.expr(v)}" for k, v in kwargs.items())]
         if name and args:
             return f"{texts[0]}.{name}({', '.join(texts[1:])})"
+        func = RECORDED.get(func, func) if type(func) is BuiltinFunctionType else func
         return f"{self.constant(func, name_of(func))}({', '.join(texts)})"
 
     def assign(self, outs: Any, text: str, where: Where) -> None:

@@ -25,6 +25,7 @@ from oarlock.capture.tape.nodes import (
     Check,
     Fork,
     If,
+    Print,
     Raise,
     Val,
     While,
@@ -108,9 +109,15 @@ def cut(ends: list[Way], root: Block, inputs: Inputs, count: int) -> Parts:
 
 
 def _moved(way: Way, inputs: Inputs) -> set[int]:
-    """Tensors that the call replaces where it has read them: others at each call."""
+    """Tensors that the call replaces where it has read them, or what holds them: others at each call."""
     places = way.effects.places()
-    return {val.id for val, s in inputs if _is_tensor(val) and key_of(s, -1) in places}
+
+    def is_replaced(source: Source) -> bool:
+        base, path, _ = key_of(source, -1)
+        ends = [i for i, letter in enumerate(path) if letter in "[."] + [len(path)]
+        return any((base, path[:end], -1) in places for end in ends)
+
+    return {val.id for val, s in inputs if _is_tensor(val) and is_replaced(s)}
 
 
 def _is_tensor(val: Val) -> bool:
@@ -150,6 +157,7 @@ class Sorting:
         elif self.is_tail(node) or (
             is_plain(node, self.plain | self.later, self.tensors) and not is_item(node)
         ):
+            self.rest += [(check, True) for check in no_error(node)]
             self.rest.append((node, False))
             self.late_by(node)
             self.change(self.objects.intersection(uses(node)))
@@ -160,15 +168,15 @@ class Sorting:
             self.rest.append((node, not changed))
             self.late_by(node)
             self.change(changed)
-        elif isinstance(node, (Assert, If, While)) and self.is_settled(node):
+        elif isinstance(node, (Assert, If, While)) and self.is_foreseen(node):
             self.rest.append((node, True))
             self.late_by(node)
         else:
             raise Whole("control flow that depends on data")
 
-    def is_settled(self, node: Any) -> bool:
-        """Tensor calls on ways of decisions that known numbers make."""
-        return self.objects.isdisjoint(uses(node)) and Settling(self.unknown).node(node)
+    def is_foreseen(self, node: Any) -> bool:
+        """Tensor calls on ways of decisions, and in loops that known numbers decide."""
+        return self.objects.isdisjoint(uses(node)) and Settling(self.unknown, True).node(node)
 
     def is_tail(self, node: Any) -> bool:
         """Ways that the code ends in: they may do anything but go back through the core's graph."""
@@ -205,6 +213,8 @@ class Sorting:
             if is_core:
                 wanted |= set(uses(node))
         core = [node for node, is_core in self.rest if is_core]
+        while core and isinstance(core[-1], Check):
+            core.pop()  # nothing is done after it
         self.check(core)
         return core
 
@@ -222,6 +232,22 @@ class Sorting:
         return {val.id for node in core for val in results_of(node)}
 
 
+def no_error(node: Any) -> Iterator[Check]:
+    """That ``node`` will raise no error, before what comes after it is done."""
+    if isinstance(node, Assert):
+        yield Check(node.test, True, "an assertion that does not hold", node.where)
+    if isinstance(node, (If, Fork)):
+        then, orelse = (_may_raise_at_end(b) for b in (node.then, node.orelse))
+        if then != orelse:
+            yield Check(node.test, orelse, "an error", node.where)
+
+
+def _may_raise_at_end(block: Block | None) -> bool:
+    return block is not None and (
+        block.raises or (bool(block.nodes) and isinstance(block.nodes[-1], Raise))
+    )
+
+
 def results_of(node: Any) -> Iterator[Val]:
     """What may be read after a node."""
     return iter(node.params) if isinstance(node, While) else made(node)
@@ -233,6 +259,8 @@ def is_plain(node: Any, known: set[int], tensors: set[int], is_inside: bool = Fa
     Args: is_inside: a block, where it may also change containers.
     """
     if is_inside and isinstance(node, Call) and is_change(node):
+        return known.issuperset(uses(node))
+    if isinstance(node, (Assert, Print)):
         return known.issuperset(uses(node))
     if isinstance(node, (If, Fork)):
         test = {x.id for x in leaves(node.test) if isinstance(x, Val)}
