@@ -21,6 +21,8 @@ _CONVERTED_LIBRARIES = (
     "torch.nn.modules.transformer",
     "torch.nn.modules.rnn",
     "torch.nn.utils.rnn",
+    "torch.nn.modules.batchnorm",
+    "torch.nn.utils.clip_grad",
     "torch.amp.grad_scaler",
     "torch.optim",
     "oarlock.capture.convert.streams",
