@@ -148,6 +148,13 @@ class Switching(Trainer):
         return self.update(self.loss(x, y))
 
 
+class AveragedLate(Switching):
+    """``ASGD`` averages from its third step on, by rates that it makes tensors of."""
+
+    def prepare(self):
+        self.optimizer = torch.optim.ASGD(self.model.parameters(), lr=1e-2, t0=3)
+
+
 class Averaged(Trainer):
     """The first update of an average copies."""
 
@@ -164,7 +171,7 @@ class Averaged(Trainer):
         return loss
 
 
-@pytest.mark.parametrize("make", [Switching, Averaged])
+@pytest.mark.parametrize("make", [Switching, AveragedLate, Averaged])
 def test_a_lasting_other_way_gets_a_program(make):
     static = check(make, finite, 14, TOLERANCE)
     core = getattr(static.tapes[0].executor, "core", static.tapes[0].executor)

@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from oarlock.capture.arrays import dtype_of
 from oarlock.capture.joint.indices import require_ranges
+from oarlock.capture.joint.numbers import number_of
 from oarlock.ir import Value
 from oarlock.ops.recurrence import RnnScan
 from oarlock.ops.recurrence_train import (
@@ -21,6 +23,7 @@ from oarlock.ops.recurrence_train import (
 )
 
 _BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
+_MAKERS = (torch.tensor, torch.as_tensor, torch.scalar_tensor)
 FLOATS = (torch.float32, torch.float64)
 
 
@@ -39,7 +42,19 @@ class WholeFunctions(TorchFunctionMode):
             require_ranges(self.recorder, kind, (*args, *(kwargs or {}).values()))
         if kind in KINDS and not kwargs and is_whole(args):
             return recurrent(self.recorder, kind, *args)
+        if func in _MAKERS and args and number_of(args[0]) is not None:
+            return self.made(args[0], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def made(
+        self, x: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> torch.Tensor:
+        """A tensor of a number that is known at run time only."""
+        number, recorder = number_of(x), self.recorder
+        assert number is not None
+        dtype = dtype or (torch.get_default_dtype() if number.is_float() else None)
+        value = number.value if dtype is None else recorder.b.to(number.value, dtype_of(dtype))
+        return recorder.tensor_of(value).requires_grad_(requires_grad)
 
 
 def is_whole(args: tuple) -> bool:
