@@ -17,7 +17,11 @@ class Steering(BaseException):
     """What a trace raises through the user's code to go another way: no handler of theirs sees it."""
 
 
-STEERING = (Steering, UnsupportedError, CompilerBug)
+class Endless(Exception):
+    """A call of a function in itself, whose result is not known yet: its way ends here."""
+
+
+STEERING = (Steering, Endless, UnsupportedError, CompilerBug)
 
 
 class handling:

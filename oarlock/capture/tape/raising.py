@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from oarlock.capture.convert.handlers import Endless
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape.lines import line_of
 from oarlock.capture.tape.nodes import Block, Call, Raise, Val, Where, leaves
@@ -55,7 +56,7 @@ def vals_of(call: Call) -> list[Val]:
 def _handlers(error: Exception) -> list[handling]:
     from oarlock.capture.convert.handlers import catching
 
-    return catching(error)
+    return [] if isinstance(error, Endless) else catching(error)
 
 
 def message(tracer: Tracer, text: Any) -> Any:

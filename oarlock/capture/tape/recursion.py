@@ -17,7 +17,7 @@ import torch
 
 from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.convert import BLOCKS
-from oarlock.capture.convert.handlers import Steering
+from oarlock.capture.convert.handlers import Endless, Steering
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.items import merged, outs_of
@@ -52,10 +52,6 @@ class Recursion(Steering):
     def __init__(self, codes: frozenset[CodeType]) -> None:
         super().__init__(", ".join(sorted(code.co_name for code in codes)))
         self.codes = codes
-
-
-class Endless(Exception):
-    """A call of a function in itself, whose result is not known yet."""
 
 
 def look_for(known: frozenset[CodeType]) -> None:

@@ -149,3 +149,26 @@ def _ordered(x):
 @case(t(3.0, 1.0, 2.0), t(1.0, -2.0, 5.0), t(2.0, 2.0, 2.0))
 def sorted_by_parts_of_tensors(x):
     return _ordered(x)
+
+
+@case(t(5), t(1), t(3), grad=False)
+def recursion_in_a_try(n):
+    try:
+        if n <= 1:
+            return n * 0 + 1
+        return n * recursion_in_a_try(n - 1)
+    except TypeError:
+        return n
+
+
+LEFT: list = []
+
+
+@case(t(5), t(1), t(3), grad=False, shared=("LEFT",))
+def recursion_with_finally(n):
+    try:
+        if n <= 1:
+            return n * 0 + 1
+        return n * recursion_with_finally(n - 1)
+    finally:
+        LEFT.append(1)
