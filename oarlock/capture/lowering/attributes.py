@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from oarlock.capture.arrays import dtype_of, to_numpy
-from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Maybe, is_symbolic, kind_of
 from oarlock.capture.tape.effects import Change
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.sources import Source, key_of

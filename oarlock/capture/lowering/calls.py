@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oarlock.capture.lowering import lists, messages, picks
+from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
-from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
 from oarlock.capture.tape.nodes import Block, Call, SubTape, Val, leaves, map_tree

@@ -11,10 +11,10 @@ import torch
 from oarlock.capture.aliases import View
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.lowering.frames import Frame
+from oarlock.capture.lowering.kinds import Maybe, is_symbolic, kind_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
-from oarlock.capture.lowering.scalars import Maybe, is_symbolic, kind_of
 from oarlock.ir import DType, TensorType, Value, bool_, f64, i64
 
 KINDS: dict[type, DType] = {bool: bool_, int: i64, float: f64}

@@ -20,9 +20,9 @@ from oarlock.capture.lowering.held import (
     type_of,
     value_of,
 )
+from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
 from oarlock.capture.lowering.picks import Pick, are_objects, options_of, place_of
-from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.tape.nodes import UNREAD
 from oarlock.ir import Value, bool_
 

@@ -12,7 +12,8 @@ import torch
 
 from oarlock.capture.arrays import dtype_of
 from oarlock.capture.lowering.columns import Column, Even, Ragged, first, kind
-from oarlock.capture.lowering.scalars import DTYPES, Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.scalars import DTYPES
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
 from oarlock.ir import Size, TensorType, Value, f64, i64
@@ -456,12 +457,18 @@ def _none_of(r: Any, s: Value) -> Value:
     return r.b.full(0, (0, *s.shape[1:]), s.dtype)
 
 
+def _require_items(r: Any, a: ListValue, message: str) -> None:
+    r.b.assert_(r.b.gt(a.count(), r.b.const(0, i64)), message=message, kind="RuntimeError")
+
+
 def _stack(r: Any, a: ListValue, dim: int = 0) -> torch.Tensor:
+    _require_items(r, a, "stack expects a non-empty TensorList")
     with r.lowering.recording():
         return a.tensor().movedim(0, dim)
 
 
 def _cat(r: Any, a: ListValue, dim: int = 0) -> torch.Tensor:
+    _require_items(r, a, "torch.cat(): expected a non-empty list of Tensors")
     (column,) = a.columns()
     with r.lowering.recording():
         if isinstance(column, Ragged) and dim % column.data.rank == column.axis:

@@ -26,9 +26,9 @@ from oarlock.capture.lowering.held import (
     type_of,
     value_of,
 )
+from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
 from oarlock.capture.lowering.picks import Pick, are_objects, is_object, options_of, place_of, same
-from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic, kind_of
 from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, bounds, i64
 from oarlock.ir.scope import symbols_in
 

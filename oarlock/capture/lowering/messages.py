@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.lowering.scalars import Maybe, is_symbolic
+from oarlock.capture.lowering.kinds import Maybe, is_symbolic
 from oarlock.capture.tape.nodes import Assert, Block, Raise, Val, leaves
 from oarlock.capture.tape.runtime import text as text_of
 from oarlock.ir import Value

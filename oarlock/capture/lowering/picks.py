@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import Undefined
-from oarlock.capture.lowering.scalars import DTYPES, Maybe, Truth, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic, kind_of
+from oarlock.capture.lowering.scalars import DTYPES
 from oarlock.capture.tape import runtime
 from oarlock.ir import Value, bool_, f64, i64
 

@@ -11,10 +11,10 @@ from oarlock.capture.arrays import dtype_of
 from oarlock.capture.lowering.attributes import Attributes
 from oarlock.capture.lowering.columns import Even
 from oarlock.capture.lowering.held import truth_of
+from oarlock.capture.lowering.kinds import Maybe, is_symbolic
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
-from oarlock.capture.lowering.scalars import Maybe, is_symbolic
 from oarlock.capture.slots import attributes_of
 from oarlock.capture.structure import fields_of
 from oarlock.capture.tape.nodes import Val

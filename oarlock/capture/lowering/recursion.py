@@ -14,7 +14,7 @@ import torch
 
 from oarlock.capture.lowering.frames import Frame, as_tuple
 from oarlock.capture.lowering.held import Recorded, is_plain, named, python_of, value_of
-from oarlock.capture.lowering.scalars import Maybe
+from oarlock.capture.lowering.kinds import Maybe
 from oarlock.capture.tape.nodes import (
     Again,
     Block,

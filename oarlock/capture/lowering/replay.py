@@ -16,11 +16,11 @@ from oarlock.capture.lowering.blocks import Blocks
 from oarlock.capture.lowering.calls import Calls
 from oarlock.capture.lowering.ends import Ends
 from oarlock.capture.lowering.held import truth_of
+from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.ports import Results
 from oarlock.capture.lowering.recorder import PLAIN_REASONS, BlockRecorder, Refused
 from oarlock.capture.lowering.recursion import Recursions, ends
-from oarlock.capture.lowering.scalars import Maybe, Truth, is_symbolic
 from oarlock.capture.tape.nodes import (
     Assert,
     Block,

@@ -5,48 +5,16 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import sympy
 import torch
 
+from oarlock.capture.lowering import failures
+from oarlock.capture.lowering.kinds import SYMBOLS, Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.symbols import holds, size_of
 from oarlock.ir import Builder, DType, Value, bool_, f64, i64
-
-SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """A bool that the program computes, bool[]."""
-
-    value: Value
-
-
-@dataclass(frozen=True, eq=False)
-class Maybe:
-    """``value``, or None where ``flag`` is false; the value is then zeros.
-
-    ``unbound``: where it is false, the variable has no value, rather than None.
-    """
-
-    flag: Truth
-    value: Any
-    unbound: bool = False
-
-
-def is_symbolic(x: Any) -> bool:
-    return isinstance(x, (Truth, *SYMBOLS))
-
-
-def kind_of(x: Any) -> type:
-    """int, float or bool."""
-    if isinstance(x, (bool, Truth, torch.SymBool)):
-        return bool
-    return int if isinstance(x, (int, torch.SymInt)) else float
-
 
 DTYPES: dict[type, DType] = {bool: bool_, int: i64, float: f64}
 
@@ -145,6 +113,12 @@ class Scalars:
 
     def compute(self, func: Callable[..., Any], args: tuple) -> Any:
         """``func(*args)``, some of them symbolic.  Raises: NotImplementedError."""
+        failures.before(self, func, args)
+        found = self._computed(func, args)
+        failures.after(self, func, args, found)
+        return found
+
+    def _computed(self, func: Callable[..., Any], args: tuple) -> Any:
         whole = [isinstance(x, (int, torch.SymInt)) and not isinstance(x, bool) for x in args]
         if func in _EXACT and all(whole):
             return _NATIVE.get(func, func)(*args)
@@ -313,5 +287,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
     **{getattr(math, n): _simple(n, True) for n in ("sqrt", "exp", "log", "log2", "sin", "cos",
        "tan", "tanh", "asin", "acos", "atan", "sinh", "cosh", "pow", "fabs") if n != "fabs"},
     math.fabs: _simple("abs", True),
-    math.isnan: lambda s, x: Truth(s.compare("ne", s.value(x, f64), s.value(x, f64))),
+    math.isnan: lambda s, x: Truth(s.b.is_nan(s.value(x, f64))),
+    math.isfinite: lambda s, x: Truth(s.b.is_finite(s.value(x, f64))),
+    math.isinf: lambda s, x: Truth(s.b.eq(s.b.abs(s.value(x, f64)), s.b.const(math.inf, f64))),
 }  # fmt: skip
