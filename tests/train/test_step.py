@@ -274,3 +274,30 @@ def test_batch_norm_of_what_needs_no_gradient(frozen, training):
         return model, optimizer, classes(model, optimizer)
 
     assert not check(make, batches(8, 6), steps=3).recording.aten_calls
+
+
+def test_batches_that_are_ignored():
+    """Their mean loss is none, and their gradients are zero."""
+    torch.manual_seed(0)
+    nets = [nn.Linear(6, 3), nn.Linear(6, 3)]
+    nets[1].load_state_dict(nets[0].state_dict())
+
+    def step(net: nn.Module) -> Callable[..., Any]:
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+        def run(x: Any, y: Any) -> Any:
+            loss = F.cross_entropy(net(x), y, ignore_index=1)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss.detach()
+
+        return run
+
+    x, eager = torch.randn(4, 6), step(nets[1])
+    ours = Step(record_step(step(nets[0]), (x, torch.tensor([0, 1, 2, 0]))), threads=1)
+    for numbers in ([0, 1, 2, 0], [1, 1, 1, 1], [2, 2, 1, 0]):
+        given = [x, torch.tensor(numbers)]
+        got, want = ours.run(given), eager(*given)
+        torch.testing.assert_close(got, want, equal_nan=True)
+        assert_close([*nets[0].parameters()], [*nets[1].parameters()], 3)

@@ -81,7 +81,7 @@ def nll_loss(
     axis = 0 if x.rank == 1 else 1
     counts, scale = _kept(b, x, target, weight, ignored, axis)
     picked = b.reduce_sum(b.where(counts, x, b.const(0.0, x.dtype)), axes=(axis,))
-    loss = b.neg(b.mul(picked, scale))
+    loss = _unless_ignored(b, b.neg(b.mul(picked, scale)), target, ignored)
     everywhere = tuple(range(scale.rank))
     if reduction == 0 and loss.shape == b.out[0].shape:
         return loss, b.full(0.0, (), x.dtype)
@@ -105,6 +105,11 @@ def _kept(
     return counts, b.mul(kept, b.take(weight, b.where(b.ne(target, ignored), target, zero)))
 
 
+def _unless_ignored(b: Lifter, value: Value, target: Value, ignored: int) -> Value:
+    """``value``, and 0 at ignored places, whatever it is there: where all are, the mean is none."""
+    return b.where(b.ne(target, ignored), value, b.const(0.0, value.dtype))
+
+
 @lift("aten.nll_loss_backward.default", "aten.nll_loss2d_backward.default")
 def nll_loss_backward(
     b: Lifter, dy: Value, x: Value, target: Value, weight: Any, reduction: int, ignored: int,
@@ -113,7 +118,7 @@ def nll_loss_backward(
     axis = 0 if x.rank == 1 else 1
     counts, scale = _kept(b, x, target, weight, ignored, axis)
     dy = b.div(dy, total) if reduction == 1 else dy
-    each_place = b.neg(b.mul(dy, scale))
+    each_place = _unless_ignored(b, b.neg(b.mul(dy, scale)), target, ignored)
     each_place = b.reshape(each_place, shape=(*scale.shape[:axis], 1, *scale.shape[axis:]))
     return b.where(counts, each_place, b.const(0.0, x.dtype))
 

@@ -35,7 +35,7 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
     try:
         first = at("hint")
     except _NO_DATA as error:
-        first = at("hint", 1) if is_data else _elsewhere(error, at, op, args)
+        first = _elsewhere(error, at, op, args, is_data)
     try:
         second = at("other")
     except _NO_DATA as error:
@@ -48,10 +48,13 @@ def in_both_worlds(op: Callable[..., Any], args: tuple, is_data: bool) -> tuple[
 
 
 def _elsewhere(
-    error: Exception, at: Callable[[str], Any], op: Callable[..., Any], args: tuple
+    error: Exception, at: Callable[..., Any], op: Callable[..., Any], args: tuple, is_data: bool
 ) -> Any:
     """The value of the other world, or one for other numbers, where the code goes on without this
     error: a decision may keep what fails here from running, and at run time it fails by itself."""
+    if is_data:
+        with contextlib.suppress(*_NO_DATA):
+            return at("hint", 1)
     _refuse_caught(error, args)
     with contextlib.suppress(*_NO_DATA):
         return at("other")
@@ -64,7 +67,8 @@ def _elsewhere(
 
 def _refuse_caught(error: Exception, args: tuple) -> None:
     """Raises: UnsupportedError where code goes on after an error that comes for some sizes only."""
-    if open_handlers(error) is not None and not is_decided(args):
+    of_sizes = any(isinstance(x, Number) and not x.is_data for x in args)
+    if of_sizes and open_handlers(error) is not None and not is_decided(args):
         raise UnsupportedError(
             f"{user_line()}: {type(error).__name__} comes for some sizes or numbers, and is caught "
             f"({error}); decide with `if` on what it depends on"

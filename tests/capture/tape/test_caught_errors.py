@@ -52,6 +52,19 @@ def test_errors_of_sizes(name, sizes):
         assert float(static(x)) == float(fn(x)), n
 
 
+def test_errors_of_sizes_beside_data():
+    def fn(x, n):
+        try:
+            return int(x[0]) // int(n > 1)
+        except ZeroDivisionError:
+            return -1
+
+    static = to_static(fn)
+    for size, n in ((3, 5), (3, 1), (4, 1), (5, 2), (3, 3), (4, 1)):
+        x = torch.arange(4.0, 4.0 + size)
+        assert int(static(x, n)) == fn(x, n), (size, n)
+
+
 def test_refusals_are_not_caught():
     def fn(x):
         try:
