@@ -22,6 +22,7 @@ from oarlock.capture.convert.sequences import (
     loop,
     own_items,
 )
+from oarlock.capture.convert.stepped import entered, next_of_object
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
     as_number,
@@ -47,13 +48,14 @@ def range_(*args: Any) -> Any:
 def iter_(items: Any, *end: Any) -> Any:
     if tracer() is None or end:
         return iter(items, *end)
-    items = own_items(items)
+    items = entered(items)
     if isinstance(items, cursors.Stream) or is_run_time_sequence(items):
         return cursors.source(items)
     return iter(items)
 
 
 def enumerate_(items: Any, start: Any = 0) -> Any:
+    items = entered(items)
     if isinstance(items, cursors.Stream):
         return cursors.Enumerate(items, start)
     items = own_items(items)
@@ -65,6 +67,7 @@ def enumerate_(items: Any, start: Any = 0) -> Any:
 
 
 def zip_(*items: Any, **options: Any) -> Any:
+    items = tuple(map(entered, items))
     if not options and _any_stream(items):
         return cursors.Zip(list(map(cursors.source, items)))
     items = tuple(map(own_items, items))
@@ -88,6 +91,8 @@ def reversed_(items: Any) -> Any:
         return Mapped(lambda _, x: x, (items,), backwards=True)
     if tracer() is not None:
         tracer().uses(items)
+        if own(items, "__getitem__") and (count := own(items, "__len__")):
+            return cursors.Cursor(items, count(items) - 1, -1)
     return reversed(items)
 
 
@@ -95,6 +100,7 @@ def map_(function: Any, *items: Any) -> Any:
     from oarlock.capture.convert.calls import call
 
     made = call(function)
+    items = tuple(map(entered, items))
     if _any_stream(items):
         return cursors.Zip(list(map(cursors.source, items)), made)
     items = tuple(map(own_items, items))
@@ -295,9 +301,8 @@ def next_(items: Any, *default: Any) -> Any:
     active = tracer()
     if active is not None and (isinstance(items, cursors.Stream) or _is_spent(items)):
         return cursors.next_of(cursors.source(items), *default)
-    method = own(items, "__next__")
-    if method is not None:
-        return _stepped(method, items, default)
+    if own(items, "__next__") is not None:
+        return next_of_object(items, default)
     is_new = sys.getrefcount(items) <= _ONE_HOLDER and _starts_anew(items)  # not an old one's next
     if active is not None and active.is_branching() and not is_new:
         refuse_here(
@@ -305,12 +310,3 @@ def next_(items: Any, *default: Any) -> Any:
             "index a list, or take the item before the decision",
         )
     return next(items, *default)
-
-
-def _stepped(method: Callable[[Any], Any], items: Any, default: tuple) -> Any:
-    try:
-        return method(items)
-    except StopIteration:
-        if default:
-            return default[0]
-        raise

@@ -19,6 +19,7 @@ from oarlock.capture.convert import (
     failing,
     iterating,
     sequences,
+    stepped,
 )
 from oarlock.capture.convert.contexts import context
 from oarlock.capture.convert.handlers import STEERING, handling, open_handlers
@@ -128,6 +129,7 @@ class Operators:
         self, items: Any, body: Callable[[Any], None], stop: Any, get: Any, put: Any, names: Names,
         holders: int = 0,
     ) -> None:  # fmt: skip
+        items = stepped.entered(items)
         if isinstance(items, cursors.Stream):
             return cursors.rounds(items, body, stop, self.state(get, put, names))
         is_held = iterating.is_held_iterator(items, holders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ def is_run_time_sequence(items: Any) -> bool:
 
 def own_items(items: Any) -> Any:
     """What an object's own ``__iter__`` gives, converted; any other value as it is."""
-    from oarlock.capture.convert.calls import converted_function
+    from oarlock.capture.convert.stepped import entered
 
     active = tracer()
     if active is not None:
@@ -49,35 +48,12 @@ def own_items(items: Any) -> Any:
         return items.keys()
     if active is None or type(items) in _PLAIN or is_proxy(items):
         return items
-    if special(items, "__iter__") is not None:
-        items = converted_function(type(items).__iter__)(items)
-    elif not hasattr(type(items), "__iter__") and special(items, "__getitem__") is not None:
-        return _by_place(items)
-    step = special(items, "__next__")
-    return items if step is None else _by_steps(step, items)
+    items = entered(items)
+    is_ended = hasattr(type(items), "is_stream") and is_run_time(items.more())
+    return items.rest() if is_ended else items
 
 
 _PLAIN = (list, tuple, dict, set, str, range)
-
-
-def _by_place(items: Any) -> Iterator[Any]:
-    """The items of an object that knows only ``__getitem__``."""
-    for place in itertools.count():
-        try:
-            found = item(items, place)
-        except IndexError:
-            return
-        yield found
-
-
-def _by_steps(step: Callable[[Any], Any], items: Any) -> Iterator[Any]:
-    """The items that an object's own ``__next__``, converted, gives."""
-    while True:
-        try:
-            found = step(items)
-        except StopIteration:
-            return
-        yield found
 
 
 def spread(is_tuple: bool, parts: tuple[tuple[bool, Any], ...]) -> Any:

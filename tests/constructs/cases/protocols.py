@@ -181,3 +181,92 @@ class Chain(nn.Sequential):
 @case(POS, NEG, NEAR, factory=True)
 def sequence_that_stops_early():
     return Chain(scaled(0.5, 0.1), nn.Tanh(), scaled(2.0, 0.1))
+
+
+class Halves:
+    def __init__(self, x):
+        self.x = x
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.x.abs().sum() < 1:
+            raise StopIteration
+        self.x = self.x * 0.5
+        return self.x
+
+
+class Powers:
+    def __init__(self, x):
+        self.x = x
+
+    def __getitem__(self, place):
+        found = self.x * 0.5**place
+        if found.abs().sum() < 1:
+            raise IndexError(place)
+        return found
+
+
+@case(POS, NEG, NEAR, POS * 10)
+class module_that_is_an_iterator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.x.abs().sum() < 1:
+            raise StopIteration
+        self.x = self.x * self.scale
+        return self.x
+
+    def forward(self, x):
+        self.x = x
+        for y in self:
+            x = x + y
+        return x
+
+
+@case(POS, NEG, NEAR, POS * 10)
+def loop_over_an_iterator_that_data_end(x):
+    total = x
+    for y in Halves(x):
+        total = total + y
+        if total.sum() > 80:
+            break
+    return total
+
+
+@case(POS, NEG, NEAR, POS * 10)
+def list_of_an_iterator_that_data_end(x):
+    return list(Halves(x)), sum(Halves(x), x), [y.sum() for y in Halves(x)]
+
+
+@case(POS, NEG, NEAR, POS * 10)
+def iterator_that_data_end_beside_others(x):
+    total = x
+    for i, y in enumerate(Halves(x)):
+        total = total + y * i
+    for i, y in zip(range(4), Halves(x)):
+        total = total - y * i
+    return total
+
+
+@case(POS, NEG, NEAR, POS * 10)
+def next_of_an_iterator_that_data_end(x):
+    halves = Halves(x)
+    return next(halves, x - 1), next(halves, x * 3)
+
+
+@case(POS, NEG, NEAR, POS * 10)
+def items_that_data_end(x):
+    total = x
+    for y in Powers(x):
+        total = total + y
+    try:
+        return total * Powers(x)[2]
+    except IndexError:
+        return total
