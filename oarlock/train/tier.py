@@ -26,7 +26,7 @@ from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise, Unstarted
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.to_static import Declined, NewProgram, NotThisCall, StaticFunction
-from oarlock.capture.torch_private import is_dispatching, is_transformed
+from oarlock.capture.torch_private import is_dispatching, is_transformed, quiet_fakes
 from oarlock.errors import ToolError, UnsupportedError
 from oarlock.runtime.session import Stopped
 from oarlock.train.differentiable import Differentiable
@@ -221,7 +221,8 @@ class CompiledTape:
         most = None if tape.is_straight_line else MOST
         try:
             known = self.told(replay, args, kwargs)
-            recording = record_call(replay, args, kwargs, around, most, known)
+            with quiet_fakes():
+                recording = record_call(replay, args, kwargs, around, most, known)
             switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
         except Respecialise as error:
             raise Unstarted(str(error)) from None

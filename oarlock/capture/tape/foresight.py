@@ -22,7 +22,7 @@ from oarlock.capture.tape.nodes import PLAIN, Block, Call, Val, blocks_of
 from oarlock.capture.tape.opaque import checked
 from oarlock.capture.tape.parts import results_of
 from oarlock.capture.tape.runtime import Respecialise
-from oarlock.capture.torch_private import FakeTensorMode, outside_modes
+from oarlock.capture.torch_private import FakeTensorMode, outside_modes, quiet_fakes
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.capturing import Tape
@@ -59,7 +59,7 @@ class Foresight:
         assert self.checks is not None
         state = torch.get_rng_state()
         try:
-            with outside_modes(), torch.no_grad():
+            with quiet_fakes(), outside_modes(), torch.no_grad():
                 mode = FakeTensorMode()
                 fakes = [_fake(mode, x) for x in given]
                 with mode:

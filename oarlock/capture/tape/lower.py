@@ -21,6 +21,7 @@ from oarlock.capture.lowering.ports import Inputs
 from oarlock.capture.lowering.recorder import BlockRecorder, Refused
 from oarlock.capture.lowering.replay import Lowering
 from oarlock.capture.recorder import Narrowed
+from oarlock.capture.torch_private import quiet_fakes
 from oarlock.errors import UnsupportedError
 from oarlock.ir import Dim, Program, Signature, State
 from oarlock.ir.scope import bindings, graph_uses
@@ -81,7 +82,7 @@ def _lower(
     attributes = Attributes(recorder, changes, places)
     inputs.bind_others(attributes)
     results, whole = low.results, ()
-    with contextlib.suppress(Refused), low.recording():
+    with contextlib.suppress(Refused), quiet_fakes(), low.recording():
         whole = low.ends.ending(tape.root, tape.result)
     refuse(list(dict.fromkeys(recorder.problems)))
     tree = results.tree(whole, "result")
