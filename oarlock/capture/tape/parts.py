@@ -148,7 +148,7 @@ class Sorting:
         if isinstance(node, Check):
             if isinstance(node.value, Val) and node.value.id in self.plain:
                 return
-            if not self.is_settled(node):
+            if not self.is_foreseen(node):
                 raise Whole(f"{node.where}: {node.what}")
             self.rest.append((node, True))
         elif is_pure(node, self.plain, self.tensors) and not _may_raise(node):
