@@ -82,10 +82,10 @@ def handled(
     Args: passes: what no handler catches is raised behind them, by a statement that can be lowered.
     """
     place = getattr(statement, "caught", None)
-    handlers = copy_tree(node.handlers)
+    handlers = _fresh(node.handlers)
     if place is not None:
         own = [h for h in node.handlers if not hasattr(h, "steers")]
-        handlers = [_of_any(copy_tree([own[place]])[0])]
+        handlers = [_of_any(_fresh([own[place]])[0])]
     elif not passes and not hasattr(statement, "pieces"):
         raised = _at_once(statement.exc, statement)
         return [at(node.__class__([raised], handlers, [], []), node)]
@@ -101,6 +101,15 @@ def handled(
     test = at(apply("matches", load(error), tuple_of(kinds)), statement)
     rest = at(ast.Raise(load(error), statement.cause), statement)
     return [*made, at(ast.If(test, [again], [rest]), statement)]
+
+
+def _fresh(handlers: list[ast.ExceptHandler]) -> list[ast.ExceptHandler]:
+    """A copy whose inner ``try`` is not marked yet: its flags are those of the copy."""
+    made = copy_tree(handlers)
+    for handler in made:
+        for node in ast.walk(handler):
+            node.__dict__.pop("flag", None)
+    return made
 
 
 def _of_any(handler: ast.ExceptHandler) -> ast.ExceptHandler:

@@ -579,3 +579,20 @@ def suppressed(x):
         with contextlib.suppress(ValueError):
             x = check(x) + 1
     return x
+
+
+@case(P, N, Z, F)
+def tried_in_the_handler(x):
+    try:
+        found = check(x)
+    except ValueError:
+        for k in (0.5, 0.25):
+            try:
+                found = check(x * k)
+                break
+            except ValueError:
+                continue
+        else:
+            found = x * 0
+    y = found + 1
+    return y
