@@ -62,6 +62,7 @@ class Part:
     result: Any
     dims: dict[Any, Dim] = field(default_factory=dict)
     is_copied: bool = False
+    is_strict = True
 
 
 class Lowered:

@@ -13,8 +13,8 @@ import torch.utils._pytree as pytree
 from oarlock.capture import constants
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy, torch_dtype
+from oarlock.capture.indices import require_ranges
 from oarlock.capture.joint.fused import FUSED
-from oarlock.capture.joint.indices import require_ranges
 from oarlock.capture.joint.numbers import (
     DataDependent,
     Number,

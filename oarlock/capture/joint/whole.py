@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from oarlock.capture.arrays import dtype_of
-from oarlock.capture.joint.indices import require_ranges
+from oarlock.capture.indices import require_ranges
 from oarlock.capture.joint.numbers import number_of
 from oarlock.ir import Value
 from oarlock.ops.recurrence import RnnScan

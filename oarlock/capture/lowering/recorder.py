@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.aliases import Memory, View
+from oarlock.capture.indices import require_ranges
 from oarlock.capture.lowering import data, draws
 from oarlock.capture.lowering.frames import FrameLifter
 from oarlock.capture.lowering.generators import Generators
@@ -57,6 +58,8 @@ class BlockRecorder(Recorder):
         self.places: dict[Value, torch.Tensor] = {}
         self.generators = Generators(self)
         self.own: torch.Generator | None = None  # that the call which is recorded draws from
+        self.is_strict = False  # a run ends where torch refuses what it is given
+        self.ranges: set[Any] = set()
 
     # ---- where and what
 
@@ -108,6 +111,12 @@ class BlockRecorder(Recorder):
             if found is not NotImplemented:
                 return found
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> list[View]:
+        if self.is_strict:
+            self.ranges.clear()  # what a branch has checked is not checked behind it
+            require_ranges(self, str(func), args)
+        return super().record(func, args, kwargs, out)
 
     def by_data(self, rule: Callable[..., Any], func: Any, args: tuple, kwargs: dict) -> Any:
         """The results of a rule, which calls torch functions that are recorded in their turn."""

@@ -73,6 +73,7 @@ def _lower(
 ) -> tuple[Program, BlockRecorder, Attributes]:
     places = Names(getattr(tape, "objects", ()))
     recorder = BlockRecorder(_names(tape, places), layouts)
+    recorder.is_strict = getattr(tape, "is_strict", False)
     low = Lowering(recorder)
     inputs = Inputs(recorder, tape, low.env.__setitem__, ranges)
     shown = [names[i] if i < len(names) else f"args.{i}" for i in range(len(args))]
