@@ -209,19 +209,3 @@ def test_a_history_that_is_used_is_replayed():
         step(rows(i, 4, 2), torch.zeros(2, 6) + weight)
         assert weight.grad is not None and bool(weight.grad.any())
     assert "goes on outside of the function" in step.report(), step.report()
-
-
-def test_decisions_on_data_are_replayed():
-    trainer = Trainer()
-
-    @oarlock.to_static
-    def step(x):
-        loss, _ = trainer.loss(x, torch.zeros(2, 6))
-        if loss > 0.1:
-            loss = loss * 2
-        trainer.update(loss)
-        return loss.detach()
-
-    for i in range(3):
-        step(rows(i, 4, 2))
-    assert "control flow that depends on data" in step.report(), step.report()
