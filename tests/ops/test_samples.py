@@ -28,6 +28,7 @@ UNSAMPLED = {
     "param": "reads the weights of a program",
     "aten_call": "runs through PyTorch",
     **dict.fromkeys(("nonzero", "bind_size", "refine", "assert_"), "see test_sizes.py"),
+    "require": "see test_order.py and test_refused_data.py",
     **{name: "see test_control.py" for name, record in REGISTRY.items() if record.has_graphs},
 }
 

@@ -232,12 +232,12 @@ def squeeze(r: Any, x: torch.Tensor, dim: Any = None) -> Any:
 def extreme(r: Any, x: torch.Tensor, dim: Any = None, *_: Any, **__: Any) -> Any:
     """Of nothing there is none: a run checks that data have left something."""
     shape = r.type_of(r.fake(x)).shape
-    is_whole = dim is None or dim == []
-    dims = range(len(shape)) if is_whole else [dim] if isinstance(dim, int) else dim
+    given = [dim] if isinstance(dim, int) else list(dim or ())
+    dims = given or range(len(shape))
     for size in dict.fromkeys(shape[i] for i in dims if shape):
         if isinstance(size, Dim) and not size.symbols() <= r.shapes.given and bounds(size)[0] <= 0:
             message = f"{r.where}: the largest or smallest of no elements"
-            kind = "RuntimeError" if is_whole else "IndexError"
+            kind = "IndexError" if given else "RuntimeError"
             with outside_modes():
                 some = r.b.gt(r.b.size(dim=size), r.b.const(0, i64))
                 r.b.assert_(some, message=message, kind=kind)

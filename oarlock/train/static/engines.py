@@ -20,6 +20,7 @@ from oarlock.capture.tape.sources import Source
 from oarlock.capture.tape.verify import Rejected, verified
 from oarlock.capture.to_static import NotThisCall
 from oarlock.errors import InputError, ToolError, UnsupportedError
+from oarlock.runtime.session import Stopped
 from oarlock.train.attach import ClipHandle
 from oarlock.train.lowered import Lowered, Part
 from oarlock.train.static.program import Program
@@ -107,7 +108,7 @@ class Engines:
             if isinstance(engine, Lowered):
                 return engine(tuple(feed.values()), {})
             return engine.run(list(feed.values()))
-        except (Changed, NotThisCall) as reason:
+        except (Changed, NotThisCall, Stopped) as reason:
             raise NotThisRun(str(reason)) from reason
         except InputError as error:
             if engine.recording.updates:  # type: ignore[union-attr]

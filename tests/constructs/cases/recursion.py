@@ -151,7 +151,7 @@ def sorted_by_parts_of_tensors(x):
     return _ordered(x)
 
 
-@case(t(5), t(1), t(3), grad=False)
+@case(t(5), t(1), t(3), grad=False, every_line=False)
 def recursion_in_a_try(n):
     try:
         if n <= 1:
