@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 
-from oarlock.capture.to_static import to_static
+from oarlock.capture.to_static import StaticFunction, to_static
+from tests.programs.test_programs import assert_file_gives, leaves
 
 transformers = pytest.importorskip("transformers")
 
@@ -59,3 +61,22 @@ def test_generate(name: str, is_drawn: bool):
         torch.manual_seed(i)
         assert torch.equal(found, model.generate(ids, **options))
     assert static.captures <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_generate_without_torch(name: str, tmp_path: Path):
+    """Greedy, from a file: batches and lengths as they come, ends at other steps."""
+    model = model_of(name)
+    options = {"max_new_tokens": 6, "do_sample": False}
+    given = [torch.randint(2, 90, shape) for shape in ((2, 3), (2, 4), (3, 5), (1, 7), (2, 3))]
+    end = Counter(int(t) for x in given for t in model.generate(x, **options)[:, -4:].flatten())
+    model.generation_config.eos_token_id = end.most_common(1)[0][0]
+    static = StaticFunction(lambda ids: model.generate(ids, **options))
+    for ids in given:
+        assert torch.equal(static(ids), model.generate(ids, **options))
+    assert len(static.tapes) == 1
+    calls = [(ids,) for ids in given]
+    assert_file_gives(
+        static, calls, [leaves(model.generate(*call, **options)) for call in calls], tmp_path
+    )
