@@ -266,3 +266,28 @@ def test_a_call_that_goes_well_does_nothing_more():
         return str(static.tapes[0])
 
     assert "try" not in text(Model())
+
+
+class Lock:
+    held = 0
+
+    def __enter__(self):
+        self.held += 1
+
+    def __exit__(self, *error):
+        self.held -= 1
+
+
+@pytest.mark.xfail(strict=True, reason="told in docs/to_static.md")
+def test_managers_of_operations_that_fail_on_data():
+    lock, table = Lock(), torch.arange(5.0)
+
+    @to_static
+    def look_up(i):
+        with lock:
+            return table[i] * 2
+
+    look_up(torch.tensor(1))
+    with pytest.raises(IndexError):
+        look_up(torch.tensor(9))
+    assert lock.held == 0
