@@ -265,7 +265,7 @@ class Shapes:
 
     def within(self, bound: tuple[str, int | None, int | None] | None) -> Dim | None:
         """The dim with its range cut to ``bound``, if the traced size stays in it."""
-        if bound is None:
+        if bound is None or bound[0] not in self.hints:  # a number of the run has no traced size
             return None
         name, low, high = bound
         old_low, old_high = self.dims[name].bounds()

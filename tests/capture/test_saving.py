@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import oarlock
-from oarlock.errors import InputError
+from oarlock.errors import InputError, UnsupportedError
 
 
 def truth_of_sizes_as_fill(x):
@@ -117,3 +117,12 @@ def test_another_number_of_values_than_places_is_an_error(tmp_path: Path):
     assert np.array_equal(predictor(*given, torch.ones(4, 2)), put(*given, torch.ones(4, 2)))
     with pytest.raises(InputError, match="N1=3, k1=4"):
         predictor(*given, torch.ones(3, 2))
+
+
+def test_a_number_of_the_run_that_must_fit_an_axis(tmp_path):
+    """Whether it does can't be asked of the inputs: refused with the reason."""
+    static = oarlock.to_static(lambda x, k: x.topk(int(k)).values)
+    for k in (2, 5, 3):
+        static(torch.rand(5), torch.tensor(k))
+    with pytest.raises(UnsupportedError, match="topk"):
+        static.save(tmp_path / "largest.oar")
