@@ -1,20 +1,27 @@
-"""Random programs of nested control flow are what eager is, without gradients and with them."""
+"""Random programs, of nested control flow and over sizes, are what eager is, without gradients and
+with them."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.constructs import random_programs, random_sizes
+from tests.constructs.case import Case
 from tests.constructs.check import failures_once, warm
-from tests.constructs.random_programs import program
 
-ALL, EACH = 120, 12
+KINDS = {"flow": (random_programs.program, 120, 12), "sizes": (random_sizes.program, 240, 16)}
 
 
-def sampled(seed: int) -> Any:
-    return pytest.param(seed, marks=pytest.mark.slow if seed % EACH else ())
+def sampled() -> Iterator[Any]:
+    """Seeds of each kind, most of them slow."""
+    for kind, (program, count, each) in KINDS.items():
+        for seed in range(count):
+            marks = pytest.mark.slow if seed % each else ()
+            yield pytest.param(program, seed, marks=marks, id=f"{kind}-{seed}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,9 +29,9 @@ def _warm():
     warm()
 
 
-@pytest.mark.parametrize("seed", map(sampled, range(ALL)))
+@pytest.mark.parametrize(("program", "seed"), sampled())
 @pytest.mark.parametrize("grad", [False, True], ids=["plain", "grad"])
-def test_static_is_eager(seed: int, grad: bool):
+def test_static_is_eager(program: Callable[[int], Case], seed: int, grad: bool):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = failures_once(program(seed), grad)
