@@ -273,12 +273,11 @@ class Chain(Stream):
         return sources[0].take() if more else self.first(sources[1:])
 
 
-class Resumed(Stream):
-    """A generator whose function goes on by ``step(sent)``, which tells whether ``item()`` is there."""
+class Ready(Stream):
+    """Goes on, by ``go_on``, before it tells whether it has more."""
 
-    def __init__(self, step: Callable[[Any], Any], item: Callable[[], Any]) -> None:
-        self.step, self.item = step, item
-        self.is_ready, self.has = False, False
+    is_ready: Any = False
+    has: Any = False
 
     def more(self) -> Any:
         if is_run_time(self.is_ready):
@@ -286,6 +285,17 @@ class Resumed(Stream):
         elif not self.is_ready:
             self.go_on()
         return self.has
+
+    def go_on(self) -> None:
+        raise NotImplementedError
+
+
+class Resumed(Ready):
+    """A generator whose function goes on by ``step(sent)``, which tells whether ``item()`` is there."""
+
+    def __init__(self, step: Callable[[Any], Any], item: Callable[[], Any]) -> None:
+        self.step, self.item = step, item
+        self.is_ready, self.has = False, False
 
     def go_on(self, sent: Any = None) -> None:
         has = self.step(sent)

@@ -14,26 +14,19 @@ from oarlock.capture.convert.attempts import (
     rebuilt,
     value_of,
 )
-from oarlock.capture.convert.cursors import Stream, _nothing
+from oarlock.capture.convert.cursors import Ready, Stream, _nothing
 from oarlock.capture.convert.tracing import is_proxy, is_table, tracer
 from oarlock.capture.convert.truth import here, is_run_time, negated, select, special, truth
 
 _PLAIN = (list, tuple, dict, set, str, range)
 
 
-class Stepped(Stream):
+class Stepped(Ready):
     """Gives what ``step()`` does until that raises ``ends_by``."""
 
     def __init__(self, step: Callable[[], Any], ends_by: type[Exception]) -> None:
         self.step, self.ends_by = step, ends_by
         self.is_ready, self.has, self.item = False, False, None
-
-    def more(self) -> Any:
-        if is_run_time(self.is_ready):
-            tracer().if_(truth(self.is_ready), _nothing, self.go_on, here())
-        elif not self.is_ready:
-            self.go_on()
-        return self.has
 
     def go_on(self) -> None:
         has, item = stepped(self.step, self.ends_by)
