@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from oarlock.capture.tape.nodes import Block, Call, Check, If, Val, While, blocks_of, leaves
-from oarlock.capture.tape.queries import access_of, is_update, name_of
+from oarlock.capture.tape.nodes import Block, Call, If, Val, While, blocks_of, leaves
+from oarlock.capture.tape.queries import access_of, assumption, is_update, name_of
 from oarlock.capture.torch_private import storage_of
 
 if TYPE_CHECKING:
@@ -111,15 +111,6 @@ def has_changed_before(tape: Tape, reason: str = "") -> bool:
             return True
         has_changed = has_changed or may_change
     return False
-
-
-def assumption(node: Any) -> str:
-    """What a run may find not to hold; empty for a node that always does."""
-    if isinstance(node, Check):
-        return f"{node.where}: {node.what}"
-    if isinstance(node, Call) and node.is_counted:
-        return f"{node.where}: {name_of(node.func)} gives {len(node.outs)} tensors"
-    return ""
 
 
 def sharing(inputs: Iterable[tuple[Val, Any]], root: Block, results: Iterable[Val]) -> str:

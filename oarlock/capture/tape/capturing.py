@@ -16,7 +16,7 @@ import torch
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import Captured, activated
-from oarlock.capture.tape.aliasing import assumption, changes_given, has_changed_before
+from oarlock.capture.tape.aliasing import changes_given, has_changed_before
 from oarlock.capture.tape.arguments import Stand, is_record
 from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.deciding import is_settled
@@ -32,6 +32,7 @@ from oarlock.capture.tape.lines import defined_at
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.parts import Parts, Whole, cut
+from oarlock.capture.tape.queries import assumption
 from oarlock.capture.tape.raising import raised_in
 from oarlock.capture.tape.recursion import Recursion
 from oarlock.capture.tape.refusals import every

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from oarlock.capture.tape import runtime
-from oarlock.capture.tape.aliasing import assumption
 from oarlock.capture.tape.finite import RECORDED
 from oarlock.capture.tape.nodes import (
     UNREAD,
@@ -32,7 +31,7 @@ from oarlock.capture.tape.nodes import (
     blocks_of,
     leaves,
 )
-from oarlock.capture.tape.queries import access_of, infix, method, name_of
+from oarlock.capture.tape.queries import access_of, assumption, infix, method, name_of
 from oarlock.capture.tape.sources import KEYS
 
 _PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis))

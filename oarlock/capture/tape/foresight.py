@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.tape.aliasing import assumption
 from oarlock.capture.tape.chance import drawn
 from oarlock.capture.tape.emit import uses
 from oarlock.capture.tape.guards import Guards
@@ -21,6 +20,7 @@ from oarlock.capture.tape.hoist import Conditions
 from oarlock.capture.tape.nodes import PLAIN, Block, Call, Val, blocks_of
 from oarlock.capture.tape.opaque import checked
 from oarlock.capture.tape.parts import results_of
+from oarlock.capture.tape.queries import assumption
 from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.torch_private import FakeTensorMode, outside_modes, quiet_fakes
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.tape.nodes import Call, Check
+
 _NAMES = [
     "dim",
     "size",
@@ -140,3 +142,12 @@ def is_update(func: Any) -> bool:
     if access_of(func) in ("__set__", "__delete__") or name in ("__setitem__", "backward"):
         return True
     return name.endswith("_") and not name.endswith("__")
+
+
+def assumption(node: Any) -> str:
+    """What a run may find not to hold; empty for a node that always does."""
+    if isinstance(node, Check):
+        return f"{node.where}: {node.what}"
+    if isinstance(node, Call) and node.is_counted:
+        return f"{node.where}: {name_of(node.func)} gives {len(node.outs)} tensors"
+    return ""

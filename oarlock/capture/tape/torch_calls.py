@@ -108,17 +108,22 @@ class TorchCalls(Values):
         if dynamic and other and _is_many(out) and len(out) != len(other[0]):
             return self.many(func, args, kwargs, out, other[0], found)
         call = self.record(func, args, kwargs, out)
-        call.is_counted = dynamic and _is_many(out)
         if name == "backward" or (name == "grad" and access_of(func) is None):
             self.higher.fired()
         if dynamic:
-            givers = list(leaves((call.args, call.kwargs)))
-            self.worlds.mark_fitted(call.outs)
-            self.worlds.mark(call.outs, out, other, found, inherited(givers))
-            self.control.derive(leaves(call.outs), givers)
-        if dynamic and name in ("squeeze", "squeeze_"):
-            self.sizes.squeezed(self.val(out), found)
+            self.differs(call, out, other, found)
         return out
+
+    def differs(self, call: Call, out: Any, other: Any, is_data: bool) -> None:
+        """What a call gives that sizes or numbers decide differs between the worlds, and may do so
+        between others."""
+        givers = list(leaves((call.args, call.kwargs)))
+        call.is_counted = _is_many(out)
+        self.worlds.mark_fitted(call.outs)
+        self.worlds.mark(call.outs, out, other, is_data, inherited(givers))
+        self.control.derive(leaves(call.outs), givers)
+        if name_of(call.func) in ("squeeze", "squeeze_"):
+            self.sizes.squeezed(self.val(out), is_data)
 
     def may_be_made(self, out: Any) -> bool:
         """A call gives back its argument, but makes a tensor of it where it is a number then."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.tape.aliasing import assumption
 from oarlock.capture.tape.emit import uses
 from oarlock.capture.tape.nodes import Call, Val, leaves
+from oarlock.capture.tape.queries import assumption
 from oarlock.capture.tape.sources import Key, key_of
 
 if TYPE_CHECKING:
