@@ -28,8 +28,10 @@ class SymbolicCalls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.tensor, torch.as_tensor) and args and _has_symbol(args[0]):
             return _tensor(args[0], kwargs.get("dtype"))
+        if func is torch.Tensor.__setitem__:
+            return func(args[0], _plain_index(args[1]), args[2])
         if func is torch.Tensor.__getitem__:
-            index = _without_tensor_bounds(args[1])
+            index = _plain_index(args[1])
             return _getitem(args[0], index) if _has_symbol(_picks(index)) else args[0][index]
         if func is torch.linspace and _has_symbol(args):
             return _linspace(*args, **kwargs)
@@ -71,10 +73,12 @@ def _tensor(data: Any, dtype: torch.dtype | None) -> torch.Tensor:
     return torch.full((), data, dtype=dtype)
 
 
-def _without_tensor_bounds(index: Any) -> Any:
-    """Bounds of slices that are tensors as numbers, which may stay symbolic."""
+def _plain_index(index: Any) -> Any:
+    """Bounds of slices that are tensors as numbers, which may stay symbolic; lists of those as tensors."""
     if isinstance(index, tuple):
-        return tuple(map(_without_tensor_bounds, index))
+        return tuple(map(_plain_index, index))
+    if isinstance(index, list) and _has_symbol(index):
+        return _tensor(index, None)
     if not isinstance(index, slice):
         return index
     bounds = (index.start, index.stop, index.step)

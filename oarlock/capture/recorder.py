@@ -307,8 +307,8 @@ class Recorder(TorchDispatchMode):
             if isinstance(arg, torch.Tensor) and storage == storage_of(self.fake(arg)):
                 parent = self.view(arg)
 
-                def derive(whole: Value, i: int = i) -> Value:
-                    return build([*operands[:i], whole, *operands[i + 1 :]])[index]
+                def derive(whole: Value, i: int = i, arg: torch.Tensor = arg) -> Value:
+                    return build([*operands[:i], self.seen(arg, whole), *operands[i + 1 :]])[index]
 
                 return View(
                     parent.memory, value, parent, derive, parent.memory.version, operands[i]
@@ -390,9 +390,13 @@ class Recorder(TorchDispatchMode):
             return TensorType(dtype_of(tensor.dtype.to_real()), (*shape, 2))
         return TensorType(dtype_of(tensor.dtype), shape)
 
+    def seen(self, tensor: torch.Tensor, value: Value) -> Value:
+        """``value``, which ``tensor`` has, with the sizes that torch takes it to have."""
+        return value
+
     def operand(self, x: Any) -> Any:
         if isinstance(x, torch.Tensor):
-            return self.value(x)
+            return self.seen(x, self.value(x))
         if isinstance(x, (list, tuple)):
             return [self.operand(item) for item in x]
         if isinstance(x, torch.dtype):

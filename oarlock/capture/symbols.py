@@ -256,6 +256,8 @@ def _ends(condition: Any, dims: Dims) -> Ends | None:
     if found is None:
         return None
     atom, test = found
+    if atom.low < -SEARCHED:  # a number of the run
+        return None
     last = SEARCHED if atom.high is None else min(atom.high, SEARCHED)
     wrong = [n for n in range(atom.low, last + 1) if not test(n)]
     low = wrong[-1] + 1 if wrong else atom.low

@@ -86,9 +86,7 @@ class Ragged:
         return self.r.b.sub(self.r.b.cumsum(sizes, axis=0), sizes)
 
     def _bound(self, number: Value) -> Dim:
-        size = self.r.shapes.fresh("k")
-        self.r.b.bind_size(number, size=size)
-        return size
+        return self.r.shapes.dim_of(number, "k")
 
     def gather(self, places: Value) -> list[Value]:
         """The items at ``places``: which item each row of the result is of, and where it is there."""

@@ -130,7 +130,7 @@ def isin(
 def _size(r: Any, x: torch.Tensor) -> Any:
     """The number in ``x``, which is never negative, as a SymInt."""
     with outside_modes():
-        return r.shapes.symbolic(_bound(r, r.scalar_of(x), "k", 3))
+        return r.shapes.symbolic(r.shapes.dim_of(r.scalar_of(x), "k", 3))
 
 
 @rule("aten.repeat_interleave.Tensor")
@@ -251,7 +251,9 @@ def select(r: Any, x: torch.Tensor, dim: int, index: Any) -> Any:
         return NotImplemented
     with outside_modes():
         place, axis = r.scalars.value(index, i64), dim % x.dim()
-        return _show(r, x, (ATEN.select.int, (axis, 0)), lambda w: r.b.take(w, place, axis=axis))
+        with r.shapes.mode:
+            out = run_fake(ATEN.select.int, (r.fake(x), axis, 0), {})
+        return _show(r, x, out, lambda w: r.b.take(w, place, axis=axis))
 
 
 @rule("aten.narrow.default")
@@ -262,7 +264,7 @@ def narrow(r: Any, x: torch.Tensor, dim: int, start: Any, length: Any) -> Any:
         size = r.type_of(r.fake(x)).shape[dim]
         first = r.scalars.value(start, i64)
         wrapped = r.b.where(r.b.lt(first, 0), r.b.add(first, r.b.to(size, i64)), first)
-        begin = _bound(r, wrapped, "s", 0)
+        begin = r.shapes.dim_of(wrapped, "s", 0)
         return _view(r, x, dim % x.dim(), begin, begin + r.shapes.size(length))
 
 
@@ -320,9 +322,10 @@ def _cut(r: Any, x: torch.Tensor, dim: int, start: Any, end: Any) -> torch.Tenso
 
     first = zero if start is None else inside(start, zero)
     last = length if end is None else inside(end, first)
-    begin = 0 if start is None else _bound(r, first, "s", 0)
+    begin = 0 if start is None else r.shapes.dim_of(first, "s", 0)
     whole = size.evaluate(r.shapes.hints) if isinstance(size, Dim) else size
-    many = _bound(r, b.sub(last, first), "k", min(_steps(start, end) or 2, whole))
+    hint = min(_steps(start, end) or _length(start, end, whole), whole)
+    many = r.shapes.dim_of(b.sub(last, first), "k", hint)
     return _view(r, x, dim, begin, begin + many)
 
 
@@ -335,30 +338,32 @@ def _steps(start: Any, end: Any) -> int:
     return int(steps) if steps.is_Integer and steps > 0 else 0
 
 
-def _bound(r: Any, value: Value, name: str, hint: int) -> Dim:
-    dim = r.shapes.fresh(name)
-    r.b.bind_size(value, size=dim)
-    r.shapes.hints[dim.name] = hint
-    return dim
+def _length(start: Any, end: Any, whole: int) -> int:
+    """How long a slice is where numbers are as torch is told: as long as all that they cut so."""
+    first, last = (n.node.hint if isinstance(n, torch.SymInt) else n for n in (start, end))
+    known = all(n is None or isinstance(n, int) for n in (first, last))
+    return max(2, len(range(whole)[first:last]) if known else 2)
 
 
 def _view(r: Any, x: torch.Tensor, dim: int, begin: Any, stop: Any) -> torch.Tensor:
     """The view of x between dims."""
-    bounds_ = tuple(r.shapes.symbolic(s) for s in (begin, stop))
+    fake = r.fake(x)
+    sizes = list(fake.shape)
+    sizes[dim] = r.shapes.symbolic(stop - begin)
+    out = r.shapes.strided(sizes, fake.stride(), fake.dtype)  # torch cuts to the sizes it is told
 
     def derive(whole: Value) -> Value:
         return r.b.slice(whole, **full_slice(whole.type, dim, begin, stop))
 
-    return _show(r, x, (ATEN.slice.Tensor, (dim, *bounds_)), derive)
+    return _show(r, x, out, derive)
 
 
-def _show(r: Any, x: torch.Tensor, call: tuple, derive: Callable[[Value], Value]) -> torch.Tensor:
-    """The view of x that ``derive`` builds and ``call`` makes of its fake."""
-    fake, parent = r.fake(x), r.view(x)
-    overload, rest = call
-    with r.shapes.mode:
-        out = run_fake(overload, (fake, *rest), {})
-    type, whole = r.type_of(out), parent.read()
+def _show(
+    r: Any, x: torch.Tensor, out: torch.Tensor, derive: Callable[[Value], Value]
+) -> torch.Tensor:
+    """The view of x that ``derive`` builds, with the fake ``out``."""
+    parent, type = r.view(x), r.type_of(out)
+    whole = parent.read()
 
     def shown(value: Value) -> Value:
         return r.same_sizes(derive(value), type)
@@ -370,19 +375,37 @@ def _show(r: Any, x: torch.Tensor, call: tuple, derive: Callable[[Value], Value]
     return out
 
 
-@rule("aten.view.default", "aten._unsafe_view.default")
+@rule("aten.split_with_sizes.default", "aten.split.sizes")
+def split(r: Any, x: torch.Tensor, sizes: Any, dim: int = 0) -> Any:
+    """Pieces whose sizes the run decides: a run checks that they fill the axis."""
+    whole = r.type_of(r.fake(x)).shape[dim]
+    if not any(isinstance(n, torch.SymInt) and _is_decided_by_run(r, n) for n in sizes):
+        return NotImplemented
+    start, found = 0, []
+    with outside_modes():
+        parts = [r.shapes.size(n) for n in sizes]
+        total = r.b.to(sum(parts), i64)
+        message = f"split_with_sizes expects split_sizes to sum exactly to {whole}"
+        r.b.assert_(r.b.eq(total, r.b.to(whole, i64)), message=message, kind="RuntimeError")
+        for part in parts:
+            found.append(_view(r, x, dim % x.dim(), start, start + part))
+            start = start + part
+    return found
+
+
+@rule("aten.view.default", "aten._unsafe_view.default", "aten.reshape.default")
 def view(r: Any, x: torch.Tensor, shape: Any) -> Any:
     """To sizes that fill x in each run, where they are not known to: that is checked when it runs."""
     sizes, own = list(shape), r.type_of(r.fake(x)).shape
-    if not any(_is_open(r, n) for n in own):
+    if not any(_is_open(r, n) for n in own) and not any(_is_number(r, n) for n in sizes):
         return NotImplemented
     known = [r.shapes.size(n) for n in sizes if not (isinstance(n, int) and n == -1)]
-    if any(_is_number(r, n) for n in sizes) or _fills(own, known, len(sizes)):
+    if _fills(own, known, len(sizes)):
         return NotImplemented
     b, total, rest = r.b, product(own), product(known)
     if len(known) < len(sizes):
         whole = b.floor_div(b.to(total, i64), b.maximum(b.to(rest, i64), 1))
-        missing = _bound(r, whole, "k", 2)
+        missing = r.shapes.dim_of(whole, "k", 2)
         known.insert(
             next(i for i, n in enumerate(sizes) if isinstance(n, int) and n == -1), missing
         )

@@ -72,6 +72,8 @@ class FrameLifter(Lifter):
     def append(self, op: Op, inputs: Sequence[Value], graphs: Sequence[Graph] = ()) -> Node:
         if op.name == "broadcast_to":
             inputs = [self.fitting(inputs[0], op.shape)]  # type: ignore[attr-defined]
+        elif op.pointwise:
+            inputs = self.broadcastable(inputs)
         elif op.name == "concat":
             inputs = self.joinable(inputs, op.axis)  # type: ignore[attr-defined]
         node = super().append(op, [self.frame.local(v) for v in inputs], graphs)
@@ -86,6 +88,14 @@ class FrameLifter(Lifter):
         is_wrong = [n != 1 and n != m and self.is_of_run(n) for n, m in zip(value.shape, tail)]
         found = tuple(m if wrong else n for n, m, wrong in zip(value.shape, tail, is_wrong))
         return self.refine(value, shape=found) if any(is_wrong) else value
+
+    def broadcastable(self, values: Sequence[Value]) -> list[Value]:
+        """``values`` that a pointwise op takes together: sizes that the run decides must fit."""
+        rank, shape = max((v.rank for v in values), default=0), []
+        for sizes in zip(*((1,) * (rank - v.rank) + tuple(v.shape) for v in values)):
+            many = [n for n in sizes if n != 1]
+            shape.append(next((n for n in many if not self.is_of_run(n)), many[0] if many else 1))
+        return [self.fitting(v, shape) for v in values]
 
     def joinable(self, values: Sequence[Value], axis: int) -> list[Value]:
         """``values`` to be joined on ``axis``: sizes that the run decides must be those of the rest."""

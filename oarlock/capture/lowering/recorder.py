@@ -172,6 +172,11 @@ class BlockRecorder(Recorder):
             return self.b.refine(value, shape=type.shape)
         return value
 
+    def seen(self, tensor: torch.Tensor, value: Value) -> Value:
+        """Torch may have taken a size for 1, where it has told many elements from one: checked."""
+        is_open = any(map(self._decided_by_run, value.shape))
+        return self.same_sizes(value, self.type_of(self.fake(tensor))) if is_open else value
+
     def _decided_by_run(self, size: Any) -> bool:
         return isinstance(size, Dim) and bool(size.symbols() - self.shapes.given)
 

@@ -13,10 +13,12 @@ import sympy
 import torch
 
 from oarlock.capture.arrays import torch_dtype
+from oarlock.capture.lowering.alike import Alike
 from oarlock.capture.torch_private import Decision, Shapes, outside_modes
 from oarlock.ir import Builder, Dim, Size, TensorType, Value
 
 HINT = 3
+Scope = tuple[set[Any], dict[Value, Any], dict[Value, Dim]]
 
 
 class _Lazy(dict):
@@ -43,6 +45,9 @@ class RunTimeShapes(Shapes):
         self.symbols = _Lazy(self)
         self.count = 0
         self.given: set[str] = set()  # dims of the inputs
+        self.alike = Alike()
+        self.made: dict[Value, Any] = {}  # numbers that open blocks have made of values
+        self.bound: dict[Value, Dim] = {}  # and dims
 
     def fresh(self, name: str = "k", least: int | None = 0) -> Dim:
         """A new symbol of the program."""
@@ -53,19 +58,35 @@ class RunTimeShapes(Shapes):
 
     def bind(self, symbol: sympy.Symbol) -> Dim:
         """The dim that holds the number of ``symbol`` from here on."""
-        dim = self.fresh("n", None)
-        self.b.bind_size(self.numbers[symbol], size=dim)
-        self.symbols[symbol] = dim
+        value = self.numbers[symbol]
+        key = self.alike.of(value)
+        if key not in self.bound:
+            self.bound[key] = self.fresh("n", None)
+            self.b.bind_size(value, size=self.bound[key])
+        self.symbols[symbol] = dim = self.bound[key]
+        if key in self.made and dim.name not in self.symints:
+            self.symints[dim.name] = self.made[key]  # torch knows one size by one symbol
         return dim
 
-    def number_of(self, value: Value, hint: Any = None) -> Any:
+    def dim_of(self, value: Value, name: str, hint: int | None = None) -> Dim:
+        """The dim that holds a number which is never negative, from here on."""
+        key = self.alike.of(value)
+        if key not in self.bound:
+            self.bound[key] = dim = self.fresh(name)
+            self.b.bind_size(value, size=dim)
+            if hint is not None:
+                self.hints[dim.name] = hint
+        return self.bound[key]
+
+    def number_of(self, value: Value) -> Any:
         """A SymInt or SymFloat that stands for an i64[] or f64[] value."""
-        is_int = value.dtype.is_int
-        self.count += 1
-        hint = (HINT + self.count % 5 if is_int else 0.5 + self.count) if hint is None else hint
-        number = self.unspecified(hint, f"number{self.count}")
-        self.numbers[number.node.expr] = value
-        return number
+        key = self.alike.of(value)
+        if key not in self.made:
+            self.count += 1
+            hint = HINT + self.count % 5 if value.dtype.is_int else 0.5 + self.count
+            self.made[key] = number = self.unspecified(hint, f"number{self.count}")
+            self.numbers[number.node.expr] = value
+        return self.made[key]
 
     def is_number(self, expr: Any) -> bool:
         """``expr`` is computed from numbers that are no dims yet."""
@@ -75,8 +96,13 @@ class RunTimeShapes(Shapes):
     def fake(self, type: TensorType) -> torch.Tensor:
         """A dense fake tensor of this type."""
         shape = [self.symbolic(size) for size in type.shape]
-        with outside_modes(), self.mode:
+        with outside_modes(), self.mode, torch.inference_mode(False):  # torch may want a view
             return torch.empty(shape, dtype=torch_dtype(type.dtype))
+
+    def strided(self, sizes: Any, strides: Any, dtype: torch.dtype) -> torch.Tensor:
+        """A fake tensor as torch lays it out."""
+        with outside_modes(), self.mode, torch.inference_mode(False):
+            return torch.empty_strided(sizes, strides, dtype=dtype)
 
     def symbolic(self, size: Size) -> Any:
         """``size`` as an int or SymInt."""
@@ -102,11 +128,12 @@ class RunTimeShapes(Shapes):
         dim = super().narrowed(decisions)
         return dim if dim is not None and dim.name in self.given else None
 
-    def scope(self) -> set[Any]:
-        """The numbers that have dims now; given back when a block ends."""
-        return {s for s in self.symbols if s in self.numbers}
+    def scope(self) -> Scope:
+        """The numbers that have dims now, and what is known by values; given back when a block ends."""
+        return {s for s in self.symbols if s in self.numbers}, dict(self.made), dict(self.bound)
 
-    def restore(self, scope: set[Any]) -> None:
+    def restore(self, scope: Scope) -> None:
         """Take the dims of the numbers that got theirs since."""
-        for symbol in [s for s in self.symbols if s in self.numbers and s not in scope]:
+        kept, self.made, self.bound = scope
+        for symbol in [s for s in self.symbols if s in self.numbers and s not in kept]:
             del self.symbols[symbol]

@@ -1,0 +1,87 @@
+"""Sizes that numbers of the run give, through ``.save`` and a Predictor: each number is one size."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import oarlock
+from oarlock.errors import ModelError
+
+
+def number_read_twice(x, n):
+    first = x[: int(n)]
+    both = torch.zeros(int(n)) + first
+    return torch.cat([first, both]).reshape(2, int(n)) + both
+
+
+def sizes_of_one_list(x, sizes):
+    h, w = sizes.tolist()
+    y = torch.ones(h, w) + x[: h * w].view(h, w)
+    return y @ torch.ones(w, h)
+
+
+def pieces(x, sizes):
+    total = x.new_zeros(())
+    for piece in torch.split(x, sizes.tolist()):
+        total = total + piece.sum() ** 2
+    return total
+
+
+def rows_behind(x, n):
+    """Two slices between the same numbers, of different tensors."""
+    alive = torch.ones(len(x), dtype=torch.bool)
+    for i in range(int(n)):
+        if alive[i]:
+            alive[i + 1 :] &= x[i + 1 :] < x[i]
+    return x[alive]
+
+
+def swapped(x, n):
+    """Numbers in a list that is an index; a slice of one row, repeated by broadcasting."""
+    x = x.clone()
+    for i in range(int(n)):
+        k = i + int(x[i:].argmax())
+        x[[i, k]] = x[[k, i]]
+        x[i + 1 :] -= (x[i : i + 1] - x[i + 1 :]).abs() / 8
+    return x
+
+
+SIX = torch.tensor([0.5, -1.25, 2.0, 0.75, -0.5, 1.5])
+PROGRAMS = {
+    number_read_twice: [torch.tensor(n) for n in (2, 4, 1, 6)],
+    sizes_of_one_list: [torch.tensor(n) for n in ([2, 3], [3, 2], [1, 5], [1, 1])],
+    pieces: [torch.tensor(n) for n in ([1, 2, 3], [2, 2, 2], [4, 1, 1], [0, 6, 0])],
+    rows_behind: [torch.tensor(n) for n in (2, 5, 0)],
+    swapped: [torch.tensor(n) for n in (2, 5, 0)],
+}
+
+
+@pytest.mark.parametrize("fn", PROGRAMS)
+def test_saved(fn: Callable[..., Any], tmp_path: Path):
+    static = oarlock.to_static(fn, backend="replay")
+    calls = [(SIX, numbers) for numbers in PROGRAMS[fn]]
+    for call in calls[:2]:
+        static(*copy.deepcopy(call))
+    static.save(tmp_path / "p.oar")
+    predictor = oarlock.Predictor(tmp_path / "p.oar")
+    for call in calls:
+        want, found = fn(*copy.deepcopy(call)), predictor(*copy.deepcopy(call))
+        pairs = zip(want, found, strict=True) if isinstance(want, tuple) else [(want, found)]
+        for a, b in pairs:  # sums of a few halves and quarters
+            np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-6)
+
+
+def test_pieces_that_do_not_fill_the_axis(tmp_path: Path):
+    static = oarlock.to_static(pieces, backend="replay")
+    for sizes in PROGRAMS[pieces][:2]:
+        static(SIX, sizes)
+    static.save(tmp_path / "p.oar")
+    with pytest.raises(ModelError, match="sum exactly to 6"):
+        oarlock.Predictor(tmp_path / "p.oar")(SIX, torch.tensor([1, 2, 4]))
