@@ -53,6 +53,11 @@ def swapped(x, n):
     return x
 
 
+def moved_diagonal(x, n):
+    k = int(n) - 1
+    return torch.ones(len(x), len(x) + 3).tril(k).triu(k - 1), x.outer(x).tril(len(x) - 2)
+
+
 SIX = torch.tensor([0.5, -1.25, 2.0, 0.75, -0.5, 1.5])
 PROGRAMS = {
     number_read_twice: [torch.tensor(n) for n in (2, 4, 1, 6)],
@@ -60,6 +65,7 @@ PROGRAMS = {
     pieces: [torch.tensor(n) for n in ([1, 2, 3], [2, 2, 2], [4, 1, 1], [0, 6, 0])],
     rows_behind: [torch.tensor(n) for n in (2, 5, 0)],
     swapped: [torch.tensor(n) for n in (2, 5, 0)],
+    moved_diagonal: [torch.tensor(n) for n in (2, 5, -3)],
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from oarlock.capture.lift.registry import Lifter, lift
 from oarlock.ir import Value, bounds, dim_max, dim_min, i64
+from oarlock.ops.index import Triangle
 from oarlock.ops.shape import full_slice
 
 
@@ -133,13 +134,22 @@ def flip(b: Lifter, x: Value, dims: Any) -> Value:
 
 
 @lift("aten.tril.default")
-def tril(b: Lifter, x: Value, diagonal: int = 0) -> Value:
-    return b.tril(x, diagonal=diagonal)
+def tril(b: Lifter, x: Value, diagonal: Any = 0) -> Value:
+    if isinstance(diagonal, int):
+        return b.tril(x, diagonal=diagonal)
+    return b.where(b.le(_distance(b, x), b.to(diagonal, i64)), x, b.const(0, x.dtype))
 
 
 @lift("aten.triu.default")
-def triu(b: Lifter, x: Value, diagonal: int = 0) -> Value:
-    return b.triu(x, diagonal=diagonal)
+def triu(b: Lifter, x: Value, diagonal: Any = 0) -> Value:
+    if isinstance(diagonal, int):
+        return b.triu(x, diagonal=diagonal)
+    return b.where(b.ge(_distance(b, x), b.to(diagonal, i64)), x, b.const(0, x.dtype))
+
+
+def _distance(b: Lifter, x: Value) -> Value:
+    """Column minus row of every element of the last two axes, for a diagonal that sizes tell."""
+    return Triangle().distance(b, x)
 
 
 @lift("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
