@@ -49,6 +49,9 @@ class Record(dict):
         """The fields that are not None, in order."""
         return tuple(v for v in self.values() if v is not None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Record, (self.type_name, dict(self))
+
     def __repr__(self) -> str:
         return f"{self.type_name}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import torch
 
 import oarlock
 from oarlock.errors import ModelError
+
+Found = namedtuple("Found", "ids score")
 
 
 def number_read_twice(x, n):
@@ -91,3 +95,12 @@ def test_pieces_that_do_not_fill_the_axis(tmp_path: Path):
     static.save(tmp_path / "p.oar")
     with pytest.raises(ModelError, match="sum exactly to 6"):
         oarlock.Predictor(tmp_path / "p.oar")(SIX, torch.tensor([1, 2, 4]))
+
+
+def test_records_are_copied_and_pickled(tmp_path: Path):
+    static = oarlock.to_static(lambda x: Found(x.argmax(), x.max()), backend="replay")
+    static(SIX)
+    static.save(tmp_path / "p.oar")
+    found = oarlock.Predictor(tmp_path / "p.oar")(SIX)
+    for other in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert other.ids == found.ids == 2 and other.type_name == "Found"
