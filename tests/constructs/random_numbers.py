@@ -117,7 +117,10 @@ class NumberWriter:
                 "except ZeroDivisionError:",
             )
         else:
-            self.put(level, "trips = 0", f"while trips < 3 and {self.made('b')}:", "    trips += 1")
+            trips = f"trips{level}"  # of its own: an inner loop would start the outer one again
+            self.put(
+                level, f"{trips} = 0", f"while {trips} < 3 and {self.made('b')}:", f"    {trips} += 1"
+            )
         self.inner(level, depth)
 
     def inner(self, level: int, depth: int) -> None:
