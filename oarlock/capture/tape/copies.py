@@ -70,6 +70,23 @@ def copied(call: Call, kept: dict[int, Any]) -> Call:
     return new, {k: stand.of(v, argument("")) for k, v in call[1].items()}
 
 
+class History:
+    """How gradients go on from a tensor, put back after updates that are followed."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x, self.node = x, x.grad_fn
+        with torch.enable_grad():
+            self.before = None if self.node is None else x.clone()
+
+    def restore(self) -> None:
+        if self.x.grad_fn is self.node or self.x._is_view():
+            return
+        self.x.detach_()
+        if self.before is not None:
+            with torch.enable_grad():
+                self.x.copy_(self.before)
+
+
 def refill(x: torch.Tensor, data: torch.Tensor) -> None:
     """Give ``x`` the values ``data`` back; rows that are the same memory are written once."""
     once = ()

@@ -18,7 +18,7 @@ from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.tape.chance import fingerprint, put_back, shared, states
-from oarlock.capture.tape.copies import copied, kept_by, refill, tensors_of
+from oarlock.capture.tape.copies import History, copied, kept_by, refill, tensors_of
 from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.nodes import leaves
@@ -54,6 +54,7 @@ class Before:
         self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
         self.places = [x.data for x in self.tensors]
         self.data = [x.detach().clone() for x in self.tensors]
+        self.histories = [History(x) for x in self.tensors]
         self.needs = [x.requires_grad for x in self.tensors]
         self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
         self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
@@ -85,6 +86,8 @@ class Before:
             one.close()
         for obj, old in self.objects:
             put(obj, old)
+        for history in self.histories:
+            history.restore()
         with torch.no_grad():
             for x, needs in zip(self.tensors, self.needs):
                 if x.is_leaf and x.requires_grad != needs:

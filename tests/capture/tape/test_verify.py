@@ -50,6 +50,35 @@ def test_state_changes_once():
     assert torch.equal(after, torch.rand(1))
 
 
+def summed(module, x):
+    module.total += module.scale * x.sum()
+    return x * 2
+
+
+def doubled(module, x):
+    module.total.mul_(2).add_(module.scale)
+    return x + module.total
+
+
+@pytest.mark.parametrize("fn", [summed, doubled])
+@pytest.mark.parametrize("has_history", [False, True])
+def test_gradients_go_through_the_updates_of_one_call(fn, has_history):
+    def run(make):
+        module = nn.Module()
+        module.scale = nn.Parameter(torch.tensor(0.5))
+        module.register_buffer("total", torch.ones(()))
+        if has_history:
+            module.total.mul_(module.scale)
+        call = make(fn)
+        for n in (2, 2, 3):
+            call(module, torch.ones(n))
+        module.total.backward()
+        return module.total.detach(), module.scale.grad
+
+    want, got = run(lambda fn: fn), run(lambda fn: to_static(fn, backend="replay"))
+    assert want == got
+
+
 def test_every_call_where_asked(monkeypatch):
     monkeypatch.setenv("OARLOCK_CHECK", "all")
     calls = []
