@@ -7,6 +7,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,6 @@ from oarlock.capture.convert.modules import converting_modules
 from oarlock.capture.structure import map_tensors
 from oarlock.capture.tape import reporting
 from oarlock.capture.tape.active import Captured, active, is_plain
-from oarlock.capture.tape.aliasing import has_changed_before
 from oarlock.capture.tape.capturing import Tape, trace
 from oarlock.capture.tape.foreign import is_scripted, original
 from oarlock.capture.tape.garbage import rare_collections
@@ -26,11 +26,11 @@ from oarlock.capture.tape.lines import shown
 from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.race import slower
 from oarlock.capture.tape.running import run
-from oarlock.capture.tape.runtime import Respecialise, Unstarted
+from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.signatures import normaliser
 from oarlock.capture.tape.specs import Specs, check_spec
 from oarlock.capture.tape.varying import Plan, Varying, blamed
-from oarlock.capture.tape.verify import Rejected, rehearsed, verified
+from oarlock.capture.tape.verify import Rejected, rehearsed, undone, verified
 from oarlock.capture.tape.work import is_training, work
 from oarlock.capture.torch_private import (
     is_transformed,
@@ -79,11 +79,6 @@ class Replayed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return run(self.tape, args, kwargs)
-
-
-def has_changed_at(tape: Tape, failed: Respecialise) -> bool:
-    """When ``failed`` ended a call of ``tape``, what it was given may have been updated already."""
-    return not isinstance(failed, Unstarted) and has_changed_before(tape, str(failed))
 
 
 class StaticFunction(Captured):
@@ -296,73 +291,65 @@ class StaticFunction(Captured):
             return self.attempt(tape, args, kwargs)
         state = torch.get_rng_state()
         try:
-            return self.foreseen(tape, args, kwargs)
+            return self.attempt(tape, args, kwargs)
         except Respecialise as failed:
-            reason, has_changed = str(failed), has_changed_at(tape, failed)
+            reason = str(failed)
         _LOG.info("%s: %s", self.name, reason)
         for other in [t for t in self.tapes if t is not tape and t.guard(args, kwargs)]:
-            if has_changed:
-                break
             torch.set_rng_state(state)
             try:
-                result = self.foreseen(other, args, kwargs)
-            except Respecialise as failed:
-                has_changed = has_changed_at(other, failed)
+                result = self.attempt(other, args, kwargs)
+            except Respecialise:
                 continue
             self.tapes = [other, *(t for t in self.tapes if t is not other)]
             return result
-        if not has_changed:
-            torch.set_rng_state(state)
-        return self.respecialised(tape, reason, has_changed, args, kwargs)
-
-    def foreseen(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Raises: Respecialise, before anything is done where that can be told."""
-        if tape.foresight is not None and (reason := tape.foresight(args, kwargs)):
-            raise Unstarted(reason)
-        return self.attempt(tape, args, kwargs)
+        torch.set_rng_state(state)
+        return self.respecialised(tape, reason, args, kwargs)
 
     def attempt(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """The call by its tape, compiled where it is.  Raises: Respecialise."""
+        """The call by its tape, compiled where it is.
+
+        Raises: Respecialise, with nothing done.
+        """
+        reason = tape.foresight(args, kwargs) if tape.foresight is not None else ""
+        if reason:
+            raise Respecialise(reason)
         if tape.executor is not None:
             try:
                 return tape.executor(args, kwargs)
             except NewProgram:
                 return self.extended(tape, args, kwargs)
-            except NotThisCall as reason:
-                _LOG.debug("%s: a call is replayed: %s", self.name, reason)
-            except Declined as reason:
-                self.decline(tape, str(reason), logging.WARNING)
-        return run(tape, args, kwargs)
+            except NotThisCall as why:
+                _LOG.debug("%s: a call is replayed: %s", self.name, why)
+            except Declined as why:
+                self.decline(tape, str(why), logging.WARNING)
+        with undone(tape, self.fn, args, kwargs) if reason is None else nullcontext():
+            return run(tape, args, kwargs)
 
-    def respecialised(
-        self, tape: Tape, reason: str, has_changed: bool, args: tuple, kwargs: dict[str, Any]
-    ) -> Any:
+    def respecialised(self, tape: Tape, reason: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         """A call that does not meet an assumption of its tape, by another tape: one that assumes
-        less, or one for the sizes of this call.  Raises: UnsupportedError after updates."""
+        less, or one for the sizes of this call.  Raises: UnsupportedError where none holds."""
         narrow = {k: v for k, v in tape.symbolic.items() if k not in blamed(tape, reason)}
         for symbolic in (tape.symbolic, narrow) if tape.symbolic else ():
-            if len(self.tapes) >= LIMIT and not has_changed:
+            if len(self.tapes) >= LIMIT:
                 return self.fn(*args, **kwargs)
             try:
                 made = self.add(self.trace(args, kwargs, symbolic))
             except UnsupportedError as refusal:
                 _LOG.info("%s: %s", self.name, refusal)
                 continue
-            if has_changed:
-                break  # the next call is right
             try:
                 result = self.first(made, args, kwargs)
             except Respecialise as again:
-                reason, has_changed = str(again), has_changed_at(made, again)
+                reason = str(again)
                 self.tapes.remove(made)
                 continue
             if made.symbolic.keys() == tape.symbolic.keys() and made.assumed < tape.assumed:
                 self.tapes = [t for t in self.tapes if t is not tape]
             return result
         raise UnsupportedError(
-            f"{reason}: does not hold for this call"
-            + (", which has updated tensors already" if has_changed else "")
-            + "; give the function an argument of its own for what it decides on"
+            f"{reason}: does not hold for this call; give the function an argument of its own for "
+            f"what it decides on"
         ) from None
 
     def first(self, tape: Tape, args: tuple, kwargs: dict[str, Any]) -> Any:

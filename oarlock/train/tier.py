@@ -23,7 +23,7 @@ from oarlock.capture.tape.nodes import Call, Val, leaves
 from oarlock.capture.tape.optimizers import step_
 from oarlock.capture.tape.queries import name_of
 from oarlock.capture.tape.running import run
-from oarlock.capture.tape.runtime import Respecialise, Unstarted
+from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.sources import Source
 from oarlock.capture.to_static import Declined, NewProgram, NotThisCall, StaticFunction
 from oarlock.capture.torch_private import is_dispatching, is_transformed, quiet_fakes
@@ -224,10 +224,8 @@ class CompiledTape:
             with quiet_fakes():
                 recording = record_call(replay, args, kwargs, around, most, known)
             switched = [(x, x.requires_grad) for x, before in needs if x.requires_grad != before]
-        except Respecialise as error:
-            raise Unstarted(str(error)) from None
         except Exception as error:
-            if isinstance(error, (UnsupportedError, NotImplementedError)):
+            if isinstance(error, (Respecialise, UnsupportedError, NotImplementedError)):
                 raise
             raise NotThisCall(repr(error)) from error  # the replay does what eager does
         finally:

@@ -119,7 +119,10 @@ class NumberWriter:
         else:
             trips = f"trips{level}"  # of its own: an inner loop would start the outer one again
             self.put(
-                level, f"{trips} = 0", f"while {trips} < 3 and {self.made('b')}:", f"    {trips} += 1"
+                level,
+                f"{trips} = 0",
+                f"while {trips} < 3 and {self.made('b')}:",
+                f"    {trips} += 1",
             )
         self.inner(level, depth)
 

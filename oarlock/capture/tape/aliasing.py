@@ -96,8 +96,8 @@ def changes_given(inputs: Iterable[tuple[Val, Any]], root: Block) -> bool:
     return memories is not None and any(map(memories.may_change_given, updates))
 
 
-def has_changed_before(tape: Tape, reason: str = "") -> bool:
-    """When a check of ``tape`` fails, for ``reason``, a call may have changed what it is given."""
+def has_changed_before(tape: Tape) -> bool:
+    """When a check of ``tape`` fails, a call may have changed what it is given."""
     if not tape.is_updating:
         return False
     memories, has_changed = Memories(tape.inputs, tape.root), False
@@ -105,9 +105,8 @@ def has_changed_before(tape: Tape, reason: str = "") -> bool:
         inner = [n for block in blocks_of(node) for n in block.walk()]
         updates = [n for n in (node, *inner) if isinstance(n, Call) and is_update(n.func)]
         may_change = any(map(memories.may_change_given, updates))
-        texts = filter(None, map(assumption, (node, *inner)))
         is_late = has_changed or (bool(inner) and may_change)
-        if is_late and any(text == reason or not reason for text in texts):
+        if is_late and any(map(assumption, (node, *inner))):
             return True
         has_changed = has_changed or may_change
     return False

@@ -78,6 +78,11 @@ class History:
         with torch.enable_grad():
             self.before = None if self.node is None else x.clone()
 
+    @property
+    def is_lost(self) -> bool:
+        """An update of a view was followed: that can't be taken back."""
+        return self.x._is_view() and self.x.grad_fn is not self.node
+
     def restore(self) -> None:
         if self.x.grad_fn is self.node or self.x._is_view():
             return

@@ -1,7 +1,7 @@
 """Whether a tape that updates what it is given will hold for the sizes of a call, before it runs.
 
 Checks of sizes fail in the middle of a run, when a step may have changed parameters; what leads to
-them is run on fake tensors first, once for each set of sizes.
+them is run on fake tensors first, once for each set of sizes.  Where data decide, runs are put back.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _REAL = (checked, drawn, seeded)  # they would do something
 
 
 class Foresight:
-    """Why a call will not do for ``tape``; empty where it will, or where only the run can tell."""
+    """Why a call will not do for ``tape``; empty where it will, None where only the run can tell."""
 
     def __init__(self, tape: Tape) -> None:
-        self.known: dict[Any, str] = {}
+        self.known: dict[Any, str | None] = {}
         self.checks: Callable[..., None] | None = None
         nodes, wanted = _leading(tape.root)
         inputs = [(val, source) for val, source in tape.inputs if val.id in wanted]
@@ -44,9 +44,9 @@ class Foresight:
             self.checks = _checks(nodes, [val for val, _ in inputs])
             self.given = _given(inputs)
 
-    def __call__(self, args: tuple, kwargs: dict[str, Any]) -> str:
+    def __call__(self, args: tuple, kwargs: dict[str, Any]) -> str | None:
         if self.checks is None:
-            return ""
+            return None
         given = self.given(args, kwargs)
         key = tuple([x.shape if isinstance(x, torch.Tensor) else x for x in given])
         if key not in self.known:
@@ -55,7 +55,7 @@ class Foresight:
             self.known[key] = self.tried(given)
         return self.known[key]
 
-    def tried(self, given: tuple) -> str:
+    def tried(self, given: tuple) -> str | None:
         assert self.checks is not None
         state = torch.get_rng_state()
         try:
@@ -66,8 +66,8 @@ class Foresight:
                     self.checks(*fakes)
         except Respecialise as failed:
             return str(failed)
-        except Exception:  # the run meets it too, or checks in its course
-            return ""
+        except Exception:  # the run meets it too, or decides on data first
+            return None
         finally:
             torch.set_rng_state(state)
         return ""

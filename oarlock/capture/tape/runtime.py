@@ -18,10 +18,6 @@ class Respecialise(Exception):
     """The call does not meet an assumption of the tape."""
 
 
-class Unstarted(Respecialise):
-    """It is seen before anything was done."""
-
-
 class Modes:
     """Sets inference mode and autocast for the calls that were made under them."""
 

@@ -24,9 +24,10 @@ from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.nodes import leaves
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
+from oarlock.capture.tape.runtime import Respecialise
 from oarlock.capture.tape.sources import Source, modules_below, state_sources
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
-from oarlock.errors import DivergenceError, OarlockError
+from oarlock.errors import DivergenceError, OarlockError, UnsupportedError
 
 SAMPLES = 2  # of what other roundings do to eager's values
 _DEPTH = 6
@@ -140,6 +141,29 @@ def verified(
     if error is not None:
         raise error
     return result
+
+
+@contextlib.contextmanager
+def undone(tape: Tape, fn: Any, args: tuple, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Around a run of ``tape``: what it has done when a check fails is put back.
+
+    Raises: Respecialise; UnsupportedError where gradients go on through a view that was updated.
+    """
+    before = Before(tape, fn, args, kwargs)
+    given = [(x, x.detach().clone(), History(x)) for x in tensors_of((args, kwargs))]
+    try:
+        yield
+    except Respecialise as failed:
+        before.restore()
+        for x, data, history in given:
+            history.restore()
+            refill(x, data)
+        if any(x.is_lost for x in (*before.histories, *(history for *_, history in given))):
+            raise UnsupportedError(
+                f"{failed}: does not hold for this call, which has updated a view whose gradients go "
+                f"on; give the function an argument of its own for what it decides on"
+            ) from None
+        raise
 
 
 def rehearsed(

@@ -221,6 +221,71 @@ def test_calls_that_update_what_they_are_given(method, backend):
     assert static.captures <= 4
 
 
+class Settled(nn.Module):
+    """What it reads of sizes comes behind a loop on data, and behind updates."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("total", torch.tensor(0.0))
+        self.register_buffer("history", torch.tensor(1.0))
+        self.seen, self.kept = 0, []
+        self.optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+
+    def settled(self, x):
+        while x.abs().sum() > 4:
+            x = x / 2
+        return x[::2].shape[0]
+
+    def counted(self, x):
+        self.total += x.sum()
+        self.seen += 1
+        self.kept.append(x.shape[0])
+        return self.settled(x) * self.scale
+
+    def followed(self, x):
+        self.history.mul_(self.scale).add_(x.sum() * self.scale)
+        return self.settled(x) * self.scale
+
+    def drawn(self, x):
+        x = F.dropout(x, 0.5)
+        self.total += x.sum()
+        return torch.rand(()) + self.settled(x)
+
+    def step(self, x):
+        self.optimizer.zero_grad()
+        (self.scale * x.detach().sum()).backward()
+        self.optimizer.step()
+        return self.settled(x * self.scale.detach())
+
+    def argument(self, x):
+        x += 1
+        return self.settled(x) * self.scale
+
+
+@pytest.mark.parametrize("backend", ["replay", "auto"])
+@pytest.mark.parametrize("method", ["counted", "followed", "drawn", "step", "argument"])
+@pytest.mark.parametrize("is_differentiated", [False, True])
+def test_what_a_run_has_done_is_put_back(method, backend, is_differentiated):
+    def run(make):
+        torch.manual_seed(0)
+        module, found = Settled(), []
+        call = make(getattr(module, method))
+        for n in (3, 4, 6, 5, 9, 4, 5, 7):
+            x = (torch.arange(n) + 1.0).requires_grad_(is_differentiated) * 1
+            y = call(x)
+            found += [y, x, module.total, module.history, module.scale, module.seen, *module.kept]
+            if is_differentiated:
+                (x.sum() + module.history).backward(retain_graph=True)
+                module.history.detach_()
+                found.append(module.scale.grad)
+            found = [v.detach().clone() if isinstance(v, torch.Tensor) else v for v in found]
+        return found, torch.get_rng_state()
+
+    want, got = run(lambda f: f), run(lambda f: oarlock.to_static(f, backend=backend))
+    torch.testing.assert_close(got, want)
+
+
 def half(x):
     y = x[: x.shape[0] // 2]
     return y * torch.ones(len(y)).sum()
