@@ -139,7 +139,7 @@ def _pool_key(identity: str) -> str:
 
 def _build_pool(command: tuple[str, ...], folder: Path, cache: Cache) -> None:
     kind, version = _describe(command, cache)
-    flags = [*_common_flags(kind), "-O2", f"-I{CSRC}"]
+    flags = [*_common_flags(kind), "-O3", f"-I{CSRC}"]
     output = folder / "pool.so"
     run([*command, *flags, "-shared", *(str(CSRC / n) for n in POOL), "-o", str(output)], cache)
     (folder / "compiler.json").write_text(json.dumps({"kind": kind, "version": version}))

@@ -38,13 +38,18 @@ static void temper(const uint32_t *s, uint32_t *t) {
   }
 }
 
-static float number(uint32_t high, uint32_t low, uint64_t threshold) {
-  const uint64_t bits = ((uint64_t)(high & 0x1fffffu) << 32) | low; /* 53 of them */
-  return bits < threshold ? 1.0f : 0.0f;
+/* Whether 53 bits are below 2**32 * most + rest; compared as signed words, which every CPU has for
+ * vectors. */
+static float number(uint32_t high, uint32_t low, int32_t most, uint32_t rest) {
+  const int32_t first = (int32_t)(high & 0x1fffffu);
+  const int32_t is_less = (int32_t)(low ^ 0x80000000u) < (int32_t)(rest ^ 0x80000000u);
+  return (float)((first < most) | ((first == most) & is_less));
 }
 
 /* count numbers that are 1 with a chance of threshold / 2**53; the state is that after them. */
 void ol_bernoulli(ol_twister *state, uint64_t threshold, float *out, int64_t count) {
+  const int32_t most = (int32_t)(threshold >> 32);
+  const uint32_t rest = (uint32_t)threshold;
   uint32_t s[WORDS], t[WORDS];
   if (count <= 0) return;
   for (int i = 0; i < WORDS; ++i) s[i] = (uint32_t)state->words[i];
@@ -54,7 +59,7 @@ void ol_bernoulli(ol_twister *state, uint64_t threshold, float *out, int64_t cou
     const int64_t pairs = (WORDS - at) / 2;
     const int64_t here = count - done < pairs ? count - done : pairs;
     for (int64_t i = 0; i < here; ++i) {
-      out[done + i] = number(t[at + 2 * i], t[at + 2 * i + 1], threshold);
+      out[done + i] = number(t[at + 2 * i], t[at + 2 * i + 1], most, rest);
     }
     at += (int)(2 * here);
     done += here;
@@ -64,7 +69,7 @@ void ol_bernoulli(ol_twister *state, uint64_t threshold, float *out, int64_t cou
     renew(s);
     temper(s, t);
     at = is_odd;
-    if (is_odd) out[done++] = number(high, t[0], threshold);
+    if (is_odd) out[done++] = number(high, t[0], most, rest);
   }
   for (int i = 0; i < WORDS; ++i) state->words[i] = s[i];
   state->left = WORDS + 1 - at;
