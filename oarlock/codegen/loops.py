@@ -218,7 +218,8 @@ class Function:
     A kernel (``is_kernel``) has the standard signature (``c, begin, end, tid``), returns a status
     and reaches memory through ``pointers``; the printer declares them from the emitter's bindings.
     A helper has ``params`` (Var and Pointer) and may return a scalar or a vector.  ``helpers`` are
-    the functions that this one calls.
+    the functions that this one calls.  An ``apart`` one needs all registers: no C compiler makes it
+    a part of its caller, whose values would take some.
     """
 
     name: str
@@ -230,6 +231,7 @@ class Function:
     is_kernel: bool = True
     helpers: tuple[Function, ...] = field(default=())
     inline: bool = True
+    apart: bool = False
 
 
 BEGIN, END = Var("begin", INDEX), Var("end", INDEX)

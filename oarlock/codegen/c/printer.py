@@ -87,6 +87,8 @@ class Printer:
         args = ", ".join(self._parameter(p) for p in f.params) or "void"
         returns = self._type(f.returns) if f.returns else "void"
         qualifiers = "static inline" if f.inline else "static"
+        if f.apart:
+            qualifiers = "static __attribute__((noinline))"
         return f"{qualifiers} {returns} {f.name}({args})"
 
     def _parameter(self, p: L.Var | L.Pointer) -> str:

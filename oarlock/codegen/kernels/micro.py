@@ -236,7 +236,8 @@ class _Builder:
         for (r, j), total in self.sums.items():
             self.body.store(self.p.c, self._at(r, j, self.p.ldc), total)
         self._add_halves(half)
-        return _helper(self.micro.name, self.body, self.p.params())
+        found = _helper(self.micro.name, self.body, self.p.params())
+        return replace(found, apart=self.micro.lanes > 1 and len(self.sums) > CHAINS)
 
     def _places(self) -> list[tuple[int, int]]:
         return [(r, j) for r in range(self.micro.rows) for j in range(self.micro.vectors)]
