@@ -13,7 +13,7 @@ from oarlock.codegen.body import Body
 from oarlock.codegen.c.functions import FUNCTIONS, arity
 from oarlock.codegen.c.literals import literal
 from oarlock.codegen.c.names import function_name, scalar_name
-from oarlock.ir.types import DType, bf16, bool_, f16, f32, i8, i32, i64
+from oarlock.ir.types import DType, bf16, bool_, f16, f32, f64, i8, i32, i64
 
 if TYPE_CHECKING:
     from oarlock.codegen.c.prelude import Prelude
@@ -130,6 +130,52 @@ def _select(p: Prelude, type: L.CType, name: str) -> str:
     mask = p.vector(L.CType(L.MASK_OF[type.dtype.bytes], type.lanes))
     chosen = f"({vector})((m & ({mask})a) | (~m & ({mask})b))"
     return _define(vector, me, f"{mask} m, {vector} a, {vector} b", f"return {chosen};")
+
+
+def _extreme(p: Prelude, type: L.CType, name: str) -> str:
+    """``x < y ? x : y`` (min) or ``x > y ? x : y``: of floats an instruction of x86, which gcc does
+    not find in a select."""
+    me, size = function_name(name, type), type.lanes * type.dtype.bytes
+    suffix = {f32: "ps", f64: "pd"}.get(type.dtype)
+    is_register = 16 <= size <= p.target.vector_bytes and p.target.isa.startswith("avx")
+    if suffix is None or not is_register:
+        return p.written(name, type)
+    vector = p.vector(type)
+    order, current = "<" if name == "min" else ">", 4  # the rounding mode that is set
+    every = "(int16_t)-1" if type.dtype is f32 else "-1"
+    rest = {16: "(x, y)", 32: "256(x, y)", 64: f"512_mask(x, y, x, {every}, {current})"}[size]
+    select = p.require("select", type)
+    mask = p.vector(L.CType(L.MASK_OF[type.dtype.bytes], type.lanes))
+    lines = (
+        "#ifdef __clang__", f"return {select}(({mask})(x {order} y), x, y);",
+        "#else", f"return ({vector})__builtin_ia32_{name}{suffix}{rest};", "#endif",
+    )  # fmt: skip
+    return _define(vector, me, f"{vector} x, {vector} y", *lines)
+
+
+def _compare(p: Prelude, type: L.CType, name: str) -> str:
+    """Of vectors of several registers, half by half: gcc would compare lane by lane."""
+    from oarlock.codegen.c.printer import SYMBOL
+
+    vector, me, op = p.vector(type), function_name(name, type), name.partition("_")[2]
+    mask, args = (
+        p.vector(L.CType(L.MASK_OF[type.dtype.bytes], type.lanes)),
+        f"{vector} x, {vector} y",
+    )
+    if type.lanes * type.dtype.bytes <= p.target.vector_bytes:
+        return _define(mask, me, args, f"return ({mask})(x {SYMBOL[op]} y);")
+    part = L.CType(type.dtype, type.lanes // 2)
+    half, bits = p.vector(part), p.vector(L.CType(L.MASK_OF[type.dtype.bytes], part.lanes))
+    of_half = p.require(name, part)
+    return _define(
+        mask, me, args,
+        f"union {{ {vector} whole; {half} half[2]; }} a, b;",
+        f"union {{ {mask} whole; {bits} half[2]; }} found;",
+        "a.whole = x;",
+        "b.whole = y;",
+        *(f"found.half[{i}] = {of_half}(a.half[{i}], b.half[{i}]);" for i in (0, 1)),
+        "return found.whole;",
+    )  # fmt: skip
 
 
 def _bits(p: Prelude, type: L.CType, name: str) -> str:
@@ -372,6 +418,8 @@ _TEXTS: dict[str, TextBuilder] = {
     "splat": _splat,
     "iota": _iota,
     "select": _select,
+    "min": _extreme,
+    "max": _extreme,
     "any": _any,
     "scaled": _scaled,
     "sqrt": _sqrt,
@@ -382,4 +430,6 @@ _TEXTS: dict[str, TextBuilder] = {
     "large_rest": _large_rest,
     "large_quadrant": _large_quadrant,
 }
-_FAMILIES: dict[str, TextBuilder] = {"bits": _bits, "across": _across, "cast": _cast}
+_FAMILIES: dict[str, TextBuilder] = {
+    "bits": _bits, "across": _across, "cast": _cast, "compare": _compare,
+}  # fmt: skip

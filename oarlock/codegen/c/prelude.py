@@ -60,19 +60,19 @@ class Prelude:
         type = L.CType(L.i64, type.lanes) if type.dtype is L.index_ else type
         c_name = function_name(name, type)
         if c_name not in self._functions:
-            self._functions[c_name] = self._build(name, type, c_name)
+            self._functions[c_name] = self._build(name, type)
         return c_name
 
-    def _build(self, name: str, type: L.CType, c_name: str) -> str:
+    def _build(self, name: str, type: L.CType) -> str:
+        builder = text_builder(name)
+        return self.written(name, type) if builder is None else builder(self, type, name)
+
+    def written(self, name: str, type: L.CType) -> str:
+        """The text of one of FUNCTIONS."""
         from oarlock.codegen.c.printer import Printer
 
-        builder = text_builder(name)
-        if builder is not None:
-            return builder(self, type, name)
-        function = FUNCTIONS[name](name, type, c_name)
-        if function is None:
-            return per_lane(self, type, name)
-        return Printer(self).function(function)
+        function = FUNCTIONS[name](name, type, function_name(name, type))
+        return per_lane(self, type, name) if function is None else Printer(self).function(function)
 
 
 _UNROLL = """#if defined(__clang__)

@@ -19,7 +19,7 @@ from oarlock.codegen.prune import names_in, prune
 from oarlock.ir.types import bf16, f16
 
 PRIMARY, UNARY, MULTIPLY, ADD, LOWEST = 100, 90, 80, 70, 0
-_SYMBOL = {
+SYMBOL = {
     "add": "+",
     "sub": "-",
     "mul": "*",
@@ -290,6 +290,8 @@ class Printer:
         if e.op in ("min", "max"):
             return self._require(e.op, e.a, e.b), PRIMARY
         if isinstance(e, L.Compare):
+            if e.lanes > 1 and e.lanes * e.a.dtype.bytes > self.prelude.target.vector_bytes:
+                return self._require(f"compare_{e.op}", e.a, e.b), PRIMARY
             text = self._infix(e.op, self._item(e.a), self._item(e.b))
             if e.lanes == 1:
                 return text, LOWEST
@@ -301,7 +303,7 @@ class Printer:
         return self._wrapping(e), UNARY
 
     def _infix(self, op: str, a: str, b: str) -> str:
-        return f"{a} {_SYMBOL[op]} {b}"
+        return f"{a} {SYMBOL[op]} {b}"
 
     def _item(self, e: L.Expr) -> str:
         """An operand that binds tightly; a splat of a wide scalar stays a scalar."""
