@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +26,8 @@ from oarlock.errors import UnsupportedError
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
+REACHED = 256  # objects that a function may change
+_HELD = (list, tuple, dict, set, torch.nn.Module)
 _NUMBERS = (bool, int, float)
 
 
@@ -36,26 +40,55 @@ class Opaque:
         self.is_inside = False  # such a function is traced
 
     def left_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` traced like the code around; where it reads data, a call of the run."""
+        """``function`` traced like the code around; where it reads data, a call of the run, and where
+        it changes what is outside of it, converted."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            block = self.tracer.block
-            mark, held = len(block.nodes), _objects_of(function)
-            before = [(x, content(x)) for x in held]
-            was_inside, self.is_inside = self.is_inside, True
-            try:
-                return function(*args, **kwargs)
-            except UnsupportedError as refusal:
-                self.is_inside = was_inside
-                del block.nodes[mark:]
-                for x, old in before:
-                    put(x, old)
-                self.objects += held
-                return self.call(function, args, kwargs, refusal)
-            finally:
-                self.is_inside = was_inside
+            owner, held = getattr(function, "__self__", None), _objects_of(function)
+            reached = _reached([owner, *held, *args, *kwargs.values()])
+            before = [(x, content(x)) for x in reached]
+            printed = io.StringIO()
+            refusal: UnsupportedError | None = None
+            with self.undone(before) as undo:
+                try:
+                    with contextlib.redirect_stdout(printed):
+                        result = function(*args, **kwargs)
+                except UnsupportedError as found:
+                    refusal = found
+                changed = [x for x, old in before if not _holds(x, old)]
+                changed += [sys.stdout] if printed.getvalue() else []
+                if refusal is None and not changed:
+                    return result
+                undo()
+            made = _converted(function) if changed else None
+            if made is not None:
+                return made(*args, **kwargs)
+            self.objects += held
+            return self.call(function, args, kwargs, refusal or self.changes(function, changed[0]))
 
         return run
+
+    @contextlib.contextmanager
+    def undone(self, before: list[tuple[Any, Any]]) -> Iterator[Callable[[], None]]:
+        """Inside of a function that is left out; gives what takes back what was recorded and changed."""
+        block, was_inside = self.tracer.block, self.is_inside
+        mark, self.is_inside = len(block.nodes), True
+
+        def undo() -> None:
+            del block.nodes[mark:]
+            for x, old in before:
+                put(x, old)
+
+        try:
+            yield undo
+        finally:
+            self.is_inside = was_inside
+
+    def changes(self, function: Any, x: Any) -> UnsupportedError:
+        return UnsupportedError(
+            f"{self.tracer.where()}: {function.__qualname__}, which is left out, changes a "
+            f"{type(x).__name__}; give back what it computes, and change the object outside of it"
+        )
 
     def call(
         self, function: Any, args: tuple, kwargs: dict[str, Any], refusal: UnsupportedError
@@ -226,6 +259,49 @@ def _objects_of(function: Any) -> list[Any]:
     return [
         x for x in found if isinstance(x, (list, dict, set)) or (x is not None and is_record(x))
     ]
+
+
+def _reached(level: list[Any], depth: int = 4) -> list[Any]:
+    """Containers and objects, and those that they hold: what may change."""
+    found: dict[int, Any] = {}
+    while level and depth and len(found) < REACHED:
+        inner: list[Any] = []
+        for x in level:
+            is_held = isinstance(x, _HELD) or is_record(x)
+            if is_held and id(x) not in found and not hasattr(type(x), "run_time_length"):
+                found[id(x)] = x
+                now = x if isinstance(x, tuple) else content(x)
+                inner += now.values() if isinstance(now, dict) else now or ()
+        level, depth = inner, depth - 1
+    return list(found.values())
+
+
+def _holds(x: Any, old: Any) -> bool:
+    """Whether ``x`` holds the objects that it did."""
+    now = content(x)
+    if isinstance(now, dict) and isinstance(old, dict):
+        return now.keys() == old.keys() and all(_is_same(now[k], old[k]) for k in now)
+    if isinstance(now, list) and isinstance(old, list):
+        return len(now) == len(old) and all(map(_is_same, now, old))
+    return not isinstance(now, (set, frozenset)) or now == old
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """One object, or one table of a module."""
+    return a is b or (type(a) is type(b) is dict and _holds(a, b))
+
+
+def _converted(function: Any) -> Any:
+    """``function`` converted all the same; None where it can't be."""
+    from oarlock.capture.convert.convert import template_of
+    from oarlock.capture.convert.problems import NotConvertible
+
+    inner = getattr(function, "__func__", function)
+    template = template_of(inner) if isinstance(inner, FunctionType) else None
+    if template is None or isinstance(template, NotConvertible):
+        return None
+    made = template.bind(inner)
+    return made if inner is function else MethodType(made, function.__self__)
 
 
 def _quiet() -> Any:

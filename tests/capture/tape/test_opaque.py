@@ -136,3 +136,45 @@ def test_another_type_is_refused():
         UnsupportedError, match=r"gives \('tensor', 'torch.float64', \(3,\), False\), not"
     ):
         static(INPUTS[0] * 100)
+
+
+class Noted(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.count, self.last, self.log = 0, None, {"texts": []}
+
+    @oarlock.not_to_static
+    def note(self, x):
+        self.count += 1
+        self.last = x * 2
+        self.log["texts"].append(tuple(x.shape))
+        print("mean", x.mean())
+        return x + self.count
+
+    def forward(self, x):
+        return self.note(x) * self.count
+
+
+def test_what_they_change_and_print_without_reading_data(capsys):
+    eager, static = Noted(), to_static(Noted(), backend="replay")
+    for x in INPUTS:
+        want = eager(x)
+        printed = capsys.readouterr().out
+        assert torch.equal(static(x), want)
+        assert capsys.readouterr().out == printed
+        assert torch.equal(static.last, eager.last)
+        assert (static.count, static.log) == (eager.count, eager.log)
+
+
+def test_items_appended_to_a_list_around():
+    seen = []
+
+    @oarlock.not_to_static
+    def look(x):
+        seen.append(x.item())
+        return x
+
+    static = to_static(lambda x: look(x) * 2)
+    for i in range(3):
+        static(torch.tensor(float(i)))
+    assert seen == [0.0, 1.0, 2.0]
