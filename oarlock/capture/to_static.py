@@ -137,9 +137,8 @@ class StaticFunction(Captured):
         args, kwargs = (*self.given[1], *args), {**self.given[2], **kwargs}
         if not _ENABLED[0] or is_plain():
             return self.fn(*args, **kwargs)
-        tracer = active()
-        if tracer is not None:  # part of another, or of itself
-            return tracer.recursive.within(self.converted)(*args, **kwargs)
+        if active() is not None:  # part of another, or of itself
+            return self.converted(*args, **kwargs)
         args, kwargs = self.normal(*args, **kwargs)
         if self.specs is not None:
             self.specs.sizes(args, kwargs)
@@ -439,7 +438,7 @@ class StaticFunction(Captured):
                 self.converted, args, kwargs, roots=[self.fn], name=name, symbolic=symbolic,
                 lists_all=lists_all,
             )  # fmt: skip
-        tape.call = detached((args, kwargs))
+        tape.fn, tape.call = self.fn, detached((args, kwargs))
         self.captures += 1
         if self.specs is not None:
             named = self.specs.named(args, kwargs)

@@ -97,6 +97,11 @@ def catching(error: BaseException) -> list[handling]:
     return found
 
 
+def seen_by() -> tuple[Any, ...]:
+    """Classes of the errors that reach an open handler."""
+    return tuple([kind for handler in _stack() for kind in handler.types()])
+
+
 def open_handlers(error: BaseException) -> tuple[str, int] | None:
     """Where the innermost open ``try`` stands that would catch ``error``; None if there is none."""
     found = catching(error)

@@ -48,6 +48,7 @@ from oarlock.capture.tape.sources import (
 )
 from oarlock.capture.tape.tables import Follow
 from oarlock.capture.tape.tracer import Tracer, ambient
+from oarlock.capture.tape.unwinding import Unwinding
 from oarlock.errors import OarlockError, UnsupportedError
 from oarlock.ir import Dim
 
@@ -74,6 +75,8 @@ class Tape:
     symbolic: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     has_effects: bool = False
     left: dict[int, str] = field(default_factory=dict)  # by line: what it leaves when it fails
+    seen: dict[int, Call] = field(default_factory=dict)  # by line: whose errors code sees
+    fn: Callable[..., Any] | None = None  # that it was captured from
     changes: list[Change] | None = (
         None  # of objects; None where decisions outside of the tape differ
     )
@@ -106,6 +109,11 @@ class Tape:
     def foresight(self) -> Foresight | None:
         """What tells beforehand whether checks will hold that come after updates."""
         return Foresight(self) if has_changed_before(self) else None
+
+    @functools.cached_property
+    def unwinding(self) -> Unwinding | None:
+        """What takes back a run whose error code of the user would see."""
+        return Unwinding(self) if self.seen else None
 
     @functools.cached_property
     def is_straight_line(self) -> bool:
@@ -385,7 +393,7 @@ def finish(tree: Any, call: tuple[tuple, dict], name: str) -> Tape:
         guards.compile(file + " guard"), replay, dict(emitter.origins), first.modes,
         first.tracer.inputs.symbolic, any(way.effects.has_any for way in ends),
     )  # fmt: skip
-    tape.left = emitter.left
+    tape.left, tape.seen = emitter.left, emitter.seen
     tape.objects = [obj for way in ends for obj in way.objects]
     tape.changes = first.effects.changes(1) if len(ends) == 1 else None
     tape.is_narrow = any(way.tracer.is_narrow for way in ends)

@@ -51,6 +51,7 @@ class Emitter:
         self.new: list[int] = []
         self.left: dict[int, str] | None = None  # what objects hold should a line fail
         self.left_texts: dict[int, str] = {}
+        self.seen: dict[int, Call] = {}  # by line, those whose errors code of the user sees
         self.ambient = self.first = ambient
         self.temporary = 0
 
@@ -164,6 +165,8 @@ class Emitter:
         self.switch(call.ambient)
         if call.left is not None:
             self.leaving(call.left)
+        if call.seen_by:
+            self.seen[len(self.lines) + 1] = call
         text = self.call_text(call)
         self.assign(call.outs, self.counted(call, text) if call.is_counted else text, call.where)
 

@@ -42,7 +42,7 @@ class Foresight:
         is_plain = all(isinstance(v.sample, (torch.Tensor, bool, int, float)) for v, _ in inputs)
         if is_plain and not any(_acts(node) for node in Block(None, nodes, []).walk()):
             self.checks = _checks(nodes, [val for val, _ in inputs])
-            self.given = _given(inputs)
+            self.given = reader(inputs)
 
     def __call__(self, args: tuple, kwargs: dict[str, Any]) -> str | None:
         if self.checks is None:
@@ -105,7 +105,8 @@ def _checks(nodes: list[Any], vals: list[Val]) -> Callable[..., None]:
     return emitter.compile(f"def checks({names}):", "checks", "<oarlock foresight>")
 
 
-def _given(inputs: list[tuple[Val, Any]]) -> Callable[[tuple, dict[str, Any]], tuple]:
+def reader(inputs: list[tuple[Val, Any]]) -> Callable[[tuple, dict[str, Any]], tuple]:
+    """The inputs of a tape, from the arguments of a call."""
     emitter = Conditions(PLAIN)
     place = Guards(emitter).place
     emitter.line(f"return ({''.join(f'{place(source)}, ' for _, source in inputs)})")

@@ -75,8 +75,9 @@ UNREAD = Unread()
 class Call:
     """``func(*args, **kwargs)``; ``outs``: the tree of its results, Vals at its leaves.
 
-    ``left``: what the code has left in objects until then, should the call fail; ``is_counted``:
-    sizes decide how many tensors it gives, which the capture takes as constant.
+    ``left``: what the code has left in objects until then, should the call fail; ``seen_by``: classes
+    of the errors that code around it would see; ``is_counted``: sizes decide how many tensors it gives,
+    which the capture takes as constant.
     """
 
     func: Callable[..., Any]
@@ -88,6 +89,7 @@ class Call:
     module: str = ""
     left: Any = None
     is_counted: bool = False
+    seen_by: tuple[Any, ...] = ()
 
     @property
     def grad_enabled(self) -> bool:

@@ -18,8 +18,7 @@ from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.structure import fields_of, map_tensors
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.lower import lower_with_places
-from oarlock.capture.tape.nodes import Call, Val
-from oarlock.capture.tape.queries import name_of
+from oarlock.capture.tape.queries import changes_list
 from oarlock.errors import DivergenceError, ModelError, UnsupportedError
 from oarlock.evaluate import evaluate, evaluate_graph, match_inputs, solve_dims
 from oarlock.ir import DType, Program, Signature, decode
@@ -96,20 +95,10 @@ class State:
                 put(obj, old)
 
 
-_CHANGES = {"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "setitem"}
-
-
 def changes_lists(tape: Any) -> bool:
     """Some call changes a list from outside of the function."""
     outer = {val.id for val, _ in tape.inputs if not isinstance(val.sample, torch.Tensor)}
-    return any(
-        isinstance(node, Call)
-        and name_of(node.func).strip("_") in _CHANGES
-        and isinstance(node.args[0], Val)
-        and node.args[0].id in outer
-        for node in tape.root.walk()
-        if getattr(node, "args", ())
-    )
+    return any(changes_list(node) and node.args[0].id in outer for node in tape.root.walk())
 
 
 def distinct(programs: Iterable[Program]) -> list[Program]:
@@ -159,12 +148,11 @@ def check(
     wants, haves = list(_leaves(expected)), list(_leaves(got))
     if len(wants) != len(haves):
         raise DivergenceError(f"eager gives {len(wants)} values, the program {len(haves)}")
-    coarse = _coarsest(program)
     for i, (want, have) in enumerate(zip(wants, haves)):
-        _compare(f"result {i}", want, have, coarse)
+        _compare(f"result {i}", want, have)
     for entry, want, have in zip(program.state, left, after):
         if entry.name != GENERATOR:
-            _compare(entry.name, want, have, coarse)
+            _compare(entry.name, want, have)
 
 
 def _inputs(signature: Signature, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
@@ -250,21 +238,13 @@ def _array(x: Any) -> np.ndarray:
     return to_numpy(x) if isinstance(x, torch.Tensor) else np.asarray(x)
 
 
-def _coarsest(program: Program) -> DType:
-    """The float type with the fewest bits in a program: a Python number may come from it."""
-    values = (v for node in program.graph.walk() for v in node.outputs)
-    found = {v.dtype.name for v in values if v.dtype.is_float}
-    return DType.all[next((x for x in ("bf16", "f16", "f32") if x in found), "f64")]
-
-
-def _compare(what: str, want: Any, have: Any, coarse: DType) -> None:
+def _compare(what: str, want: Any, have: Any) -> None:
     is_bf16 = isinstance(want, torch.Tensor) and want.dtype is torch.bfloat16
     a, b = _array(want), _array(have)
-    dtype = DType.all["bf16"] if is_bf16 else coarse if type(want) is float else DType.of(a.dtype)
+    dtype = DType.all["bf16"] if is_bf16 else DType.of(a.dtype)
     if a.shape != b.shape:
         raise DivergenceError(f"{what}: eager gives {list(a.shape)}, the program {list(b.shape)}")
-    if type(want) is not float:
-        a, b = decode(a, dtype), decode(b.astype(a.dtype, copy=False), dtype)
+    a, b = decode(a, dtype), decode(b.astype(a.dtype, copy=False), dtype)
     allowed = bound(a, None, dtype)
     if not np.allclose(b, a, rtol=0, atol=allowed, equal_nan=True):
         error = float(np.nanmax(np.abs(b.astype(np.float64) - a.astype(np.float64))))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.tape.nodes import Call, Check
+from oarlock.capture.tape.nodes import Call, Check, Val
 
 _NAMES = [
     "dim",
@@ -142,6 +142,22 @@ def is_update(func: Any) -> bool:
     if access_of(func) in ("__set__", "__delete__") or name in ("__setitem__", "backward"):
         return True
     return name.endswith("_") and not name.endswith("__")
+
+
+_CHANGES = {
+    "append", "appendleft", "extend", "extendleft", "insert", "pop", "popleft", "popitem", "remove",
+    "clear", "reverse", "rotate", "sort", "setitem", "delitem", "setdefault", "update", "add", "discard",
+}  # fmt: skip
+
+
+def changes_list(node: Any) -> bool:
+    """A call changes a list, or another container, of the run."""
+    if not isinstance(node, Call) or node.func in _OPERATORS:
+        return False
+    if name_of(node.func).strip("_") not in _CHANGES:
+        return False
+    first = node.args[0] if node.args else None
+    return isinstance(first, Val) and not isinstance(first.sample, torch.Tensor)
 
 
 def assumption(node: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.handlers import seen_by
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.code import Code
@@ -206,14 +207,14 @@ class TorchCalls(Values):
         """Append a call; tensors of ``out`` that are new become its results."""
         noted = self.note(args), self.note(kwargs)
         outs, left = self.bind(out), self.progress.before()
-        call = Call(func, *noted, outs, user_line(3), ambient(), left=left)
+        call = Call(func, *noted, outs, user_line(3), ambient(), left=left, seen_by=seen_by())
         self.block.nodes.append(call)
         return call
 
     def emit(self, func: Any, args: tuple, kwargs: dict[str, Any], outs: Any) -> Call:
         """Append a call with given results."""
         noted, left = (self.note(args), self.note(kwargs)), self.progress.before()
-        call = Call(func, *noted, outs, user_line(3), ambient(), left=left)
+        call = Call(func, *noted, outs, user_line(3), ambient(), left=left, seen_by=seen_by())
         self.block.nodes.append(call)
         return call
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert import is_left_out
+from oarlock.capture.convert.handlers import seen_by
 from oarlock.capture.convert.state import State, Text, Undefined
 from oarlock.capture.convert.truth import truth_of
 from oarlock.capture.quick_fakes import QuickFakeMode
@@ -259,7 +260,8 @@ class Tracer(TorchCalls):
 
     def pass_on(self, func: Any, args: tuple, outs: Any) -> None:
         """Append a call that takes values which may not be bound."""
-        self.block.nodes.append(Call(func, args, {}, outs, user_line(), ambient()))
+        call = Call(func, args, {}, outs, user_line(), ambient(), seen_by=seen_by())
+        self.block.nodes.append(call)
 
     def attribute(self, value: Any, kind: str, name: str) -> None:
         """Raise the error of a missing attribute where ``value`` is none at run time."""

@@ -17,14 +17,15 @@ from oarlock.capture.tape import gradients
 from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.capturing import Tape
-from oarlock.capture.tape.chance import fingerprint, put_back, shared, states
+from oarlock.capture.tape.chance import fingerprint, shared, states
 from oarlock.capture.tape.copies import History, copied, kept_by, refill, tensors_of
 from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
-from oarlock.capture.tape.journal import content, put
+from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.nodes import leaves
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
 from oarlock.capture.tape.runtime import Respecialise
+from oarlock.capture.tape.snapshots import Snapshot
 from oarlock.capture.tape.sources import Source, modules_below, state_sources
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError, OarlockError, UnsupportedError
@@ -53,31 +54,22 @@ class Before:
         objects = [*tape.objects, *(x for x in inner if id(x) not in known)]
         self.kept = kept_by((args, kwargs), read, objects)
         self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
-        self.places = [x.data for x in self.tensors]
-        self.data = [x.detach().clone() for x in self.tensors]
-        self.histories = [History(x) for x in self.tensors]
-        self.needs = [x.requires_grad for x in self.tensors]
-        self.grads = [x.grad if x.is_leaf else None for x in self.tensors]
-        self.grad_data = [None if g is None else g.detach().clone() for g in self.grads]
-        self.objects = [(x, content(x)) for x in objects]
-        self.random = torch.get_rng_state()
         every = (*tape.objects, *leaves((args, kwargs)))
         own = {id(x): x for x in every if isinstance(x, torch.Generator)}
-        self.generators = [(x, x.get_state()) for x in own.values()]
         self.chance = {id(x): x for x in (*shared(), *tape.objects)}.values()
-        self.draws = states(self.chance)
+        self.held_before = Snapshot(self.tensors, objects, own.values(), self.chance)
 
     def now(self) -> list[tuple[str, Any]]:
         """Copies of what there is now."""
         found: list[tuple[str, Any]] = [("draws", torch.get_rng_state())]
-        found += [("draws", own.get_state()) for own, _ in self.generators]
+        found += [("draws", own.get_state()) for own, _ in self.held_before.generators]
         found += [("draws", fingerprint(state)) for _, state in states(self.chance)]
         for i, x in enumerate(self.tensors):
             found.append((f"tensor {i}", x.detach().clone()))
             found.append((f"requires_grad of tensor {i}", x.requires_grad))
             grad = x.grad if x.is_leaf else None
             found.append((f"gradient {i}", None if grad is None else grad.detach().clone()))
-        for obj, _ in self.objects:
+        for obj, _ in self.held_before.objects:
             if not isinstance(obj, torch.nn.Module):
                 found.append((type(obj).__name__, _frozen(content(obj))))
         return found
@@ -85,35 +77,7 @@ class Before:
     def restore(self) -> None:
         for one in self.held:
             one.close()
-        for obj, old in self.objects:
-            put(obj, old)
-        for history in self.histories:
-            history.restore()
-        with torch.no_grad():
-            for x, needs in zip(self.tensors, self.needs):
-                if x.is_leaf and x.requires_grad != needs:
-                    x.requires_grad_(needs)
-            for x, place, data in zip(self.tensors, self.places, self.data):
-                if _is_elsewhere(x, place):
-                    x.data = place
-                if x.shape == data.shape:
-                    refill(x, data)
-            for x, grad, data in zip(self.tensors, self.grads, self.grad_data):
-                if x.is_leaf:
-                    x.grad = grad
-                if grad is not None:
-                    refill(grad, data)
-        torch.set_rng_state(self.random)
-        for own, state in self.generators:
-            own.set_state(state)
-        put_back(self.draws)
-
-
-def _is_elsewhere(x: torch.Tensor, place: torch.Tensor) -> bool:
-    """``x`` has been given other memory than ``place``, or other strides."""
-    if x.layout != torch.strided or place.layout != torch.strided or x.dtype != place.dtype:
-        return False
-    return x.data_ptr() != place.data_ptr() or x.stride() != place.stride()
+        self.held_before.restore()
 
 
 def _read(source: Source) -> torch.Tensor | None:
@@ -158,7 +122,7 @@ def undone(tape: Tape, fn: Any, args: tuple, kwargs: dict[str, Any]) -> Iterator
         for x, data, history in given:
             history.restore()
             refill(x, data)
-        if any(x.is_lost for x in (*before.histories, *(history for *_, history in given))):
+        if before.held_before.is_lost or any(history.is_lost for *_, history in given):
             raise UnsupportedError(
                 f"{failed}: does not hold for this call, which has updated a view whose gradients go "
                 f"on; give the function an argument of its own for what it decides on"

@@ -278,7 +278,6 @@ class Lock:
         self.held -= 1
 
 
-@pytest.mark.xfail(strict=True, reason="told in docs/to_static.md")
 def test_managers_of_operations_that_fail_on_data():
     lock, table = Lock(), torch.arange(5.0)
 
