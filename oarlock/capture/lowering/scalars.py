@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 import torch
 
-from oarlock.capture.lowering import failures
+from oarlock.capture.lowering import failures, rounding
 from oarlock.capture.lowering.kinds import SYMBOLS, Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.symbols import holds, size_of
@@ -228,9 +228,7 @@ def _whole(name: str) -> Callable[..., Any]:
 
 
 def _round(s: Scalars, x: Any, digits: Any = None) -> Any:
-    if digits is not None:
-        raise NotImplementedError("round(x, digits) of a number known at run time")
-    return _whole("round")(s, x)
+    return _whole("round")(s, x) if digits is None else rounding.rounded(s, x, digits)
 
 
 def _power(s: Scalars, x: Any, y: Any) -> Any:
