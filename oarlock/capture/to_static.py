@@ -137,8 +137,9 @@ class StaticFunction(Captured):
         args, kwargs = (*self.given[1], *args), {**self.given[2], **kwargs}
         if not _ENABLED[0] or is_plain():
             return self.fn(*args, **kwargs)
-        if active() is not None:  # part of another, or of itself
-            return self.converted(*args, **kwargs)
+        tracer = active()
+        if tracer is not None:  # part of another, or of itself
+            return tracer.recursive.within(self.converted)(*args, **kwargs)
         args, kwargs = self.normal(*args, **kwargs)
         if self.specs is not None:
             self.specs.sizes(args, kwargs)

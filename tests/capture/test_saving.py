@@ -126,3 +126,49 @@ def test_a_number_of_the_run_that_must_fit_an_axis(tmp_path):
         static(torch.rand(5), torch.tensor(k))
     with pytest.raises(UnsupportedError, match="topk"):
         static.save(tmp_path / "largest.oar")
+
+
+class Deep(torch.nn.Module):
+    """In its own forward until data stop it, deeper than decisions of a file may be."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor([0.5, -0.25, 1.0]))
+
+    def forward(self, x, depth):
+        if depth <= 0:
+            return x
+        return self.forward(torch.tanh(x * self.scale), depth - 1) + x
+
+
+def test_a_module_in_its_own_forward(tmp_path: Path):
+    module, x = Deep(), torch.tensor([0.5, -1.0, 2.0])
+    static = oarlock.to_static(module)
+    with torch.no_grad():
+        for depth in (2, 0, 5):
+            static(x, torch.tensor(depth))
+        static.forward.save(tmp_path / "p.oar")
+        predictor = oarlock.Predictor(tmp_path / "p.oar")
+        for depth in (0, 7, 100):
+            want = Deep()(x, torch.tensor(depth))
+            got = predictor(x.numpy(), np.int64(depth))
+            np.testing.assert_allclose(got, want, rtol=1e-6 * (depth + 1))
+
+
+def test_a_number_that_a_float_tensor_gives(tmp_path: Path):
+    """It is as exact as the tensor was, not as Python's numbers are."""
+    weights = torch.linspace(0.1, 1, 49).reshape(7, 7)
+
+    def energy(x):
+        while x.norm() > 1:
+            x = x * 0.7
+        return (x @ weights @ x * 3).item()
+
+    static = oarlock.to_static(energy, backend="replay")
+    calls = [torch.arange(1.0, 8.0) * k for k in (1, 2, 0.3)]
+    for x in calls:
+        static(x)
+    static.save(tmp_path / "p.oar")
+    for x in calls:
+        want = energy(x)
+        assert abs(oarlock.Predictor(tmp_path / "p.oar")(x) - want) < 1e-6 * want

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from types import CodeType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,6 +96,15 @@ class Recursive:
             return definition.call(args, kwargs)
 
         return call
+
+    def within(self, converted: Callable[..., Any]) -> Callable[..., Any]:
+        """What to call in place of a static function, which may be in its own calls."""
+        inner = getattr(converted, "inner", None)
+        function = inner.__func__ if isinstance(inner, MethodType) else inner
+        if not isinstance(function, FunctionType) or function.__code__ not in self.codes:
+            return converted
+        made = self.wrapped(function.__code__, function)
+        return MethodType(made, inner.__self__) if isinstance(inner, MethodType) else made
 
 
 class Definition:
