@@ -35,6 +35,8 @@ class SymbolicCalls(TorchFunctionMode):
             return _getitem(args[0], index) if _has_symbol(_picks(index)) else args[0][index]
         if func is torch.linspace and _has_symbol(args):
             return _linspace(*args, **kwargs)
+        if func in _POOLING and _has_symbol((*args, *kwargs.values())):
+            return _POOLING[func](*args, **kwargs)
         if func is torch.nn.functional.pad and _has_symbol((*args, *kwargs.values())):
             return _pad(*args, **kwargs)
         return func(*args, **kwargs)
@@ -160,22 +162,50 @@ def _decided(plain: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-_POOLS = {"max_pool": torch.amax, "avg_pool": torch.mean}
+_POOLS = {
+    "max_pool": (torch.amax, ("stride", "padding", "dilation", "ceil_mode", "return_indices")),
+    "avg_pool": (
+        torch.mean, ("stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    ),
+}  # fmt: skip
+_WHOLE = {"padding": 0, "dilation": 1, "return_indices": False, "divisor_override": None}
+"""What is asked of a window as large as an axis; it has one place, so the rest changes nothing."""
 
 
-def _pool(plain: Callable[..., Any], reduce: Callable[..., Any], rank: int) -> Callable[..., Any]:
+def _pool(
+    plain: Callable[..., Any], reduce: Callable[..., Any], rank: int, names: tuple[str, ...]
+) -> Callable[..., Any]:
     """``plain``, or ``reduce`` over whole axes where the window is as large as they are."""
 
     def call(x: torch.Tensor, kernel_size: Any, *rest: Any, **options: Any) -> Any:
         if not _has_symbol(kernel_size):
             return plain(x, kernel_size, *rest, **options)
         window = kernel_size if isinstance(kernel_size, (list, tuple)) else [kernel_size] * rank
-        moved = [v for v in (*rest, *options.values()) if v]
-        if moved or any(n != size for n, size in zip(window, x.shape[-rank:])):
+        given = {**dict(zip(names, rest)), **options}
+        is_moved = any(
+            y != _WHOLE[name]
+            for name, x in given.items() if name in _WHOLE
+            for y in (x if isinstance(x, (list, tuple)) else [x])
+        )  # fmt: skip
+        if is_moved or any(n != size for n, size in zip(window, x.shape[-rank:])):
             raise NotImplementedError("a window computed from sizes, other than a whole axis")
         return reduce(x, tuple(range(-rank, 0)), keepdim=True)
 
     return call
+
+
+def _pooling() -> dict[Any, Callable[..., Any]]:
+    """For the functions behind ``functional``, which tapes call."""
+    found = {}
+    for family, (reduce, names) in _POOLS.items():
+        for rank in (1, 2, 3):
+            name = f"{family}{rank}d"
+            for plain in (getattr(functional, name), getattr(torch, name, None)):
+                found[plain] = _pool(plain, reduce, rank, names)
+    return {plain: pool for plain, pool in found.items() if plain is not None}
+
+
+_POOLING = _pooling()
 
 
 @contextmanager
@@ -192,10 +222,10 @@ def symbolic_python() -> Iterator[None]:
             _decided(functional.scaled_dot_product_attention),
         ),
     ]
-    for family, reduce in _POOLS.items():
+    for family, (reduce, names) in _POOLS.items():
         for rank in (1, 2, 3):
             name = f"{family}{rank}d"
-            swaps.append((functional, name, _pool(getattr(functional, name), reduce, rank)))
+            swaps.append((functional, name, _pool(getattr(functional, name), reduce, rank, names)))
     for name in _MATH:
         symbolic = getattr(torch, f"_sym_{name}", None) or getattr(torch, f"sym_{name}", None)
         if symbolic is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from collections import namedtuple
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import oarlock
 from oarlock.errors import ModelError
@@ -104,3 +106,23 @@ def test_records_are_copied_and_pickled(tmp_path: Path):
     found = oarlock.Predictor(tmp_path / "p.oar")(SIX)
     for other in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
         assert other.ids == found.ids == 2 and other.type_name == "Found"
+
+
+def test_windows_as_large_as_an_axis(tmp_path: Path):
+    def pooled(x):
+        y = F.max_pool2d(x, 2)
+        h, w = y.shape[-2:]
+        whole = F.max_pool2d(y, (h, w), stride=1).flatten(1)
+        if y.mean() > 0:
+            whole = whole + F.avg_pool2d(y, [h, w]).flatten(1)
+        return whole, F.avg_pool1d(y.flatten(2), h * w)
+
+    static = oarlock.to_static(pooled, backend="replay")
+    shapes = ((1, 2, 4, 6), (2, 2, 8, 4), (1, 2, 5, 9))
+    calls = [torch.arange(math.prod(shape)).reshape(shape) % 7.0 - 1 for shape in shapes]
+    for x in (calls[0], -calls[1]):
+        static(x)
+    static.save(tmp_path / "p.oar")
+    for x in (*calls, *(-x for x in calls)):
+        for got, want in zip(oarlock.Predictor(tmp_path / "p.oar")(x), pooled(x), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-6)
