@@ -393,6 +393,23 @@ def split(r: Any, x: torch.Tensor, sizes: Any, dim: int = 0) -> Any:
     return found
 
 
+@rule("aten.take_along_dim.default")
+def take_along_dim(r: Any, x: torch.Tensor, places: torch.Tensor, dim: int | None = None) -> Any:
+    """Torch's own asks for the sizes as plain numbers."""
+    if dim is None:
+        return x.reshape(-1).gather(0, places.reshape(-1))
+    axis = dim % x.dim()
+    pairs = list(zip(x.shape, places.shape))
+    pairs = [(a, b) if i == axis else (_wider(a, b),) * 2 for i, (a, b) in enumerate(pairs)]
+    sizes, of_places = zip(*pairs)
+    return x.expand(sizes).gather(axis, places.expand(of_places))
+
+
+def _wider(a: Any, b: Any) -> Any:
+    """What two sizes become together; only a plain 1 is repeated."""
+    return b if isinstance(a, int) and a == 1 else a
+
+
 @rule("aten.view.default", "aten._unsafe_view.default", "aten.reshape.default")
 def view(r: Any, x: torch.Tensor, shape: Any) -> Any:
     """To sizes that fill x in each run, where they are not known to: that is checked when it runs."""
