@@ -146,10 +146,23 @@ _BY_NAME: dict[str, Any] = {
 
 
 def replace_(owner: Any, **changes: Any) -> Any:
+    from oarlock.capture.convert.calls import call
+
     active = tracer()
     if active is not None and active.is_choice(owner):
         return active.each(owner, lambda x: replace_(x, **changes))
-    return dataclasses.replace(owner, **changes)
+    if active is None or not _is_plainly_made(owner, changes):
+        return dataclasses.replace(owner, **changes)
+    kept = {f.name: getattr_(owner, f.name) for f in dataclasses.fields(owner) if f.init}
+    return call(type(owner))(**{**kept, **changes})
+
+
+def _is_plainly_made(owner: Any, changes: dict[str, Any]) -> bool:
+    """Its fields are all that ``replace`` hands on, and ``changes`` may hold them."""
+    fields = getattr(type(owner), "__dataclass_fields__", {}).values()
+    kinds = [f._field_type for f in fields]
+    wrong = [f for f in fields if f.name in changes and not f.init]
+    return bool(kinds) and dataclasses._FIELD_INITVAR not in kinds and not wrong  # type: ignore[attr-defined]
 
 
 def _copier(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
