@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 import oarlock
 from oarlock.errors import ModelError
@@ -64,6 +65,18 @@ def moved_diagonal(x, n):
     return torch.ones(len(x), len(x) + 3).tril(k).triu(k - 1), x.outer(x).tril(len(x) - 2)
 
 
+def padded(x, n):
+    """Rows of several lengths under one another, the longest of which a run finds."""
+    rows = [x[: int(n)], x[1:], x[:2]]
+    left = pad_sequence(rows[::-1], padding_value=-1.0, padding_side="left")
+    return pad_sequence(rows, batch_first=True), left
+
+
+def taken(x, n):
+    places = x[: int(n)].argsort()[:, None]
+    return torch.take_along_dim(x.outer(x), places, 0), torch.take_along_dim(x, places)
+
+
 SIX = torch.tensor([0.5, -1.25, 2.0, 0.75, -0.5, 1.5])
 PROGRAMS = {
     number_read_twice: [torch.tensor(n) for n in (2, 4, 1, 6)],
@@ -72,6 +85,8 @@ PROGRAMS = {
     rows_behind: [torch.tensor(n) for n in (2, 5, 0)],
     swapped: [torch.tensor(n) for n in (2, 5, 0)],
     moved_diagonal: [torch.tensor(n) for n in (2, 5, -3)],
+    padded: [torch.tensor(n) for n in (2, 5, 0, 6)],
+    taken: [torch.tensor(n) for n in (2, 5, 1)],
 }
 
 

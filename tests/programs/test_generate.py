@@ -64,11 +64,12 @@ def test_generate(name: str, is_drawn: bool):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("beams", (1, 3))
 @pytest.mark.parametrize("name", MODELS)
-def test_generate_without_torch(name: str, tmp_path: Path):
-    """Greedy, from a file: batches and lengths as they come, ends at other steps."""
+def test_generate_without_torch(name: str, beams: int, tmp_path: Path):
+    """Greedy and by beams, from a file: batches and lengths as they come, ends at other steps."""
     model = model_of(name)
-    options = {"max_new_tokens": 6, "do_sample": False}
+    options = {"max_new_tokens": 6, "do_sample": False, "num_beams": beams}
     given = [torch.randint(2, 90, shape) for shape in ((2, 3), (2, 4), (3, 5), (1, 7), (2, 3))]
     end = Counter(int(t) for x in given for t in model.generate(x, **options)[:, -4:].flatten())
     model.generation_config.eos_token_id = end.most_common(1)[0][0]

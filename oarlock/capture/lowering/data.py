@@ -405,6 +405,24 @@ def take_along_dim(r: Any, x: torch.Tensor, places: torch.Tensor, dim: int | Non
     return x.expand(sizes).gather(axis, places.expand(of_places))
 
 
+@rule("aten.pad_sequence.default")
+def pad_sequence(
+    r: Any, rows: list[torch.Tensor], batch_first: bool = False, value: float = 0.0,
+    side: str = "right",
+) -> Any:  # fmt: skip
+    """Torch's own decides which row is the longest."""
+    longest = rows[0].shape[0]
+    for row in rows[1:]:
+        longest = torch.sym_max(longest, row.shape[0])
+    padded = []
+    for row in rows:  # longer than need be: torch would ask whether a gap is none
+        gap = row.new_full((longest, *row.shape[1:]), value)
+        wide = torch.cat([row, gap] if side == "right" else [gap, row])
+        begin = 0 if side == "right" else row.shape[0]
+        padded.append(_view(r, wide, 0, r.shapes.size(begin), r.shapes.size(begin + longest)))
+    return torch.stack(padded, 0 if batch_first else 1)
+
+
 def _wider(a: Any, b: Any) -> Any:
     """What two sizes become together; only a plain 1 is repeated."""
     return b if isinstance(a, int) and a == 1 else a
