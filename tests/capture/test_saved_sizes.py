@@ -65,6 +65,15 @@ def moved_diagonal(x, n):
     return torch.ones(len(x), len(x) + 3).tril(k).triu(k - 1), x.outer(x).tril(len(x) - 2)
 
 
+def joined_pieces(x, n):
+    """Pieces by group, joined: as many rows as there were."""
+    group = (torch.arange(6) * int(n)) % 3
+    order = group.argsort(stable=True)
+    parts = x[order].split([int((group == i).sum()) for i in range(3)])
+    y = torch.cat([part * (i + 1) for i, part in enumerate(parts)])
+    return torch.zeros(6).index_copy(0, order, y), x + y, torch.where(x > 0, y, x)
+
+
 def padded(x, n):
     """Rows of several lengths under one another, the longest of which a run finds."""
     rows = [x[: int(n)], x[1:], x[:2]]
@@ -85,6 +94,7 @@ PROGRAMS = {
     rows_behind: [torch.tensor(n) for n in (2, 5, 0)],
     swapped: [torch.tensor(n) for n in (2, 5, 0)],
     moved_diagonal: [torch.tensor(n) for n in (2, 5, -3)],
+    joined_pieces: [torch.tensor(n) for n in (1, 2, 3, 6)],
     padded: [torch.tensor(n) for n in (2, 5, 0, 6)],
     taken: [torch.tensor(n) for n in (2, 5, 1)],
 }

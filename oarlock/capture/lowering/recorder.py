@@ -10,7 +10,7 @@ import torch
 
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.indices import require_ranges
-from oarlock.capture.lowering import data, draws
+from oarlock.capture.lowering import data, draws, fits
 from oarlock.capture.lowering.frames import FrameLifter
 from oarlock.capture.lowering.generators import Generators
 from oarlock.capture.lowering.lists import Layouts, ListValue
@@ -46,7 +46,7 @@ class BlockRecorder(Recorder):
         super().__init__(RunTimeShapes(None), names)  # type: ignore[arg-type]
         self.b = FrameLifter(self.graph)
         self.shapes.b = self.b
-        self.b.is_of_run = self._decided_by_run
+        self.b.is_of_run = self.is_decided_by_run
         self.scalars = Scalars(self.b, self.shapes)
         self.known_views: dict[View, None] = {}
         self.binding = False
@@ -110,7 +110,14 @@ class BlockRecorder(Recorder):
                 found = NotImplemented
             if found is not NotImplemented:
                 return found
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        try:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        except (RuntimeError, ValueError) as error:
+            is_ours = isinstance(error, NotImplementedError)
+            fitted = None if is_ours else fits.fitted(self, func, args, kwargs or {})
+            if fitted is None:
+                raise
+        return super().__torch_dispatch__(func, types, *fitted)
 
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> list[View]:
         if self.is_strict:
@@ -167,17 +174,17 @@ class BlockRecorder(Recorder):
             return value
         differing = [(a, b) for a, b in zip(value.shape, type.shape) if a != b]
         if differing and all(
-            self._decided_by_run(a) or self._decided_by_run(b) for a, b in differing
+            self.is_decided_by_run(a) or self.is_decided_by_run(b) for a, b in differing
         ):
             return self.b.refine(value, shape=type.shape)
         return value
 
     def seen(self, tensor: torch.Tensor, value: Value) -> Value:
         """Torch may have taken a size for 1, where it has told many elements from one: checked."""
-        is_open = any(map(self._decided_by_run, value.shape))
+        is_open = any(map(self.is_decided_by_run, value.shape))
         return self.same_sizes(value, self.type_of(self.fake(tensor))) if is_open else value
 
-    def _decided_by_run(self, size: Any) -> bool:
+    def is_decided_by_run(self, size: Any) -> bool:
         return isinstance(size, Dim) and bool(size.symbols() - self.shapes.given)
 
     def to_python(self, func: Any, args: tuple) -> Any:

@@ -7,7 +7,7 @@ user's code reads it, the replay checks that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,7 +112,7 @@ class Worlds:
 
     def others(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The result in world B, and those with numbers of other distances."""
-        second = self.second(func, args, kwargs)
+        second = self.second(func, args, kwargs) or self.refitted(func, args, kwargs, 1)
         if second is None:
             self.refuse_caught(RuntimeError("at the sizes of another call"), func, args, kwargs)
             return None
@@ -147,6 +147,9 @@ class Worlds:
             found = self.attempt(func, args, kwargs, 1)
             if found is not None:
                 return found[0], False
+            found = self.refitted(func, args, kwargs, 0)
+            if found is not None:
+                return found[0], True
             raise UnsupportedError(
                 f"{self.tracer.where()}: {getattr(func, '__name__', func)} with a size or number "
                 f"that is known at run time only ({error}); decide with `if` on it before, or "
@@ -187,6 +190,26 @@ class Worlds:
         finally:
             data.number = before
 
+    def refitted(self, func: Any, args: tuple, kwargs: dict[str, Any], world: int) -> Any:
+        """The result where sizes that data decide are those that the other tensors have: torch holds
+        them against each other when it runs."""
+        given = self.samples((args, kwargs), world)
+        loose = [
+            x for x in leaves((args, kwargs)) if isinstance(x, torch.Tensor) and self.is_data(x)
+        ]
+        if not loose or is_update(func):
+            return None
+        known = {id(x) for x in self.samples(loose, world)}
+        axes = {id(x): self.tracer.val(y).dims for x, y in zip(self.samples(loose, world), loose)}
+        others = (x for x in leaves(given) if isinstance(x, torch.Tensor) and id(x) not in known)
+        for size in dict.fromkeys(n for x in others for n in x.shape):
+            fitted = map_tree(given, lambda x: _with_size(x, axes.get(id(x), ()), size))  # noqa: B023
+            try:
+                return [func(*fitted[0], **fitted[1])]
+            except Exception:
+                continue
+        return None
+
     def mark(self, outs: Any, out: Any, other: Any, found: bool, loose: frozenset[str]) -> None:
         """Which axes of the results differ between the worlds."""
         vals = list(leaves(outs))
@@ -225,6 +248,14 @@ class Worlds:
         if dims and found:
             loose |= {"data"}
         val.loose |= loose
+
+
+def _with_size(x: Any, axes: Collection[int], size: int) -> Any:
+    """A stand-in of a fake that has ``size`` on some axes."""
+    if not axes:
+        return x
+    shape = [size if i in axes else n for i, n in enumerate(x.shape)]
+    return stand_in(shape, x.dtype, x.device, x.requires_grad, [x])
 
 
 def opened(shape: torch.Size, index: Any, sample: Any, world: int) -> Any:
