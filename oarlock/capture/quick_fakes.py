@@ -5,7 +5,8 @@ torch remembers it too; to describe a call as a key takes most of the time of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -62,6 +63,16 @@ class QuickFakeMode(FakeTensorMode):
     def __init__(self, answer: Callable[..., Any] | None = None) -> None:
         super().__init__(allow_non_fake_inputs=True)
         self.answer = answer
+        self.left: int | None = None  # steps of the call that is tried
+
+    @contextmanager
+    def tried(self, most: int | None) -> Iterator[None]:
+        """Around one call of torch.  Raises: RuntimeError in it after ``most`` steps of it."""
+        self.left = most
+        try:
+            yield
+        finally:
+            self.left = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -69,6 +80,10 @@ class QuickFakeMode(FakeTensorMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("the call takes too many steps")
         if func is _DEVICE:
             return args[0].fake_device
         if self.answer is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
 
 _OTHERS = (0, 1, 2, 3)
+STEPS = 4000  # of a call that is tried with a number out of every range
 _BACKWARD = (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 
 
@@ -184,7 +185,8 @@ class Worlds:
                 given = self.given(func, args, world, number)
             else:
                 given = self.samples(args, world, number, values)
-            return [func(*given, **self.samples(kwargs, world, number, values))]
+            with self.tracer.fake.tried(None if values is None else STEPS):
+                return [func(*given, **self.samples(kwargs, world, number, values))]
         except Exception:
             return None
         finally:

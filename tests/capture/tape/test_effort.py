@@ -1,5 +1,7 @@
 """Captures that trace the same code over and over are refused."""
 
+import time
+
 import pytest
 import torch
 
@@ -26,6 +28,18 @@ def ways_apart(x):
         if v > 0:
             table[f"up {i}"] = v
     return table
+
+
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_numbers_that_tell_how_many_steps_a_call_takes(with_replacement):
+    def fn(x, n):
+        return torch.combinations(x, int(n.sum()), with_replacement)
+
+    static, x = to_static(fn, backend="replay"), torch.arange(4.0)
+    start = time.thread_time()
+    for n in (2, 3, 1, 0):
+        assert torch.equal(static(x, torch.tensor([n])), fn(x, torch.tensor([n])))
+    assert time.thread_time() - start < 2 and static.captures == 1
 
 
 @pytest.mark.parametrize("function", [types_that_change, ways_apart])
