@@ -186,11 +186,20 @@ FUNCTIONS: dict[Any, Any] = {
 }
 
 
+def _cmp_to_key(mycmp: Any) -> Any:
+    from oarlock.capture.convert.calls import converted_function
+
+    if tracer() is None:
+        return functools.cmp_to_key(mycmp)
+    return converted_function(streams.cmp_to_key)(mycmp)
+
+
 _BUILTINS: dict[int, Any] = {
     **{id(getattr(builtins, name)): f for name, f in _BY_NAME.items()},
     **{id(getattr(math, name)): f for name, f in MATH.items()},
     id(math.prod): prod,
     id(functools.reduce): reduce_,
+    id(functools.cmp_to_key): _cmp_to_key,
     **{id(op): f for op, f in arithmetic.FUNCTIONS.items()},
     id(operator.index): index,
     id(operator.getitem): item,
@@ -224,7 +233,14 @@ def _islice(items: Any, *bounds: Any) -> Any:
     return cursors.Slice(items, span.start or 0, span.stop, span.step or 1)
 
 
+def _pairwise(items: Any) -> Any:
+    if not is_run_time_sequence(items):
+        return itertools.pairwise(items)
+    return _stream(streams.pairwise)(items)
+
+
 TYPES: dict[Any, Any] = {
+    itertools.pairwise: _pairwise,
     itertools.islice: _islice,
     **{
         getattr(itertools, f.__name__): _stream(f)

@@ -1,4 +1,4 @@
-"""Functions of ``itertools`` that call a function, as the loops that they are: these are converted."""
+"""Functions of ``itertools`` and ``functools`` as the code that they are: it is converted."""
 
 from __future__ import annotations
 
@@ -68,3 +68,36 @@ def chain(*parts: Iterable[Any]) -> list[Any]:
     for part in parts:
         found.extend(part)
     return found
+
+
+def pairwise(items: Iterable[Any]) -> list[tuple[Any, Any]]:
+    kept = list(items)
+    return list(zip(kept, kept[1:]))
+
+
+class Ordered:
+    """A value that is ordered as ``function`` tells."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], value: Any) -> None:
+        self.function, self.obj = function, value
+
+    def __lt__(self, other: Ordered) -> Any:
+        return self.function(self.obj, other.obj) < 0
+
+    def __gt__(self, other: Ordered) -> Any:
+        return self.function(self.obj, other.obj) > 0
+
+    def __le__(self, other: Ordered) -> Any:
+        return self.function(self.obj, other.obj) <= 0
+
+    def __ge__(self, other: Ordered) -> Any:
+        return self.function(self.obj, other.obj) >= 0
+
+    def __eq__(self, other: Any) -> Any:
+        return self.function(self.obj, other.obj) == 0
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def cmp_to_key(mycmp: Callable[[Any, Any], Any]) -> Callable[[Any], Ordered]:
+    return lambda value: Ordered(mycmp, value)

@@ -1,5 +1,7 @@
 """Lists that data steer: slices, places, order, lists of plain numbers."""
 
+import functools
+import itertools
 from collections import Counter, defaultdict, deque
 
 import torch
@@ -283,3 +285,23 @@ def buckets_len(ix, x):
         b[int(v)].append(x[k])
     sizes = [len(v) for v in b]
     return (sizes, [torch.stack(v).mean() for v in b if len(v) > 0])
+
+
+@case(t(3.0, 1.0, 2.0), t(1.0, 5.0, 2.0), t(-1.0, -1.0, 0.0))
+def sorted_by_a_comparison(x):
+    by_number = functools.cmp_to_key(lambda a, b: (a - b).item())
+    by_sum = functools.cmp_to_key(lambda a, b: int(b[0]) - int(a[0]) or a[1] - b[1])
+    pairs = sorted([(x[0], 2), (x[1], 1), (x[2], 0)], key=by_sum)
+    return torch.stack(sorted([x[0], x[1], x[2]], key=by_number)), [k for _, k in pairs]
+
+
+@case((X, Y), (Y, X), (X, X))
+def best_by_a_comparison(x, y):
+    key = functools.cmp_to_key(lambda a, b: float(a.sum() - b.sum()))
+    return max(x, y, key=key), min(x, y, key=key), key(x) >= key(y), key(x) == key(y)
+
+
+@case(t(3.0, -1.0, 2.0), t(1.0, 5.0, 2.0), t(-1.0, -1.0, 1.0), t(-1.0, -1.0, -1.0))
+def neighbours_of_kept_rows(x):
+    kept = [v for v in x if v > 0]
+    return [b - a for a, b in itertools.pairwise(kept)]
