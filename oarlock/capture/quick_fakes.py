@@ -64,6 +64,7 @@ class QuickFakeMode(FakeTensorMode):
         super().__init__(allow_non_fake_inputs=True)
         self.answer = answer
         self.left: int | None = None  # steps of the call that is tried
+        self.draws = 0  # operators that draw random numbers
 
     @contextmanager
     def tried(self, most: int | None) -> Iterator[None]:
@@ -93,6 +94,8 @@ class QuickFakeMode(FakeTensorMode):
         is_plain = _plain_ops.get(func)
         if is_plain is None:
             is_plain = _plain_ops[func] = _kind(func)
+        if is_plain == "drawing":
+            self.draws += 1
         if is_plain == "view" and self.may_view(args):
             return self.viewed(func, args, kwargs)
         given: list[Any] = []
@@ -189,6 +192,8 @@ def _kind(func: Any) -> str:
     if not isinstance(func, torch._ops.OpOverload) or func.namespace != "aten":
         return ""
     schema = func._schema
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "drawing"
     if set(func.tags) & _OTHERWISE or has_composite_kernel(func) or schema.name in _OTHER:
         return ""
     written = [i for i, a in enumerate(schema.arguments) if a.alias_info and a.alias_info.is_write]

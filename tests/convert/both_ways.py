@@ -118,6 +118,18 @@ class Machinery:
         return contextlib.nullcontext()
 
 
+class Noticing:
+    codes: frozenset[Any] = frozenset()
+
+    def ahead(self, code: Any) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    watching = ahead
+
+    def made(self, obj: Any) -> None:
+        """Nothing is kept."""
+
+
 class BothWays(TorchFunctionMode):
     """Counts decisions, to see that there were any."""
 
@@ -125,7 +137,7 @@ class BothWays(TorchFunctionMode):
         super().__init__()
         self.journal, self.texts, self.code = Journal(), Texts(), Code()
         self.machinery = Machinery()
-        self.failing = Failures(frozenset())
+        self.failing, self.noticing = Failures(frozenset()), Noticing()
         self.unconverted: dict[str, None] = {}
         self.decisions = 0
         self.cached: dict[Any, Any] = {}

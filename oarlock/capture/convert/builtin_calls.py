@@ -12,6 +12,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -209,6 +210,13 @@ _BUILTINS: dict[int, Any] = {
 }
 
 
+def _made(x: Any) -> Any:
+    """A function, converted; anything else as it is."""
+    from oarlock.capture.convert.calls import call
+
+    return call(x) if isinstance(x, (FunctionType, MethodType)) else x
+
+
 def _stream(function: Any) -> Callable[..., Any]:
     """One of ``streams``, converted, for finite items."""
     plain = getattr(itertools, function.__name__)
@@ -221,7 +229,12 @@ def _stream(function: Any) -> Callable[..., Any]:
             return cursors.Chain(list(map(cursors.source, args)))
         if tracer() is None or any(isinstance(x, endless) for x in args):
             return plain(*args, **options)
-        return iterated(converted_function(function)(*map(own_items, args), **options))
+        noticing = tracer().noticing
+        if function.__code__ in noticing.codes:
+            return plain(*map(_made, args), **{k: _made(v) for k, v in options.items()})
+        with noticing.ahead(function.__code__):
+            items = converted_function(function)(*map(own_items, args), **options)
+        return iterated(items)
 
     return stream
 

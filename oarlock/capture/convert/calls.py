@@ -88,15 +88,21 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
     from oarlock.capture.convert.convert import converted_or_same, listing
 
     if tracer() is not None and function.__code__.co_flags & inspect.CO_GENERATOR:
-        made = listing(function)
+        made = None if function.__code__ in tracer().noticing.codes else listing(function)
         if made is not None:
-            give = made[0]
-            return (lambda *args, **kwargs: iterated(give(*args, **kwargs))) if made[1] else give
+            return functools.partial(_all_items, function, made[0]) if made[1] else made[0]
     known = builtin_calls.FUNCTIONS.get(function)
     if known is not None:
         return known
     made = recursive(followed(function, converted_or_same(function)))
     return reading(function) if made is function else made
+
+
+def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> Any:
+    """What the generator ``function`` gives, worked out at once by ``give``."""
+    with tracer().noticing.ahead(function.__code__):
+        items = give(*args, **kwargs)
+    return iterated(items)
 
 
 def followed(

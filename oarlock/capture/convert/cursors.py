@@ -28,6 +28,12 @@ class Stream:
 
     is_stream = True
 
+    def __new__(cls, *_: Any) -> Stream:
+        found, active = object.__new__(cls), tracer()
+        if active is not None:
+            active.noticing.made(found)
+        return found
+
     def more(self) -> Any:
         raise NotImplementedError
 
@@ -290,6 +296,29 @@ class Ready(Stream):
         raise NotImplementedError
 
 
+class Native(Ready):
+    """Over what others notice that it goes on: one item at a time."""
+
+    def __init__(self, items: Any) -> None:
+        self.items, self.item = iter(items), None
+        self.is_ready, self.has = False, False
+
+    def go_on(self) -> None:
+        if tracer().is_branching():
+            refuse_here(
+                "an iterator that draws, updates or changes something as it goes on, where data decide",
+                "loop over places, and do in the loop what the iterator does",
+            )
+        found = [*itertools.islice(self.items, 1)]
+        self.changed("has", bool(found))
+        self.changed("item", found[0] if found else None)
+        self.changed("is_ready", True)
+
+    def take(self) -> Any:
+        self.changed("is_ready", False)
+        return self.item
+
+
 class Resumed(Ready):
     """A generator whose function goes on by ``step(sent)``, which tells whether ``item()`` is there."""
 
@@ -401,8 +430,13 @@ def source(x: Any) -> Stream:
         return found
     if isinstance(x, torch.Tensor):
         x = x.unbind(0)
-    is_indexed = isinstance(x, (list, tuple, range, str)) or is_run_time_sequence(x)
-    return Cursor(x if is_indexed else list(x))
+    if isinstance(x, (list, tuple, range, str)) or is_run_time_sequence(x):
+        return Cursor(x)
+    noticing = tracer().noticing
+    if source.__code__ in noticing.codes:
+        return Native(x)
+    with noticing.ahead(source.__code__):
+        return Cursor(list(x))
 
 
 def stream(x: Any) -> Stream | None:

@@ -115,7 +115,11 @@ def filter_(function: Any, items: Any) -> Any:
     if tracer() is None:
         return filter(function if function is None else call(function), items)
     made = own_truth if function is None else call(function)
-    return _kept(made, items)
+    noticing = tracer().noticing
+    if _kept.__code__ in noticing.codes:
+        return filter(made, items)
+    with noticing.ahead(_kept.__code__):
+        return _kept(made, items)
 
 
 def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Any:

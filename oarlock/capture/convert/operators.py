@@ -163,7 +163,7 @@ class Operators:
         state: State,
     ) -> None:  # fmt: skip
         """The rest of a plain loop that may be left at run time: each round under a condition."""
-        for place, item in enumerate(items.items(start), start):
+        for place, item in enumerate(items.items(start, True), start):
 
             def round_(item: Any = item, place: int = place) -> None:
                 body(item)

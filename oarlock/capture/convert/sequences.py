@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,15 +156,29 @@ class Rounds:
         self.held: Any = items if isinstance(items, (list, tuple, range)) else []
         self.source = None if self.held is items else iter(items)
 
-    def items(self, place: int = 0) -> Iterator[Any]:
+    def items(self, place: int = 0, is_early: bool = False) -> Iterator[Any]:
+        """``is_early``: data decide whether the code asks for them."""
         while place < len(self.held) or self.source is not None:
             if place == len(self.held):
                 try:
-                    self.held.append(next(self.source))  # type: ignore[arg-type]
+                    self.held.append(self.taken(is_early))
                 except StopIteration:
                     return
             yield self.held[place]
             place += 1
+
+    def taken(self, is_early: bool) -> Any:
+        """The next item.  Raises: StopIteration; UnsupportedError where others could notice."""
+        seen: list[bool] = []
+        with tracer().noticing.watching(seen) if is_early else nullcontext():
+            found = next(self.source)  # type: ignore[arg-type]
+        if seen and seen[0]:
+            refuse_here(
+                "an iterator that draws, updates or changes something as it goes on, in a loop that "
+                "data end",
+                "loop over places, and do in the loop what the iterator does",
+            )
+        return found
 
 
 UNROLLED = 8  # rounds of a plain loop after one that may be its last

@@ -72,7 +72,7 @@ def chain(*parts: Iterable[Any]) -> list[Any]:
 
 def pairwise(items: Iterable[Any]) -> list[tuple[Any, Any]]:
     kept = list(items)
-    return list(zip(kept, kept[1:]))
+    return list(zip(kept, kept[1:]))  # noqa: RUF007
 
 
 class Ordered:

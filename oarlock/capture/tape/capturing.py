@@ -30,6 +30,7 @@ from oarlock.capture.tape.guards import Guards
 from oarlock.capture.tape.hoist import hoist
 from oarlock.capture.tape.lines import defined_at
 from oarlock.capture.tape.nodes import PLAIN, Ambient, Block, Call, Check, Val, Where, blocks_of
+from oarlock.capture.tape.noticing import Noticed
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.parts import Parts, Whole, cut
 from oarlock.capture.tape.queries import assumption
@@ -176,13 +177,14 @@ def captured(
     known = dict(symbolic or {})
     recursive: frozenset[CodeType] = frozenset()
     failing: frozenset[CodeType] = frozenset()
+    noticed: frozenset[CodeType] = frozenset()
     sites: frozenset[Any] = frozenset()
     is_exact = False
 
     def way(decisions: dict[int, bool]) -> Way:
         tracer = Tracer(
             state_sources(roots), known, recursive, is_exact, reported, are_apart, sites, effort,
-            failing,
+            failing, noticed,
         )  # fmt: skip
         with effort.way():
             found = _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
@@ -206,6 +208,9 @@ def captured(
             continue
         except Failing as found:
             failing |= found.codes
+            continue
+        except Noticed as found:
+            noticed |= found.codes
             continue
         except Follow as found:
             sites |= found.sites

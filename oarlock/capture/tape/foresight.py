@@ -40,7 +40,7 @@ class Foresight:
         nodes, wanted = _leading(tape.root)
         inputs = [(val, source) for val, source in tape.inputs if val.id in wanted]
         is_plain = all(isinstance(v.sample, (torch.Tensor, bool, int, float)) for v, _ in inputs)
-        if is_plain and not any(_acts(node) for node in Block(None, nodes, []).walk()):
+        if is_plain and not any(acts(node) for node in Block(None, nodes, []).walk()):
             self.checks = _checks(nodes, [val for val, _ in inputs])
             self.given = reader(inputs)
 
@@ -87,7 +87,7 @@ def _leading(root: Block) -> tuple[list[Any], set[int]]:
     return nodes, wanted
 
 
-def _acts(node: Any) -> bool:
+def acts(node: Any) -> bool:
     """A call of it is more than one of torch."""
     if not isinstance(node, Call):
         return False

@@ -42,6 +42,7 @@ from oarlock.capture.tape.lists import Lists
 from oarlock.capture.tape.machinery import Machinery
 from oarlock.capture.tape.merged import Merged
 from oarlock.capture.tape.nodes import Assert, Block, Call, Check, Print, Val, leaves
+from oarlock.capture.tape.noticing import Noticing
 from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.probes import depend
@@ -66,7 +67,7 @@ class Tracer(TorchCalls):
 
     Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over; are_apart: each
         number that is read from data has another sample; sites: see ``Tables``; effort: of all captures
-        of a call; failing: see ``Failures``.
+        of a call; failing: see ``Failures``; noticed: see ``Noticing``.
     """
 
     unread = "in code that is not converted; use torch functions, or t.item() in converted code"
@@ -77,7 +78,7 @@ class Tracer(TorchCalls):
         recursive: frozenset[Any] = frozenset(), is_exact: bool = False,
         reported: frozenset[str] = frozenset(), are_apart: bool = False,
         sites: frozenset[Any] = frozenset(), effort: Effort | None = None,
-        failing: frozenset[Any] = frozenset(),
+        failing: frozenset[Any] = frozenset(), noticed: frozenset[Any] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.are_apart, self.effort = are_apart, effort or Effort()
@@ -98,7 +99,7 @@ class Tracer(TorchCalls):
         self.journal.first, self.progress = self.objects.substitute, Progress(self)
         self.journal.about, self.journal.moved = self.progress.about, self.progress.changed
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
-        self.failing = Failures(failing)
+        self.failing, self.noticing = Failures(failing), Noticing(self, noticed)
         self.reported = reported
         self.layout_asked: set[str] = set()  # what the code decides on of strides and the like
         self.is_narrow = False  # takes for constant what differs between the worlds

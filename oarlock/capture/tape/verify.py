@@ -318,8 +318,12 @@ def _leaves(x: Any) -> Iterator[Any]:
 
 
 def _compare(tape: Tape, name: str, want: Any, got: Any, slack: list[float] | None = None) -> None:
+    wanted, found = list(_leaves(want)), list(_leaves(got))
+    if len(wanted) != len(found):
+        why = f"eager gives {len(wanted)} values, the static function {len(found)}"
+        raise _divergence(tape, name, why)
     bounds = itertools.repeat(None) if slack is None else slack
-    for a, b, more in zip(_leaves(want), _leaves(got), bounds):
+    for a, b, more in zip(wanted, found, bounds):
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
             why = _difference(tape, a, b, more)
         elif isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
