@@ -105,6 +105,10 @@ def _reshape(b: Builder, node: Node, new: Value) -> Value:
     return b.reshape(new, shape=node.inputs[0].shape)
 
 
+def _refine(b: Builder, node: Node, new: Value) -> Value:
+    return b.refine(new, shape=node.inputs[0].shape)
+
+
 def _transpose(b: Builder, node: Node, new: Value) -> Value:
     perm = node.op.perm
     return b.transpose(new, perm=tuple(perm.index(i) for i in range(len(perm))))
@@ -152,6 +156,7 @@ def _cut(b: Builder, x: Value, axis: int, start: Size, stop: Size) -> Value | No
 
 _INVERSE: dict[str, Callable[[Builder, Node, Value], Value]] = {
     "reshape": _reshape,
+    "refine": _refine,
     "transpose": _transpose,
     "flip": _flip,
     "broadcast_to": _broadcast,

@@ -74,6 +74,16 @@ def joined_pieces(x, n):
     return torch.zeros(6).index_copy(0, order, y), x + y, torch.where(x > 0, y, x)
 
 
+def written_views(x, n):
+    """Views between numbers, of which the run decides the sizes, written through."""
+    x = x.clone()
+    rows = x.view(-1, int(n))
+    first, rest = rows.split([1, int(n) and len(rows) - 1])
+    first.zero_()
+    rest += 1
+    return x, rows.reshape(int(n), -1)
+
+
 def padded(x, n):
     """Rows of several lengths under one another, the longest of which a run finds."""
     rows = [x[: int(n)], x[1:], x[:2]]
@@ -95,6 +105,7 @@ PROGRAMS = {
     swapped: [torch.tensor(n) for n in (2, 5, 0)],
     moved_diagonal: [torch.tensor(n) for n in (2, 5, -3)],
     joined_pieces: [torch.tensor(n) for n in (1, 2, 3, 6)],
+    written_views: [torch.tensor(n) for n in (2, 3, 1)],
     padded: [torch.tensor(n) for n in (2, 5, 0, 6)],
     taken: [torch.tensor(n) for n in (2, 5, 1)],
 }

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import oarlock
-from oarlock.errors import InputError, UnsupportedError
+from oarlock.errors import InputError, ModelError, UnsupportedError
 
 
 def truth_of_sizes_as_fill(x):
@@ -172,3 +172,54 @@ def test_a_number_that_a_float_tensor_gives(tmp_path: Path):
     for x in calls:
         want = energy(x)
         assert abs(oarlock.Predictor(tmp_path / "p.oar")(x) - want) < 1e-6 * want
+
+
+def summed_rows(x):
+    """A number that each trip makes a row of."""
+    total, largest = 0, x.new_zeros(x.shape[1])
+    for i, row in enumerate(x, 1):
+        total = total + row * i
+        largest = torch.maximum(largest, row)
+    return total, largest
+
+
+def polynomial(x):
+    value = 0
+    for row in x:
+        value = value * row[0] + row
+    return value
+
+
+@pytest.mark.parametrize("fn", (summed_rows, polynomial))
+def test_a_number_that_the_first_trip_makes_a_tensor(fn: Callable[..., Any], tmp_path: Path):
+    static = oarlock.to_static(fn, backend="replay")
+    calls = [torch.arange(float(n * 3)).reshape(n, 3) for n in (2, 4, 1, 5)]
+    for x in calls[:2]:
+        static(x)
+    static.save(tmp_path / "p.oar")
+    predictor = oarlock.Predictor(tmp_path / "p.oar")
+    for x in calls:  # small whole numbers: exact
+        want, found = fn(x), predictor(x)
+        pairs = zip(want, found, strict=True) if isinstance(want, tuple) else [(want, found)]
+        for a, b in pairs:
+            assert np.array_equal(b, a)
+    with pytest.raises(InputError, match="capture with a wider range"):
+        predictor(torch.zeros(0, 3))
+
+
+def test_a_number_that_stays_one_where_data_want_no_trip(tmp_path: Path):
+    def until(x):
+        total = 0
+        while x.sum() < 20:
+            total, x = total + x, x * 2
+        return total
+
+    static = oarlock.to_static(until, backend="replay")
+    for x in (torch.tensor([1.0, 2.0]), torch.tensor([4.0, 2.0])):
+        static(x)
+    static.save(tmp_path / "p.oar")
+    predictor = oarlock.Predictor(tmp_path / "p.oar")
+    x = torch.tensor([0.5, 0.25])
+    assert np.array_equal(predictor(x), until(x))
+    with pytest.raises(ModelError, match="the loop runs not once, and a loop changes a int"):
+        predictor(torch.tensor([40.0, 2.0]))

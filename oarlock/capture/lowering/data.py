@@ -15,7 +15,7 @@ from oarlock.capture.aliases import View
 from oarlock.capture.fakes import run_fake
 from oarlock.capture.torch_private import outside_modes
 from oarlock.capture.unfused import UNFUSED
-from oarlock.ir import Dim, Size, Value, bounds, dim_max, dim_min, i64
+from oarlock.ir import Dim, Size, TensorType, Value, bounds, dim_max, dim_min, i64
 from oarlock.ir.dim import product, without_mod
 from oarlock.ops.shape import full_slice
 
@@ -432,7 +432,8 @@ def _wider(a: Any, b: Any) -> Any:
 def view(r: Any, x: torch.Tensor, shape: Any) -> Any:
     """To sizes that fill x in each run, where they are not known to: that is checked when it runs."""
     sizes, own = list(shape), r.type_of(r.fake(x)).shape
-    if not any(_is_open(r, n) for n in own) and not any(_is_number(r, n) for n in sizes):
+    numbers = [n for n in sizes if isinstance(n, torch.SymInt)]
+    if not any(_is_open(r, n) for n in own) and not any(_is_decided_by_run(r, n) for n in numbers):
         return NotImplemented
     known = [r.shapes.size(n) for n in sizes if not (isinstance(n, int) and n == -1)]
     if _fills(own, known, len(sizes)):
@@ -444,10 +445,15 @@ def view(r: Any, x: torch.Tensor, shape: Any) -> Any:
         known.insert(
             next(i for i, n in enumerate(sizes) if isinstance(n, int) and n == -1), missing
         )
-    flat = b.refine(b.reshape(r.value(x), shape=(total,)), shape=(product(known),))
-    r.view(x).memory.tied.append("a view")
-    found = r.new(b.reshape(flat, shape=tuple(known)))
-    r.view(found).memory.tied.append("a view")
+
+    def derive(value: Value) -> Value:
+        flat = b.refine(b.reshape(value, shape=(total,)), shape=(product(known),))
+        return b.reshape(flat, shape=tuple(known))
+
+    out = r.shapes.fake(TensorType(r.value(x).dtype, tuple(known)))
+    found = _show(r, x, out, derive)
+    if not r.fake(x).is_contiguous():
+        r.view(x).memory.tied.append("a view")  # which torch makes or copies, as strides are
     return found
 
 

@@ -70,6 +70,10 @@ class Carried:
         return [leaf for part in self.parts for leaf in part.leaves()]
 
 
+class Changed(NotImplementedError):
+    """A variable has one type before a loop and another one after a trip."""
+
+
 class Promoted(Exception):
     """A variable that a loop makes one of another kind, which it is from the start then."""
 
@@ -276,7 +280,7 @@ class Loop:
             elif is_nothing(item):
                 raise Opened(c)
             elif (c.kind == "tensor") != isinstance(item, torch.Tensor):
-                raise NotImplementedError(f"a loop changes {named(c.init)} into {named(item)}")
+                raise Changed(f"a loop changes {named(c.init)} into {named(item)}")
             else:
                 found.append(value_of(self.r, item))
         return found
@@ -471,7 +475,7 @@ class Loop:
         settled = True
         for i, (inside, value) in enumerate(zip(self.inside, results)):
             if inside.rank != value.rank or inside.dtype is not value.dtype:
-                raise NotImplementedError(
+                raise Changed(
                     f"a loop changes {inside} into {value.type}; give the variable one type"
                 )
             for axis, (size, got) in enumerate(zip(inside.shape, value.shape)):

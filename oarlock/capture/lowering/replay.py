@@ -17,6 +17,7 @@ from oarlock.capture.lowering.calls import Calls
 from oarlock.capture.lowering.ends import Ends
 from oarlock.capture.lowering.held import truth_of
 from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic
+from oarlock.capture.lowering.loops import Changed
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.ports import Results
 from oarlock.capture.lowering.recorder import PLAIN_REASONS, BlockRecorder, Refused
@@ -40,6 +41,8 @@ from oarlock.capture.tape.runtime import recursive
 from oarlock.capture.torch_private import symbolic_kernels, whole_composites
 from oarlock.errors import OarlockError
 from oarlock.ir import Value, bool_
+
+PEELED = 2  # trips that may change the type of a variable
 
 
 class Env:
@@ -283,9 +286,26 @@ class Lowering:
             raise NotImplementedError("a loop that always raises")
         with self.outside():
             axes = [param.dims for param in node.params]
-            results = self.blocks.loop(init, cond, body, axes)
+            results = self.looped(init, cond, body, axes, PEELED)
         for param, result in zip(node.params, results):
             self.env[param] = result
+
+    def looped(
+        self, init: list[Any], cond: Callable[[list[Any]], Any],
+        body: Callable[[list[Any]], list[Any]], axes: list[Any], spare: int,
+    ) -> list[Any]:  # fmt: skip
+        """What is carried at the end of a loop; where the first trip changes a type, it is on its own,
+        and a run without it fails."""
+        try:
+            return self.blocks.loop(init, cond, body, axes)
+        except Changed as found:
+            if not spare:
+                raise
+            text = f"{self.r.where}: the loop runs not once, and {found}"
+        test = self.r.b.local(cond(init))
+        if truth_of(test) is not True:
+            self.r.b.assert_(test, message=text, kind="Respecialise")
+        return self.looped(body(init), cond, body, axes, spare - 1)
 
     def _assert(self, node: Assert) -> None:
         test = self.test(node.test)
