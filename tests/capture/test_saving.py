@@ -223,3 +223,25 @@ def test_a_number_that_stays_one_where_data_want_no_trip(tmp_path: Path):
     assert np.array_equal(predictor(x), until(x))
     with pytest.raises(ModelError, match="the loop runs not once, and a loop changes a int"):
         predictor(torch.tensor([40.0, 2.0]))
+
+
+def test_messages_show_sequences_of_numbers(tmp_path: Path):
+    def checked(x):
+        if x.max() > 3:
+            place = [int(x.argmax()), 1.5, "a"]
+            raise ValueError(f"{x.max().item():.2f} in {tuple(x.shape)}, {x.shape}, {place}")
+        if x.min() < -3:
+            raise RuntimeError("low", (int(x.argmin()), x.shape[0]), [])
+        return x
+
+    static = oarlock.to_static(checked, backend="replay")
+    for x in ([1.5, 0.25], [1.0, -2.0, 0.5]):
+        static(torch.tensor(x))
+    static.save(tmp_path / "p.oar")
+    predictor = oarlock.Predictor(tmp_path / "p.oar")
+    for wrong in ([4.125, 0.0], [0.0, -5.0, 1.0]):
+        with pytest.raises((ValueError, RuntimeError)) as want:
+            checked(torch.tensor(wrong))
+        with pytest.raises(ModelError) as found:
+            predictor(torch.tensor(wrong))
+        assert str(found.value) == f"{want.type.__name__}: {want.value}"

@@ -78,9 +78,23 @@ def _flat(parts: Sequence[Any]) -> list[Any]:
         inner = part[0] if isinstance(part, tuple) else None
         if isinstance(inner, Message) and part[1] in ("", "s", None) and not part[2]:
             found += _flat(inner.parts)
+        elif type(inner) in _BRACKETS and not part[2]:
+            found += _flat(_items(inner))
         else:
             found.append(part)
     return found
+
+
+_BRACKETS = {tuple: ("(", ")"), list: ("[", "]"), torch.Size: ("torch.Size([", "])")}
+
+
+def _items(x: Sequence[Any]) -> list[Any]:
+    """The parts of ``repr`` of a sequence."""
+    first, last = _BRACKETS[type(x)]
+    parts: list[Any] = [first]
+    for i, item in enumerate(x):
+        parts += [", "] * (i > 0) + [(item, "r", "")]
+    return [*parts, "," * (type(x) is tuple and len(x) == 1) + last]
 
 
 def _part(r: Any, part: Any, values: list[Value]) -> tuple[str, bool]:
