@@ -13,11 +13,12 @@ import torch
 from oarlock.capture.lowering.draws import eager_draws
 from oarlock.capture.to_static import StaticFunction
 from oarlock.errors import UnsupportedError
-from tests.programs import decoders, routing, solvers, speech
+from tests.programs import decoders, handmade, routing, solvers, speech
 from tests.programs.test_programs import assert_file_gives, assert_same, leaves
 
 PROGRAMS = {
     **decoders.PROGRAMS, **speech.PROGRAMS, **routing.PROGRAMS, **solvers.PROGRAMS,
+    **handmade.PROGRAMS,
 }  # fmt: skip
 DRAWING = "sample_multinomial"
 REFUSED = {
@@ -29,11 +30,13 @@ QUICK = {
     "rnnt_time_index", "rnnt_batch_mask", "tacotron_attributes", "tacotron_slots",
     "sample_gumbel_repetition", "act_batch", "act_sequence", "nms_shrinking", "moe_mixtral_loop",
     "moe_capacity", "ode_bogacki", "ode_object", "tree_recursive", "tree_bottom_up", "tree_levels",
+    "tacotron_replaced_state", "nms_kept_mask", "moe_joined_pieces",
 }  # fmt: skip
 
 
 def _params(names: Any) -> list[Any]:
     """Those that take long to compile are left to the long run."""
+    names = list(names)
     quick = [pytest.param(n) for n in names if n in QUICK]
     return [*quick, *(pytest.param(n, marks=pytest.mark.slow) for n in names if n not in QUICK)]
 
