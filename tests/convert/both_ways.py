@@ -129,6 +129,9 @@ class Noticing:
     def made(self, obj: Any) -> None:
         """Nothing is kept."""
 
+    def turns(self, function: Any) -> Any:
+        return lambda: None
+
 
 class BothWays(TorchFunctionMode):
     """Counts decisions, to see that there were any."""

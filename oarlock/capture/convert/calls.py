@@ -21,6 +21,7 @@ import torch
 from oarlock.capture.convert import attributes, builtin_calls, texts
 from oarlock.capture.convert.build import OPERATORS
 from oarlock.capture.convert.callers import CALLERS
+from oarlock.capture.convert.cursors import in_turn
 from oarlock.capture.convert.data_classes import written
 from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.names import MUTATORS
@@ -102,7 +103,9 @@ def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> 
     """What the generator ``function`` gives, worked out at once by ``give``."""
     with tracer().noticing.ahead(function.__code__):
         items = give(*args, **kwargs)
-    return iterated(items)
+    if tracer().is_symbolic(items):
+        return iterated(items)
+    return in_turn(list.__iter__(items), tracer().noticing.turns(function))
 
 
 def followed(

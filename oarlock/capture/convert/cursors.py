@@ -413,6 +413,17 @@ _FROM_START = tuple(
 )
 
 
+def in_turn(left: Iterator[Any], turn: Callable[[], None]) -> Iterator[Any]:
+    """What is left of the items that a generator has given ahead; ``turn``: before each, and the end."""
+    while True:
+        turn()
+        try:
+            x = next(left)
+        except StopIteration:
+            return
+        yield x
+
+
 def held(x: Any) -> Any:
     """What a variable holds of an iterator that an expression has made."""
     if type(x) in _VALUES or tracer() is None:
@@ -464,9 +475,9 @@ def stream(x: Any) -> Stream | None:
 def _of_generator(x: GeneratorType) -> Stream | None:
     """What ``iterated`` makes of a list; other generators keep their frames."""
     frame = x.gi_frame
-    if frame is None or frame.f_code.co_name != "<genexpr>" or x.gi_running:
+    if frame is None or frame.f_code.co_name not in ("<genexpr>", "in_turn") or x.gi_running:
         return None
-    inner = frame.f_locals.get(".0")
+    inner = frame.f_locals.get(".0") or frame.f_locals.get("left")
     is_ours = frame.f_code.co_filename.startswith(_HERE)
     found = stream(inner) if is_ours else None
     return Listed(found.items, found.place) if isinstance(found, Cursor) else None

@@ -48,6 +48,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.frames = [Frame(self)]
+        self.changes = 0  # that were told
         self.merged: Any = None  # knows what stands for one of several
         self.first: Callable[[Any], None] = lambda obj: None  # before an object's first change
         self.about: Callable[[Any], None] = lambda obj: None  # before each change
@@ -62,6 +63,7 @@ class Journal:
 
     def record(self, obj: Any) -> None:
         """``obj`` is about to be changed as code was told before that it changes it."""
+        self.changes += 1
         if any(id(obj) not in frame.before for frame in self.frames):
             self.settle(obj)
             now = content(obj)
@@ -73,6 +75,7 @@ class Journal:
 
     def found(self, obj: Any, old: Any) -> None:
         """``obj``, which held ``old``, has been changed by code that is not traced."""
+        self.changes += 1
         for frame in self.frames:
             if id(obj) not in frame.born:
                 frame.before.setdefault(id(obj), (obj, old))

@@ -81,7 +81,57 @@ def prints(x):
     return first(items())
 
 
-@pytest.mark.parametrize("fn", [follows_updates_of_the_loop, prints])
+def reads_what_the_loop_updates(x):
+    def items():
+        for i in range(3):
+            yield x * i
+
+    found = 0
+    for v in items():
+        found = found + v
+        if v.sum() > 5:
+            x.add_(1)
+    return found
+
+
+def reads_what_the_loop_assigns(x):
+    table, k = {"k": 1.0}, 1
+
+    def items():
+        for i in range(3):
+            yield x * i * table["k"] * k
+
+    found = 0
+    for i, v in enumerate(items()):
+        found = found + v * i
+        if v.sum() > 5:
+            table["k"] = 2.0
+            k = k + 1
+    return found
+
+
+def reads_what_the_loop_appends(x):
+    rows = [x]
+
+    def items():
+        for row in rows:
+            yield row * 2
+
+    found = 0
+    for v in items():
+        found = found + v
+        if len(rows) < 4:
+            rows.append(v)
+    return found
+
+
+TURNS = [
+    follows_updates_of_the_loop, prints, reads_what_the_loop_updates, reads_what_the_loop_assigns,
+    reads_what_the_loop_appends,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fn", TURNS)
 def test_what_others_notice_comes_in_turn(fn):
     agree(fn)
 
