@@ -138,14 +138,22 @@ class Operators:
             _refuse_iterator("on one path of a decision on data, or in a loop on data")
         if sequences.is_run_time_sequence(items):
             return sequences.loop(items, body, stop, self.state(get, put, names))
+        below = sequences.lists_below(items) if tracer() is not None else []
         if stop is None:
-            for item in _iterable(items):
+            for place, item in enumerate(_iterable(items), 1):
                 body(item)
+                if below and sequences.is_run_time_sequence(items):  # it was a plain list before
+                    return sequences.loop(items, body, stop, self.state(get, put, names), place)
+                sequences.still_plain(below)
             return None
         source = sequences.Rounds(_iterable(items))
         for place, item in enumerate(source.items()):
             body(item)
             halt = stop()
+            if below and sequences.is_run_time_sequence(items):
+                state = self.state(get, put, names)
+                return sequences.loop(items, body, stop, state, place + 1, halt)
+            sequences.still_plain(below)
             if is_run_time(halt):
                 if is_held:
                     _refuse_iterator("that data end")
@@ -206,7 +214,8 @@ class Operators:
                 "a generator reads a sequence of run-time length",
                 "write a loop that appends to a list",
             )
-        return items
+        below = sequences.lists_below(items) if tracer() is not None else []
+        return sequences.checked_items(items, below) if below else items
 
     # truth and conditions
 

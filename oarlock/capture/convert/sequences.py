@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -142,6 +143,33 @@ class Mapped:
         return _no_iterator()
 
 
+def lists_below(items: Any, depth: int = 4) -> list[Any]:
+    """The lists of a trace that a plain iterator goes over."""
+    if isinstance(items, list):
+        return [items] if hasattr(type(items), "run_time_length") else []
+    if not depth or not isinstance(items, Iterator):
+        return []
+    inner = gc.get_referents(items)
+    beside = [y for x in inner if type(x) is tuple for y in x if isinstance(y, Iterator)]  # of zip
+    return [x for one in (*inner, *beside) for x in lists_below(one, depth - 1)]
+
+
+def still_plain(lists: list[Any]) -> None:
+    """Raises: UnsupportedError where data decide how long one of them is now."""
+    if any(map(is_run_time_sequence, lists)):
+        refuse_here(
+            "data decide how long a list is that a loop goes over, by enumerate, zip or the like",
+            "loop over the list itself, and count in the loop",
+        )
+
+
+def checked_items(items: Any, lists: list[Any]) -> Iterator[Any]:
+    """Each of ``items``, as long as ``lists`` are plain."""
+    for x in items:
+        yield x
+        still_plain(lists)
+
+
 def _no_iterator() -> Any:
     return refuse_here(
         "a sequence of run-time length is read outside of a for loop",
@@ -198,7 +226,10 @@ def loop(
     """``for item in items[start:]`` as a ``while`` over an index, unless ``halted``."""
     total = length(items)
     index: list[Any] = [start]
-    go: list[Any] = [negated(halted) if is_run_time(halted) else total > start]
+    go: list[Any] = [total > start]
+    if is_run_time(halted):
+        more = go[0]
+        go[0] = select(negated(halted), lambda: more, lambda: False, _stateless(state))
     if type(items) is range:
         items = Range(items.start, items.stop, items.step)
     elif isinstance(items, torch.Tensor) and items.requires_grad and is_run_time(total):
@@ -207,7 +238,7 @@ def loop(
     def round_() -> None:
         body(at_index(items, index[0]))
         index[0] = index[0] + 1
-        more = index[0] < total
+        more = index[0] < (length(items) if isinstance(items, list) else total)
         halt = False if stop is None else stop()
         if is_run_time(halt):
             go[0] = select(negated(halt), lambda: more, lambda: False, _stateless(state))

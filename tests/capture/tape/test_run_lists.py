@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from oarlock.capture.to_static import to_static
+from oarlock.errors import UnsupportedError
 
 
 def fallen(x):
@@ -91,3 +92,87 @@ def test_one_capture_serves_all_lengths(fn):
         else:
             torch.testing.assert_close(got, want, rtol=0, atol=0)
     assert static.captures == 1
+
+
+def grown(x):
+    items, total = [x], 0
+    for v in items:
+        total = total + v * 2
+        if total.sum() > 2 and len(items) < 4:
+            items.append(v)
+    return total, len(items)
+
+
+def grown_until(x):
+    items, total = [x], x * 0
+    for v in items:
+        if v.sum() > 20:
+            break
+        total = total + v * 2
+        if total.sum() > 2:
+            items.append(v * 2)
+    return total, len(items)
+
+
+def grown_at_run_time(x):
+    items, total = [v for v in x if v > 0], 0
+    for v in items:
+        total = total + v
+        if total < 10 and len(items) < 8:
+            items.append(v + 1)
+    return total, items
+
+
+def shrunk(x):
+    items, total = [x, x + 1, x + 2], 0
+    for v in items:
+        total = total + v * 2
+        if total.sum() > 20:
+            items.pop()
+    return total, len(items)
+
+
+@pytest.mark.parametrize("fn", [grown, grown_until, grown_at_run_time, shrunk])
+def test_lists_that_a_loop_over_them_changes(fn):
+    static = to_static(fn, backend="replay")
+    for values in ([0.1, 0.2, 0.3], [3.0, 1.0, 2.0], [1.0, 1.0, 1.0], [0.5, 1.0, 1.0]):
+        torch.testing.assert_close(static(torch.tensor(values)), fn(torch.tensor(values)))
+    assert static.captures == 1
+
+
+def counted(x):
+    items, total = [x, x + 1], 0
+    for i, v in enumerate(items):
+        total = total + v * i
+        if total.sum() > 2 and len(items) < 4:
+            items.append(v)
+    return total
+
+
+def beside(x):
+    items, total = [x, x + 1], 0
+    for i, v in zip([1, 2, 3], items):
+        total = total + v * i
+        if total.sum() > 2 and len(items) < 4:
+            items.append(v)
+    return total
+
+
+def given(x):
+    items, total = [x], 0
+
+    def each():
+        for v in items:
+            yield v * 2
+
+    for v in each():
+        total = total + v
+        if total.sum() > 2 and len(items) < 4:
+            items.append(v)
+    return total
+
+
+@pytest.mark.parametrize("fn", [counted, beside, given])
+def test_lists_below_an_iterator_that_data_change_are_refused(fn):
+    with pytest.raises(UnsupportedError, match="data decide how long a list is that a loop goes"):
+        to_static(fn, backend="replay")(torch.tensor([0.1, 0.2, 0.3]))
