@@ -174,7 +174,7 @@ class GemmNest(Tiles):
             self._columns(state, first, last)
 
     def _chunks(self, state: State, first: L.Expr, last: L.Expr) -> None:
-        """A few panels: their first values, the chunks of K, the epilogue."""
+        """A few panels: the chunks of K, the epilogue."""
         body = self.body
         begin = body.let("first_panel", state.panel * self.span)
         here = self.count * self.span
@@ -186,7 +186,6 @@ class GemmNest(Tiles):
                 here = replace(state, panel=panel, begin=begin, end=end)
                 self._columns(here, first, last)
 
-        every("fill")
         if self.group.sums is not None:
             self._clear_sums(state, begin, first, last)
         with body.loop("k0", 0, self.p.depth, self.chunk) as k0:
@@ -341,14 +340,10 @@ class GemmNest(Tiles):
     ) -> None:
         """``clip``: the panel may reach beyond this many columns."""
         self.clipped = clip is not None
-        if self.stage == "fill":
-            self._fill(state, micro, first, last)
-            return
         body = self.body
         column = body.let("column", state.panel * self.micro.columns)
         if self.stage != "finish":
-            b = self._right(state, micro)
-        start = self._start(state, self.clipped) if self.stage == "all" else None
+            b, start = self._right(state, micro), self._start(state, self.clipped)
         with body.loop("t", first, last) as t:
             if self.stage != "finish" and self.fetches_b:
                 self._fetch_next(state, t - first, last - first)
@@ -361,28 +356,41 @@ class GemmNest(Tiles):
                 self._finish(row, rows, column, micro, clip, c, stride)
 
     def _multiply(
-        self, state: State, micro: M.Micro, b: L.Address, start: L.Address | None,
+        self, state: State, micro: M.Micro, b: L.Address, start: L.Address,
         place: tuple[L.Expr, L.Expr, L.Expr], target: tuple[L.Address, L.Expr],
     ) -> None:  # fmt: skip
-        """One tile: over all of K, or a chunk of it added to the sums so far."""
+        """One tile: over all of K, or a chunk of it, added to the sums so far from the second on."""
         (row, rows, column), (c, stride) = place, target
         k0, count = self.k if self.is_cut else (L.icon(0), L.index(self.p.depth))
         at = row + k0 * state.a_stride if micro.turned else row * state.a_stride + k0
         a = L.Address(state.a.pointer, state.a.index + at)
-        begin = (c, stride) if start is None else (start, L.icon(0))
         pitch = L.index(L.stride_of(self.p.b_at, "_k") or 0) if micro.strided else None
         if self.is_far and c.pointer is self.pointers.get(self.p.output):
             micro = replace(micro, far=True)
+        begin = start, L.icon(0)
         arguments = M.Arguments(a, state.a_stride, b, *begin, c, stride, count, pitch)
+        if not self.is_cut:
+            self._sum(state, micro, row, rows, arguments)
+        else:
+            with self.body.if_(L.compare("eq", k0, 0)):
+                self._sum(state, micro, row, rows, arguments)
+            with self.body.else_():
+                more = replace(arguments, start=c, start_stride=stride)
+                self._sum(state, micro, row, rows, more)
+        self._repair(rows, column, arguments, micro)
+
+    def _sum(
+        self, state: State, micro: M.Micro, row: L.Expr, rows: L.Expr, arguments: M.Arguments
+    ) -> None:
+        """The micro-kernel of a tile, for the first panel that which sums A besides."""
         if self.group.sums is None or self.clipped:
             self._call(micro, rows, arguments)
-        else:
-            sums = L.Address(self.pointers[self.group.sums.output], row)
-            with self.body.if_(L.compare("eq", state.panel, 0)):
-                self._call(replace(micro, summing=True), rows, replace(arguments, sums=sums))
-            with self.body.else_():
-                self._call(micro, rows, arguments)
-        self._repair(rows, column, arguments, micro)
+            return
+        sums = L.Address(self.pointers[self.group.sums.output], row)
+        with self.body.if_(L.compare("eq", state.panel, 0)):
+            self._call(replace(micro, summing=True), rows, replace(arguments, sums=sums))
+        with self.body.else_():
+            self._call(micro, rows, arguments)
 
     def _call(self, micro: M.Micro, rows: L.Expr, arguments: M.Arguments) -> None:
         for helper in M.call(self.body, micro, self.heights, rows, arguments):
@@ -397,17 +405,6 @@ class GemmNest(Tiles):
             self.body.loop("m", self._row_of(first), self._row_of(last)) as m,
         ):
             self.body.store(pointer, m, L.const(0, pointer.dtype))
-
-    def _fill(self, state: State, micro: M.Micro, first: L.Expr, last: L.Expr) -> None:
-        """The first values of a panel's sums."""
-        body, lanes = self.body, micro.lanes
-        start = self._start(state, self.clipped)
-        column = body.let("column", state.panel * self.micro.columns)
-        with body.loop("m", self._row_of(first), self._row_of(last)) as m:
-            c, _ = self._target(state, m, column, micro)
-            for j in range(micro.vectors):
-                value = L.load(start.pointer, start.index + j * lanes, lanes)
-                body.store(c.pointer, c.index + j * lanes, value)
 
     def _repair(self, rows: L.Expr, column: L.Expr, given: M.Arguments, micro: M.Micro) -> None:
         """What must be done to a tile before its epilogue."""
