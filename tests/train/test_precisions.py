@@ -102,3 +102,18 @@ def test_autocast(model):
 
 def test_static_and_eager_steps_in_turn(dtype):
     check(training("cnn", "momentum"), batches("cnn"), STEPS, TERMS * EPS[dtype] * STEPS, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scaled_sums_of_half_precision_are_rounded_once(dtype):
+    """``beta * m + alpha * x @ y``, as Muon takes it: factors are not rounded, nor the product."""
+    values = torch.Generator().manual_seed(0)
+    given = [torch.randn(24, 24, generator=values).to(dtype) for _ in range(3)]
+    m, x, y = (v.double() for v in given)
+    exact = 3.4445 * m + 2.0315 * (x @ y)
+    static = oarlock.to_static(
+        lambda m, x, y: torch.addmm(m, x, y, beta=3.4445, alpha=2.0315), backend="compiled"
+    )
+    terms = 3.4445 * m.abs() + 2.0315 * (x.abs() @ y.abs())
+    bound = exact.abs() * torch.finfo(dtype).eps / 2 + terms * 26 * torch.finfo(torch.float32).eps
+    assert ((static(*given).double() - exact).abs() <= bound).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oarlock.capture.lift.registry import Lifter, lift
-from oarlock.ir import Value
+from oarlock.ir import Value, bf16, f16, f32
 from oarlock.ir.dim import product
 
 
@@ -23,7 +23,14 @@ def matmul(b: Lifter, x: Value, y: Value) -> Value:
 
 @lift("aten.addmm.default", "aten.baddbmm.default")
 def addmm(b: Lifter, bias: Value, x: Value, y: Value, beta: Any = 1, alpha: Any = 1) -> Value:
-    return _scaled_sum(b, bias, b.matmul(x, y), beta, alpha)
+    wide = _wide(x)
+    found = _scaled_sum(b, bias, b.matmul(b.to(x, wide), b.to(y, wide)), beta, alpha)
+    return b.to(found, x.dtype)
+
+
+def _wide(x: Value) -> Any:
+    """What torch adds up in: results of half precision are rounded once."""
+    return f32 if x.dtype in (bf16, f16) else x.dtype
 
 
 def _scaled_sum(b: Lifter, bias: Value, product: Value, beta: Any, alpha: Any) -> Value:
