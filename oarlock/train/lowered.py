@@ -130,7 +130,7 @@ def refuse(part: Part) -> None:
     """Raises: UnsupportedError for what a program would do otherwise than the calls of the tape."""
     nodes = list(part.root.walk())
     if any(isinstance(n, Print) for n in nodes):
-        raise UnsupportedError("it prints")
+        raise UnsupportedError("it prints, warns or logs")
     if any(isinstance(n, Fork) for n in nodes):
         raise UnsupportedError("ways of a decision that give results of different kinds")
     others = {type(n).__name__ for n in nodes if not isinstance(n, _LOWERED)}

@@ -338,4 +338,4 @@ class Lowering:
             self.r.b.assert_(self.r.scalars.value(same), message=text, kind="Respecialise")
 
     def _print(self, node: Print) -> None:
-        self.notes.append(f"{node.where}: print is left out")
+        self.notes.append(f"{node.where}: {getattr(node.function, 'what', 'print')} is left out")

@@ -360,7 +360,8 @@ class Emitter:
             *map(self.expr, node.args),
             *(f"{k}={self.expr(v)}" for k, v in node.kwargs.items()),
         ]
-        self.line(f"print({', '.join(texts)})", node.where)
+        name = "print" if node.function is print else self.constant(node.function, "tell")
+        self.line(f"{name}({', '.join(texts)})", node.where)
 
     def _raise(self, node: Raise) -> None:
         if node.left is not None:

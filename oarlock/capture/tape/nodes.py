@@ -156,9 +156,12 @@ class Check:
 
 @dataclass(eq=False)
 class Print:
+    """Tell the world: print, warn or log."""
+
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     where: Where
+    function: Any = print
 
 
 @dataclass(eq=False)

@@ -42,6 +42,7 @@ from oarlock.capture.tape.lists import Lists
 from oarlock.capture.tape.machinery import Machinery
 from oarlock.capture.tape.merged import Merged
 from oarlock.capture.tape.nodes import Assert, Block, Call, Check, Print, Val, leaves
+from oarlock.capture.tape.notices import Notices
 from oarlock.capture.tape.noticing import Noticing
 from oarlock.capture.tape.numbers import Bool, Number, number_of
 from oarlock.capture.tape.opaque import Opaque
@@ -91,7 +92,7 @@ class Tracer(TorchCalls):
         self.tables = Tables(self, sites)
         self.opaque, self.texts = Opaque(self), Texts(self)
         self.code, self.chance, self.foreign = Code(self), Chance(self), Foreign(self)
-        self.machinery = Machinery(self)
+        self.machinery, self.notices = Machinery(self), Notices(self)
         self.merged, self.graded = Merged(self), Graded(self)
         self.journal.merged = self.merged
         self.worlds, self.sizes, self.reader = Worlds(self), Sizes(self), Data(self)
@@ -211,7 +212,7 @@ class Tracer(TorchCalls):
     def override(self, function: Any) -> Any:
         """What converted code calls in place of ``function``, or None."""
         found = self.foreign.override(function) or self.higher.override(function)
-        found = found or self.chance.override(function)
+        found = found or self.chance.override(function) or self.notices.override(function)
         found = found or self.code.setting(function) or self.machinery.override(function)
         return self.opaque.left_out(function) if found is None and is_left_out(function) else found
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,6 +22,7 @@ from oarlock.capture.tape.copies import History, copied, kept_by, refill, tensor
 from oarlock.capture.tape.hooks import reached_by_hooks, reached_from
 from oarlock.capture.tape.journal import content
 from oarlock.capture.tape.nodes import leaves
+from oarlock.capture.tape.notices import heard_once, hushed
 from oarlock.capture.tape.optimizers import Held, optimizers_of
 from oarlock.capture.tape.roundings import Otherwise
 from oarlock.capture.tape.runtime import Respecialise
@@ -52,6 +53,7 @@ class Before:
         inner = [x for x in reached if not isinstance(x, (torch.Tensor, torch.optim.Optimizer))]
         known = {id(x) for x in tape.objects}
         objects = [*tape.objects, *(x for x in inner if id(x) not in known)]
+        objects = [x for x in objects if not isinstance(x, logging.Logger)]  # they keep levels
         self.kept = kept_by((args, kwargs), read, objects)
         self.tensors = [x for x in self.kept.values() if isinstance(x, torch.Tensor)]
         every = (*tape.objects, *leaves((args, kwargs)))
@@ -97,8 +99,8 @@ def verified(
     Raises: DivergenceError when eager does something else; Rejected where the tape was compiled.
     """
     is_seen = has_saved_hooks()
-    with without_saved_hooks():
-        result, error, is_trial = _tried(tape, fn, args, kwargs, run, is_seen)
+    with without_saved_hooks(), heard_once() as eagers:
+        result, error, is_trial = _tried(tape, fn, args, kwargs, run, is_seen, eagers)
     tape.is_verified = True
     if is_trial:
         return run(args, kwargs)
@@ -152,14 +154,17 @@ def rehearsed(
 
 def _tried(
     tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
-    run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool,
+    run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool, warned: list[Any] | None = None,
 ) -> tuple[Any, Exception | None, bool]:  # fmt: skip
-    """What ``run`` gives, and whether it was put back and has to run again."""
+    """What ``run`` gives, and whether it was put back and has to run again.
+
+    Args: warned: gets the warnings of eager, which are not heard.
+    """
     before = Before(tape, fn, args, kwargs)
     given = [(x, x.detach().clone()) for x in tensors_of((args, kwargs))]
     copies = copied((args, kwargs), before.kept)
     with plainly():
-        want = _outcome(lambda: fn(*copies[0], **copies[1]))
+        want = _outcome(lambda: fn(*copies[0], **copies[1]), warned=warned)
     is_differentiable = gradients.is_differentiable(
         tape, fn, [*before.tensors, *tensors_of(copies)]
     )
@@ -281,13 +286,14 @@ def _slack(
     return found
 
 
-def _outcome(run: Callable[[], Any], is_quiet: bool = True) -> tuple[Any, Exception | None]:
-    quiet = contextlib.redirect_stdout(io.StringIO()) if is_quiet else contextlib.nullcontext()
-    try:
-        with quiet:
+def _outcome(
+    run: Callable[[], Any], is_quiet: bool = True, warned: list[Any] | None = None
+) -> tuple[Any, Exception | None]:
+    with hushed(warned) if is_quiet else contextlib.nullcontext():
+        try:
             return run(), None
-    except Exception as error:
-        return None, error
+        except Exception as error:
+            return None, error
 
 
 def _frozen(x: Any, depth: int = _DEPTH) -> Any:
