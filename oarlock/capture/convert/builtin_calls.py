@@ -63,8 +63,10 @@ from oarlock.capture.convert.texts import format_, repr_, str_
 from oarlock.capture.convert.tracing import is_table, tracer
 from oarlock.capture.convert.truth import (
     contains,
+    here,
     is_run_time,
     own,
+    select,
     special,
 )
 
@@ -114,7 +116,21 @@ def type_(*args: Any, **options: Any) -> Any:
     active = tracer()
     if active is None or len(args) != 1 or options:
         return type(*args, **options)
-    return active.type_of(args[0])
+    kinds = active.types_of(args[0])
+    return _first_type(active, args[0], kinds) if kinds else active.type_of(args[0])
+
+
+def _first_type(active: Any, x: Any, kinds: list[type]) -> Any:
+    """The type of ``x``, which is one of some at run time."""
+    kind, *rest = kinds
+    if not rest:
+        return kind
+    test = active.number(is_exactly, (x, kind), True, True)
+    return select(test, lambda: kind, lambda: _first_type(active, x, rest), here())
+
+
+def is_exactly(x: Any, kind: type) -> bool:
+    return type(x) is kind
 
 
 _BY_NAME: dict[str, Any] = {

@@ -29,7 +29,8 @@ NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 def int_(*args: Any, **options: Any) -> Any:
     if len(args) == 1 and is_run_time(args[0]):
         found = number(args[0])
-        return tracer().compute(int, found) if not isinstance(found, (int, torch.SymInt)) else found
+        is_it = isinstance(found, (int, torch.SymInt)) and not tracer().types_of(found)
+        return found if is_it else tracer().compute(int, found)
     method = _converter(args, "__int__", "__index__")
     return int(*args, **options) if method is None else method(*args)
 
@@ -49,7 +50,8 @@ def index(value: Any) -> Any:
 def float_(*args: Any) -> Any:
     if len(args) == 1 and is_run_time(args[0]):
         found = number(args[0])
-        return tracer().compute(float, found) if not isinstance(found, torch.SymFloat) else found
+        is_it = isinstance(found, torch.SymFloat) and not tracer().types_of(found)
+        return found if is_it else tracer().compute(float, found)
     method = _converter(args, "__float__", "__index__")
     return float(*args) if method is None else float_(method(*args))
 

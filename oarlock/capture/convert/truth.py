@@ -125,7 +125,9 @@ def number(value: Any) -> Any:
     if active is None or not active.is_of_two_types(value):
         return value.item()
     hint = True if value.dtype == torch.bool else 0.5 if value.dtype.is_floating_point else 1
-    return active.number(plain, (value,), hint, True)
+    found = active.number(plain, (value,), hint, True)
+    found.val.loose |= {"type"}
+    return found
 
 
 def plain(value: Any) -> Any:

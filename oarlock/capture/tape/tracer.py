@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -59,6 +60,8 @@ from oarlock.capture.torch_private import is_fake, quiet_fakes
 from oarlock.errors import UnsupportedError
 
 _SCALARS = (bool, int, float, str, type(None))
+
+_BY_VALUE = (max, min, pow, operator.pow)  # the type of what they give depends on numbers
 
 
 class Tracer(TorchCalls):
@@ -166,9 +169,32 @@ class Tracer(TorchCalls):
         found = self.number(op, args, hint, is_data)
         found.other = other
         found.loops = frozenset().union(*(x.loops for x in numbers))
+        is_open = op in _BY_VALUE or any(self.types_of(x) for x in numbers)
+        if is_open and self.is_of_any_type(op, args, found):
+            found.val.loose |= {"type"}
         depend(found, op, args)
         self.control.derive([found.val], [x.val for x in numbers])
         return found
+
+    def is_of_any_type(self, op: Callable[..., Any], args: tuple, found: Number) -> bool:
+        """``op`` of numbers of other types, or other numbers, gives another type than ``found``."""
+        rows = [self.examples(x, op in _BY_VALUE) for x in args]
+        for given in itertools.product(*rows):
+            try:
+                if type(op(*given)) is not type(found.hint):
+                    return True
+            except (ArithmeticError, TypeError, ValueError):
+                return True
+        return False
+
+    def examples(self, x: Any, by_value: bool) -> list[Any]:
+        """What ``x`` may be at run time, of each type."""
+        if not isinstance(x, Number):
+            return [x]
+        hint = x.hint
+        values = [hint, -hint - 1, hint + 9] if by_value else [hint]
+        kinds = [k for k in self.types_of(x) if k in (bool, int, float)] or [type(hint)]
+        return [kind(value) for kind in kinds for value in values]
 
     def number(self, op: Callable[..., Any], args: tuple, hint: Any, is_data: bool) -> Any:
         """A symbolic number that ``op(*args)`` gives at run time."""
@@ -335,6 +361,18 @@ class Tracer(TorchCalls):
         noted = self.noted(x)
         loose = noted.loose if isinstance(noted, Val) else frozenset()
         return isinstance(x, Choice) or bool(loose & {"none", "number", "type"})
+
+    def types_of(self, x: Any) -> list[type]:
+        """The types of a number or tensor of which it has one at run time; none where it has one."""
+        if isinstance(x, Choice) or not self.is_of_two_types(x):
+            return []
+        loose, kinds = self.noted(x).loose, [bool, int, float]
+        last = type(x.hint) if isinstance(x, Number) else torch.Tensor
+        if isinstance(x, Number):
+            kinds = [kind for kind in kinds if kind is not last]
+        elif "number" not in loose:
+            kinds = []
+        return [*([type(None)] if "none" in loose else []), *kinds, last]
 
     def type_of(self, x: Any) -> Any:
         """The type that ``x`` has at run time."""

@@ -1,0 +1,98 @@
+"""Numbers that are of one of several types, as data decide: ``type`` gives the one of the call."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from oarlock.capture.to_static import to_static
+
+NUMBERS = [False, 2, True, 0.5]
+
+
+def in_a_loop(x, n):
+    for _ in range(int(x.sum() > 100)):
+        n = round(n + 1)
+    return n, type(n) is int, isinstance(n, bool), type(n) == bool, type(n).__name__  # noqa: E721
+
+
+def in_a_branch(x, n):
+    if x.sum() > 0:
+        n = 3
+    return n, type(n) is int, type(n) in (int, float), type(n)(2)
+
+
+def of_data(x, n):
+    m = x.sum().item() if x.sum() > 0 else 1
+    return m, type(m) is int, type(m) is not float, n
+
+
+def or_nothing(x, n):
+    m = None
+    if x.sum() > 0:
+        m = n + 0.5
+    return m, type(m) is float, type(m) is type(None)
+
+
+def or_a_tensor(x, n):
+    m = x if x.sum() > 0 else n
+    return m, type(m) is torch.Tensor, type(m) is int
+
+
+def decides(x, n):
+    if x.sum() > 0:
+        n = 0.25
+    trips = 0
+    while trips < 3 and type(n) is int:
+        trips += 1
+        n = n + 1 if x[0] < -1 else float(n)
+    return n, trips
+
+
+def computed(x, n):
+    m = n if x.sum() > 0 else 2.5
+    k = m * 2 if x[0] > -2 else m + 0
+    return type(k) is int, float(m), f"{float(m)} {float(k)}", type(m > 0), type(m // 1)
+
+
+def largest(x, n):
+    m, k = max(n, x[0].item()), min(round(x[0].item()), 0.5)
+    return type(m), type(k), float(m), int(k), f"{m} {float(k)}"
+
+
+def powers(x, n):
+    m = 2 ** round(x[0].item())
+    return type(m), float(m), f"{m}", n
+
+
+def or_an_item(x, n):
+    m = x.sum() if x.sum() > 0 else n
+    return float(m), type(float(m)), int(m), f"{float(m)}"
+
+
+def plain(found):
+    return [(type(v), v.tolist() if isinstance(v, torch.Tensor) else v) for v in found]
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        in_a_loop,
+        in_a_branch,
+        of_data,
+        or_nothing,
+        or_a_tensor,
+        decides,
+        computed,
+        largest,
+        powers,
+        or_an_item,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_type_is_eagers(fn):
+    static = to_static(fn, backend="replay")
+    for n in NUMBERS:
+        for scale in (1.0, -1.0, 200.0, -2.0):
+            x = torch.ones(2) * scale
+            assert plain(static(x, n)) == plain(fn(x, n))
