@@ -50,9 +50,27 @@ class Effects:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.lines: list[tuple[Any, str, Any, Any]] = []
-        for obj, old in tracer.journal.frames[0].before.values():
-            if tracer.objects.source(obj) is not None and not isinstance(obj, RunList):
+        for key, (obj, old) in tracer.journal.frames[0].before.items():
+            if isinstance(obj, RunList):
+                continue
+            if tracer.objects.source(obj) is not None:
                 self.compare(obj, old, content(obj))
+            elif key not in tracer.journal.frames[0].born:
+                self.refuse_hidden(obj, old)
+
+    def refuse_hidden(self, obj: Any, old: Any) -> None:
+        """What no name leads to, such as what an object of Python's library holds, is changed.
+
+        Raises: UnsupportedError.
+        """
+        before = len(self.lines)
+        self.compare(obj, old, content(obj))
+        if len(self.lines) > before:
+            del self.lines[before:]
+            raise UnsupportedError(
+                f"{self.tracer.where()}: a {type(obj).__name__} inside of an object of a library is "
+                f"changed; do it outside of the function, or in one that not_to_static leaves out"
+            )
 
     def settle(self) -> None:
         """What the code has changed and put back may be another one in later calls."""

@@ -113,6 +113,9 @@ class Machinery:
     def watching(self, function: Any, args: tuple) -> Iterator[None]:
         """What a function of a library does to the modules that it is given is seen."""
         given = (getattr(function, "__self__", None), *args)
+        if any(map(self.tracer.notices.is_outer, args)):
+            name = getattr(function, "__name__", "a function")
+            self.tracer.notices.refuse(f"{name} is given a stream from outside")
         roots = [x for x in given if isinstance(x, torch.nn.Module)]
         held = [(m, content(m), type(m)) for m in {m: None for x in roots for m in x.modules()}]
         yield

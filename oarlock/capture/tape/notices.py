@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import FrameType, FunctionType, MethodType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from oarlock.capture.tape.lines import is_library, user_line
 from oarlock.capture.tape.nodes import Print, Where
 from oarlock.capture.torch_private import is_dispatching
+from oarlock.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
@@ -27,13 +28,16 @@ _LEVELS = {
 }  # fmt: skip
 _OF_LOGGERS: dict[Any, str] = {getattr(logging.Logger, name): name for name in _LEVELS}
 _OF_MODULE: dict[Any, str] = {getattr(logging, name): name for name in _LEVELS}
+_HARMLESS = ("flush", "isatty", "fileno", "readable", "writable", "seekable")
+_WRITERS = ("_csv", "_queue", "_hashlib")  # what C keeps, and nobody can put back
 _OURS = str(Path(__file__).parents[2])
 _TOLD: list[list[tuple[str, type[Warning]]]] = []  # by runs that are compared with eager
+_WARNED: list[list[Any]] = []  # beside them, by eager
 
 
 @contextmanager
-def hushed(warned: list[Any] | None = None) -> Iterator[None]:
-    """What runs inside prints nothing, logs nothing, and adds its warnings to ``warned``."""
+def hushed() -> Iterator[None]:
+    """What runs inside prints nothing, logs nothing, and its warnings are kept."""
     me, handle = threading.get_ident(), logging.Logger.callHandlers
 
     def unheard(logger: logging.Logger, record: logging.LogRecord) -> None:
@@ -42,27 +46,26 @@ def hushed(warned: list[Any] | None = None) -> Iterator[None]:
 
     logging.Logger.callHandlers = unheard  # type: ignore[method-assign]
     try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as found:
+        quiet = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
+        with quiet[0], quiet[1], warnings.catch_warnings(record=True) as found:
             yield
     finally:
         logging.Logger.callHandlers = handle  # type: ignore[method-assign]
-        if warned is not None:
+        for warned in _WARNED[-1:]:
             warned += found
 
 
 @contextmanager
-def heard_once() -> Iterator[list[Any]]:
-    """Gives the warnings that are put into a list, but for those that a tape has given."""
-    warned, given = [], []
-    _TOLD.append(given)
+def heard_once() -> Iterator[None]:
+    """Warnings that eager has given inside are given, but for those that a tape has given."""
+    _TOLD.append([])
+    _WARNED.append([])
     try:
-        yield warned
+        yield
     finally:
-        _TOLD.pop()
-        for one in warned:
-            if (str(one.message), one.category) in given:
-                given.remove((str(one.message), one.category))
-            else:
+        given, kept = _TOLD.pop(), _WARNED.pop()
+        for one in {(str(x.message), x.category, x.filename, x.lineno): x for x in kept}.values():
+            if (str(one.message), one.category) not in given:
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
@@ -77,11 +80,62 @@ class Notices:
         """In place of ``function``, or None."""
         if function is warnings.warn:
             return self.warn
+        if function is open:
+            return self.opened
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, io.IOBase) or type(owner).__module__ in _WRITERS:
+            return self.of_stream(owner, function)
+        if isinstance(function, type) and issubclass(function, io.IOBase):
+            return partial(self.made, function)
         if type(function) is FunctionType and function in _OF_MODULE:
             return partial(self.log, logging.root, _OF_MODULE[function])
         if type(function) is MethodType and function.__func__ in _OF_LOGGERS:
             return partial(self.log, function.__self__, _OF_LOGGERS[function.__func__])
         return None
+
+    def made(self, kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """A stream that the code makes is its own."""
+        found = kind(*args, **options)
+        self.tracer.journal.create(found)
+        return found
+
+    def opened(self, file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+        if set(mode) & set("wax+"):
+            self.refuse("a file is written")
+        return self.made(open, file, mode, *args, **options)
+
+    def is_outer(self, stream: Any) -> bool:
+        is_stream = isinstance(stream, io.IOBase) or type(stream).__module__ in _WRITERS
+        return is_stream and id(stream) not in self.tracer.journal.frames[0].born
+
+    def of_stream(self, stream: Any, method: Any) -> Callable[..., Any] | None:
+        name = method.__name__
+        if not self.is_outer(stream) or name in _HARMLESS:
+            return None
+        if name not in ("write", "writelines"):
+            self.refuse(f"{name} of a stream from outside")
+        return partial(self.write, stream, name)
+
+    def write(self, stream: Any, name: str, text: Any) -> None:
+        self.tell(Written(stream, name), (text,), {})
+
+    def print_(self, args: tuple, options: dict[str, Any]) -> None:
+        """``print``, to a stream of the code at once."""
+        stream = options.pop("file", None)
+        if stream is None or stream is sys.stdout:
+            self.tell(print, args, options)
+        elif id(stream) not in self.tracer.journal.frames[0].born:
+            self.tell(Printed(stream), args, options)
+        elif any(map(self.tracer.is_symbolic, args)):
+            self.refuse("what is known at run time only is printed to a stream that the code makes")
+        else:
+            print(*args, **options, file=stream)
+
+    def refuse(self, what: str) -> None:
+        raise UnsupportedError(
+            f"{self.tracer.where()}: {what}; do it outside of the function, or in one that "
+            f"not_to_static leaves out"
+        )
 
     def warn(
         self, message: Any, category: Any = None, stacklevel: int = 1, source: Any = None
@@ -119,6 +173,41 @@ class Notices:
         tracer.block.nodes.append(
             Print(tracer.note(args), tracer.note(options), user_line(), function)
         )
+
+
+class Written:
+    """Writes to a stream; where eager has run beside, it has written already."""
+
+    what = "what is written to a stream"
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self.stream, self.name = _known(stream), name
+
+    def __call__(self, *args: Any) -> None:
+        if not is_dispatching() and (not _TOLD or isinstance(self.stream, str)):
+            getattr(_stream(self.stream), self.name)(*args)
+
+
+class Printed:
+    """Prints to a stream, likewise."""
+
+    what = "print"
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = _known(stream)
+
+    def __call__(self, *args: Any, **options: Any) -> None:
+        if not is_dispatching() and (not _TOLD or isinstance(self.stream, str)):
+            print(*args, **options, file=_stream(self.stream))
+
+
+def _known(stream: Any) -> Any:
+    """The name of a stream of ``sys``, which is another where it is redirected."""
+    return next((n for n in ("stdout", "stderr") if getattr(sys, n) is stream), stream)
+
+
+def _stream(known: Any) -> Any:
+    return getattr(sys, known) if isinstance(known, str) else known
 
 
 class Logged:

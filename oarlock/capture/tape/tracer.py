@@ -42,7 +42,7 @@ from oarlock.capture.tape.lines import NOWHERE, user_line
 from oarlock.capture.tape.lists import Lists
 from oarlock.capture.tape.machinery import Machinery
 from oarlock.capture.tape.merged import Merged
-from oarlock.capture.tape.nodes import Assert, Block, Call, Check, Print, Val, leaves
+from oarlock.capture.tape.nodes import Assert, Block, Call, Check, Val, leaves
 from oarlock.capture.tape.notices import Notices
 from oarlock.capture.tape.noticing import Noticing
 from oarlock.capture.tape.numbers import Bool, Number, number_of
@@ -349,8 +349,7 @@ class Tracer(TorchCalls):
         return Left.of(self)
 
     def print_(self, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
-        node = Print(self.note(tuple(args)), self.note(kwargs or {}), user_line(3))
-        self.block.nodes.append(node)
+        self.notices.print_(args, dict(kwargs or {}))
 
     def is_branching(self) -> bool:
         """What runs now is one of several paths, or a trip of a loop."""

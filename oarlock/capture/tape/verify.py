@@ -99,11 +99,12 @@ def verified(
     Raises: DivergenceError when eager does something else; Rejected where the tape was compiled.
     """
     is_seen = has_saved_hooks()
-    with without_saved_hooks(), heard_once() as eagers:
-        result, error, is_trial = _tried(tape, fn, args, kwargs, run, is_seen, eagers)
-    tape.is_verified = True
-    if is_trial:
-        return run(args, kwargs)
+    with heard_once():
+        with without_saved_hooks():
+            result, error, is_trial = _tried(tape, fn, args, kwargs, run, is_seen)
+        tape.is_verified = True
+        if is_trial:
+            return run(args, kwargs)
     if error is not None:
         raise error
     return result
@@ -154,17 +155,14 @@ def rehearsed(
 
 def _tried(
     tape: Tape, fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
-    run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool, warned: list[Any] | None = None,
+    run: Callable[[tuple, dict[str, Any]], Any], is_seen: bool,
 ) -> tuple[Any, Exception | None, bool]:  # fmt: skip
-    """What ``run`` gives, and whether it was put back and has to run again.
-
-    Args: warned: gets the warnings of eager, which are not heard.
-    """
+    """What ``run`` gives, and whether it was put back and has to run again."""
     before = Before(tape, fn, args, kwargs)
     given = [(x, x.detach().clone()) for x in tensors_of((args, kwargs))]
     copies = copied((args, kwargs), before.kept)
     with plainly():
-        want = _outcome(lambda: fn(*copies[0], **copies[1]), warned=warned)
+        want = _outcome(lambda: fn(*copies[0], **copies[1]))
     is_differentiable = gradients.is_differentiable(
         tape, fn, [*before.tensors, *tensors_of(copies)]
     )
@@ -286,10 +284,8 @@ def _slack(
     return found
 
 
-def _outcome(
-    run: Callable[[], Any], is_quiet: bool = True, warned: list[Any] | None = None
-) -> tuple[Any, Exception | None]:
-    with hushed(warned) if is_quiet else contextlib.nullcontext():
+def _outcome(run: Callable[[], Any], is_quiet: bool = True) -> tuple[Any, Exception | None]:
+    with hushed() if is_quiet else contextlib.nullcontext():
         try:
             return run(), None
         except Exception as error:

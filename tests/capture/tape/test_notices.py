@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import queue
+import sys
 import warnings
 
 import pytest
@@ -10,6 +14,7 @@ import torch
 
 import oarlock
 from oarlock.capture.to_static import to_static
+from oarlock.errors import UnsupportedError
 
 LOG = logging.getLogger("tests.notices")
 INPUTS = [torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0]), torch.tensor([3.0, 4.0])]
@@ -139,3 +144,66 @@ def test_a_step_logs_once_a_call(kept):
 
     losses = [float(step(x)) for x in INPUTS]
     assert [text for _, text, *_ in kept.found] == [f"loss {x:.3f}" for x in losses]
+
+
+STREAM = io.StringIO()
+QUEUE: queue.Queue[int] = queue.Queue()
+
+
+def writes(x):
+    print("row", x.sum().item(), file=STREAM)
+    print("to errors", file=sys.stderr)
+    sys.stdout.write("to output\n")
+    if x.sum() > 0:
+        STREAM.write("positive\n")
+    own = io.StringIO()
+    own.write("its own")
+    return x * len(own.getvalue())
+
+
+def dumps(x):
+    json.dump([1], STREAM)
+    return x
+
+
+def puts(x):
+    QUEUE.put(1)
+    return x
+
+
+def opens(x):
+    with open("/dev/null", "w") as stream:
+        stream.write("gone")
+    return x
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_what_is_written_to_streams_is_eagers(capsys, grad):
+    def outcomes(fn):
+        STREAM.truncate(0)
+        STREAM.seek(0)
+        found = []
+        for x in INPUTS:
+            given = (x.clone().requires_grad_() * 1) if grad else x
+            result = fn(given).tolist()
+            out, err = capsys.readouterr()
+            found.append((result, STREAM.getvalue(), out, err))
+        return found
+
+    static = to_static(writes, backend="replay")
+    assert outcomes(static) == outcomes(writes)
+    assert len(static.tapes) == 1
+
+
+@pytest.mark.parametrize(
+    ("fn", "why"),
+    [
+        (dumps, "dump is given a stream from outside"),
+        (puts, "a deque inside of an object of a library is changed"),
+        (opens, "a file is written"),
+    ],
+    ids=["dump", "put", "open"],
+)
+def test_what_each_call_would_have_to_do_is_refused(fn, why):
+    with pytest.raises(UnsupportedError, match=why):
+        to_static(fn, backend="replay")(INPUTS[0])
