@@ -156,7 +156,7 @@ class Notices:
 
         level = _LEVELS[name]
         if level is None:
-            level, *args = args
+            level, args = args[0], args[1:]
         if not call(logger.isEnabledFor)(level):
             return
         if name == "exception" and "exc_info" not in options:
@@ -166,7 +166,7 @@ class Notices:
         where = user_line()
         for _ in range(options.pop("stacklevel", 1) - 1):
             where = where.caller or where
-        self.tell(Logged(logger, level, where), tuple(args), options)
+        self.tell(Logged(logger, level, where), args, options)
 
     def tell(self, function: Any, args: tuple, options: dict[str, Any]) -> None:
         tracer = self.tracer
