@@ -36,19 +36,31 @@ _WARNED: list[list[Any]] = []  # beside them, by eager
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """What runs inside prints nothing, logs nothing, and its warnings are kept."""
+def hushed() -> Iterator[list[Any]]:
+    """What runs inside prints nothing, logs nothing, and its warnings are kept.
+
+    Gives a list that tells at the end what was told: a stream, log records, warnings.
+    """
+    told: list[Any] = []
+    streams = io.StringIO(), io.StringIO()
     me, handle = threading.get_ident(), logging.Logger.callHandlers
 
     def unheard(logger: logging.Logger, record: logging.LogRecord) -> None:
         if threading.get_ident() != me:
             handle(logger, record)
+        else:
+            told.append(record)
 
     logging.Logger.callHandlers = unheard  # type: ignore[method-assign]
     try:
-        quiet = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
-        with quiet[0], quiet[1], warnings.catch_warnings(record=True) as found:
-            yield
+        with (
+            redirect_stdout(streams[0]),
+            redirect_stderr(streams[1]),
+            warnings.catch_warnings(record=True) as found,
+        ):
+            yield told
+            told += [s for s in streams if s.getvalue()]
+            told += found
     finally:
         logging.Logger.callHandlers = handle  # type: ignore[method-assign]
         for warned in _WARNED[-1:]:

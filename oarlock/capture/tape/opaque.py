@@ -6,9 +6,9 @@ What such a function gives is told by two calls on made-up arguments; each call 
 from __future__ import annotations
 
 import contextlib
+import dis
 import inspect
 import io
-import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from oarlock.capture.tape.arguments import holds_tensor, is_record
 from oarlock.capture.tape.join import stand_in
 from oarlock.capture.tape.journal import content, put
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
+from oarlock.capture.tape.notices import hushed
 from oarlock.capture.tape.numbers import Number, number_of
 from oarlock.capture.torch_private import is_fake, outside_modes
 from oarlock.errors import UnsupportedError
@@ -47,19 +48,28 @@ class Opaque:
             owner, held = getattr(function, "__self__", None), _objects_of(function)
             reached = _reached([owner, *held, *args, *kwargs.values()])
             before = [(x, content(x)) for x in reached]
-            printed = io.StringIO()
             refusal: UnsupportedError | None = None
+            result: Any = None
+            if _assigns(function) and (made := _converted(function)) is not None:
+                return made(*args, **kwargs)
+            mark = len(self.tracer.block.nodes)
             with self.undone(before) as undo:
                 try:
-                    with contextlib.redirect_stdout(printed):
+                    with hushed() as told:
                         result = function(*args, **kwargs)
                 except UnsupportedError as found:
                     refusal = found
                 changed = [x for x, old in before if not _holds(x, old)]
-                changed += [sys.stdout] if printed.getvalue() else []
-                if refusal is None and not changed:
+                changed += told
+                is_all = result is None and len(self.tracer.block.nodes) == mark
+                is_all = is_all and not any(map(_is_kept, leaves((args, kwargs))))
+                if refusal is None and not changed and not is_all:
                     return result
                 undo()
+            if refusal is None and not changed:  # it is called for what can't be seen
+                self.objects += held
+                self.tracer.emit(checked, (function, _NOTHING, *args), kwargs, None)
+                return None
             made = _converted(function) if changed else None
             if made is not None:
                 return made(*args, **kwargs)
@@ -177,6 +187,9 @@ class _Form:
         self.form, self.where = form, where
 
 
+_NOTHING = _Form("NoneType", None)
+
+
 def checked(function: Callable[..., Any], expected: _Form, *args: Any, **kwargs: Any) -> Any:
     """``function(*args, **kwargs)``  Raises: UnsupportedError where it gives something else."""
     if any(isinstance(x, torch.Tensor) and is_fake(x) for x in leaves((args, kwargs))):
@@ -289,6 +302,17 @@ def _holds(x: Any, old: Any) -> bool:
 def _is_same(a: Any, b: Any) -> bool:
     """One object, or one table of a module."""
     return a is b or (type(a) is type(b) is dict and _holds(a, b))
+
+
+def _assigns(function: Any) -> bool:
+    """A function assigns variables of its module, or of a function around it."""
+    code = getattr(function, "__func__", function).__code__
+    steps = dis.get_instructions(code)
+    return any(
+        x.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
+        or (x.opname in ("STORE_DEREF", "DELETE_DEREF") and x.argval in code.co_freevars)
+        for x in steps
+    )
 
 
 def _converted(function: Any) -> Any:

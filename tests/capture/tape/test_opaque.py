@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+
 import pytest
 import torch
 
@@ -178,3 +181,68 @@ def test_items_appended_to_a_list_around():
     for i in range(3):
         static(torch.tensor(float(i)))
     assert seen == [0.0, 1.0, 2.0]
+
+
+COUNTS = {"calls": 0, "rows": [[0]]}
+TOTAL = 0
+FILE = io.StringIO()
+LOG = logging.getLogger("tests.opaque")
+
+
+@oarlock.not_to_static
+def noted(word, n=1):
+    if n > 5:
+        return
+    print("noted", word)
+    COUNTS["calls"] += n
+    COUNTS["rows"][0].append(word)
+
+
+@oarlock.not_to_static
+def totalled():
+    global TOTAL
+    TOTAL += 1
+
+
+@oarlock.not_to_static
+def told(x):
+    LOG.warning("told")
+    return x * 2
+
+
+@oarlock.not_to_static
+def written(word):
+    FILE.write(word)
+
+
+def does(x):
+    noted("first")
+    totalled()
+    written("a")
+    if x.sum() > 0:
+        noted("up", 3)
+        written("b")
+    return told(x) * 2
+
+
+def test_what_reads_no_data_is_done_at_each_call(capsys, caplog):
+    def outcomes(fn):
+        global TOTAL
+        COUNTS.update(calls=0, rows=[[0]])
+        TOTAL, found = 0, []
+        capsys.readouterr()
+        for x in INPUTS:
+            FILE.truncate(0)
+            caplog.clear()
+            given = plain(fn(x))
+            rows = [list(row) for row in COUNTS["rows"]]
+            texts = capsys.readouterr().out, FILE.getvalue().strip("\0"), list(caplog.messages)
+            found.append((given, TOTAL, COUNTS["calls"], rows, texts))
+        return found
+
+    static = to_static(does, backend="replay")
+    for x in INPUTS:
+        static(x)
+    count = len(static.tapes)
+    assert outcomes(static) == outcomes(does)
+    assert len(static.tapes) == count
