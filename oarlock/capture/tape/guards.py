@@ -99,11 +99,19 @@ class Guards:
         text = f"type({at}) is {name}"
         if isinstance(value, dict):
             text += f" and list({at}) == {self.emitter.expr(list(value))}"
+            text += self.key_types(at, value)
         elif isinstance(value, set):
             text += f" and {at} == {self.emitter.constant(set(value))}"
         elif isinstance(value, (list, tuple, deque)):
             text += f" and len({at}) == {len(value)}"
         self.add(text, f"{source} has the same structure", at=at)
+
+    def key_types(self, at: str, held: dict[Any, Any]) -> str:
+        """``1``, ``1.0`` and ``True`` are equal keys."""
+        kinds = list(map(type, held))
+        if not {bool, int, float}.intersection(kinds):
+            return ""
+        return f" and list(map(type, {at})) == {self.emitter.constant(kinds)}"
 
     def content(self, source: Source, held: Any) -> None:
         """A container from outside: the keys of a dict, how many items of a deque, a whole set."""
@@ -111,7 +119,8 @@ class Guards:
         if not isinstance(held, (dict, list)):
             self.add(f"{at} == {self.emitter.constant(held)}", f"{source} holds {held}")
         elif isinstance(held, dict):
-            self.add(f"list({at}) == {self.emitter.constant(list(held))}", f"{source} has its keys")
+            text = f"list({at}) == {self.emitter.constant(list(held))}{self.key_types(at, held)}"
+            self.add(text, f"{source} has its keys")
         else:
             self.add(f"len({at}) == {len(held)}", f"{source} has {len(held)} items")
 

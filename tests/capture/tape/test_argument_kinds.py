@@ -183,3 +183,14 @@ def test_one_after_the_other(fn, given, backwards):
     static = to_static(fn)
     for argument in reversed(given) if backwards else given:
         assert outcome(static, argument) == outcome(fn, argument), argument
+
+
+def test_keys_of_other_types_are_other_keys():
+    def first(d):
+        return next(iter(d)), [x * 2 for x in d.values()]
+
+    static = to_static(first, backend="replay")
+    for key in (1, True, 1.0, 1, "a", 0, False):
+        (got, values), (want, wanted) = static({key: torch.ones(1)}), first({key: torch.ones(1)})
+        assert (type(got), got) == (type(want), want)
+        assert torch.equal(values[0], wanted[0])
