@@ -31,6 +31,7 @@ from oarlock.errors import ToolError, UnsupportedError
 from oarlock.runtime.session import Stopped
 from oarlock.train.differentiable import Differentiable
 from oarlock.train.failing import refuse_failing
+from oarlock.train.graphs import goes_on
 from oarlock.train.step import Changed, Step
 from oarlock.train.ways import Ways, told
 
@@ -80,6 +81,8 @@ class CompiledTape:
             raise Declined("requires_grad of an argument is switched")
         if tape.ambient.inference:
             raise Declined("inference mode around the call")
+        if self.asks and goes_on(tape):
+            raise Declined("gradients of results go on beside those that it takes")
         for source, x in self.state:
             self._check_tensor(str(source), x)
             if x.requires_grad and not x.is_leaf and self.asks:
