@@ -171,6 +171,13 @@ def puts(x):
     return x
 
 
+def puts_into_its_own(x):
+    own: queue.Queue[torch.Tensor] = queue.Queue()
+    own.put(x)
+    own.put(x + 1)
+    return own.get() * own.get()
+
+
 def opens(x):
     with open("/dev/null", "w") as stream:
         stream.write("gone")
@@ -207,3 +214,9 @@ def test_what_is_written_to_streams_is_eagers(capsys, grad):
 def test_what_each_call_would_have_to_do_is_refused(fn, why):
     with pytest.raises(UnsupportedError, match=why):
         to_static(fn, backend="replay")(INPUTS[0])
+
+
+def test_what_the_call_makes_itself_may_be_changed():
+    static = to_static(puts_into_its_own, backend="replay")
+    for x in INPUTS:
+        assert torch.equal(static(x), puts_into_its_own(x))
