@@ -434,8 +434,8 @@ def report_change(active: Any, owner: Any) -> None:
         active.journal.touch(owner)
     if is_object and _is_of_library(owner):
         for held in attributes_of(owner).values():
-            if id(owner) in active.journal.frames[0].born and isinstance(held, _CONTAINERS):
-                active.journal.touch_local(held)
+            if id(owner) not in active.journal.frames[0].born:
+                active.journal.hidden.add(id(held))
             touch_inside(active, held)
 
 

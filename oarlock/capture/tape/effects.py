@@ -55,7 +55,7 @@ class Effects:
                 continue
             if tracer.objects.source(obj) is not None:
                 self.compare(obj, old, content(obj))
-            elif key not in tracer.journal.frames[0].born and not _is_ours(obj):
+            elif key in tracer.journal.hidden:
                 self.refuse_hidden(obj, old)
 
     def refuse_hidden(self, obj: Any, old: Any) -> None:
@@ -325,8 +325,3 @@ def _pair(old: Any, new: Any) -> tuple[Any, Any] | None:
     if isinstance(new, Number):
         new = new.hint if new.hint != old else old + 1
     return (old, new) if type(new) is type(old) and new != old else None
-
-
-def _is_ours(x: Any) -> bool:
-    """What the capture itself has put in place of an object of the code."""
-    return type(x).__module__.startswith("oarlock.")

@@ -47,6 +47,7 @@ class Journal:
     """Frames of a trace; code that will change an object calls ``touch`` first."""
 
     def __init__(self) -> None:
+        self.hidden: set[int] = set()  # what objects of a library from outside hold
         self.frames = [Frame(self)]
         self.changes = 0  # that were told
         self.merged: Any = None  # knows what stands for one of several
