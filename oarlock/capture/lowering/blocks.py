@@ -190,6 +190,26 @@ class Blocks:
 
         Args: axes: of each variable, those whose size may change.
         """
+        may_fit, mark = self.r.b.may_fit, self.r.mark()
+        if not may_fit:
+            return self._guessed(init, cond, body, axes)
+        self.r.b.may_fit = False  # sizes that do not fit may tell that a guess is wrong
+        try:
+            return self._guessed(init, cond, body, axes)
+        except Refused:
+            self.r.back_to(mark)
+        finally:
+            self.r.b.may_fit = may_fit
+        return self._guessed(init, cond, body, axes)
+
+    def _guessed(
+        self,
+        init: Sequence[Any],
+        cond: Callable[[list[Any]], Value],
+        body: Callable[[list[Any]], Sequence[Any]],
+        axes: Sequence[Collection[int]],
+    ) -> list[Any]:
+        """By the first guess of the sizes that change with which the trips can be recorded."""
         mark = self.r.mark()
         for guess in GUESSES:
             try:

@@ -345,12 +345,19 @@ def _length(start: Any, end: Any, whole: int) -> int:
     return max(2, len(range(whole)[first:last]) if known else 2)
 
 
-def _view(r: Any, x: torch.Tensor, dim: int, begin: Any, stop: Any) -> torch.Tensor:
-    """The view of x between dims."""
+def _view(
+    r: Any, x: torch.Tensor, dim: int, begin: Any, stop: Any, is_within: bool = False
+) -> torch.Tensor:
+    """The view of x between dims; ``is_within``: which torch would cut to the sizes it is told."""
     fake = r.fake(x)
-    sizes = list(fake.shape)
-    sizes[dim] = r.shapes.symbolic(stop - begin)
-    out = r.shapes.strided(sizes, fake.stride(), fake.dtype)  # torch cuts to the sizes it is told
+    if is_within:
+        sizes = list(fake.shape)
+        sizes[dim] = r.shapes.symbolic(stop - begin)
+        out = r.shapes.strided(sizes, fake.stride(), fake.dtype)
+    else:
+        bounds_ = tuple(r.shapes.symbolic(s) for s in (begin, stop))
+        with r.shapes.mode:
+            out = run_fake(ATEN.slice.Tensor, (fake, dim, *bounds_), {})
 
     def derive(whole: Value) -> Value:
         return r.b.slice(whole, **full_slice(whole.type, dim, begin, stop))
@@ -388,7 +395,7 @@ def split(r: Any, x: torch.Tensor, sizes: Any, dim: int = 0) -> Any:
         message = f"split_with_sizes expects split_sizes to sum exactly to {whole}"
         r.b.assert_(r.b.eq(total, r.b.to(whole, i64)), message=message, kind="RuntimeError")
         for part in parts:
-            found.append(_view(r, x, dim % x.dim(), start, start + part))
+            found.append(_view(r, x, dim % x.dim(), start, start + part, is_within=True))
             start = start + part
     return found
 
@@ -419,7 +426,8 @@ def pad_sequence(
         gap = row.new_full((longest, *row.shape[1:]), value)
         wide = torch.cat([row, gap] if side == "right" else [gap, row])
         begin = 0 if side == "right" else row.shape[0]
-        padded.append(_view(r, wide, 0, r.shapes.size(begin), r.shapes.size(begin + longest)))
+        first, last = r.shapes.size(begin), r.shapes.size(begin + longest)
+        padded.append(_view(r, wide, 0, first, last, is_within=True))
     return torch.stack(padded, 0 if batch_first else 1)
 
 

@@ -68,11 +68,12 @@ class FrameLifter(Lifter):
         super().__init__(graph)
         self.frame = Frame(graph)
         self.is_of_run: Callable[[Size], bool] = lambda size: False
+        self.may_fit = True  # sizes that the run decides may be checked to be others
 
     def append(self, op: Op, inputs: Sequence[Value], graphs: Sequence[Graph] = ()) -> Node:
         if op.name == "broadcast_to":
             inputs = [self.fitting(inputs[0], op.shape)]  # type: ignore[attr-defined]
-        elif op.pointwise:
+        elif op.pointwise and self.may_fit:
             inputs = self.broadcastable(inputs)
         elif op.name == "concat":
             inputs = self.joinable(inputs, op.axis)  # type: ignore[attr-defined]

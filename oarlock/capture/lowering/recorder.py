@@ -113,8 +113,8 @@ class BlockRecorder(Recorder):
         try:
             return super().__torch_dispatch__(func, types, args, kwargs)
         except (RuntimeError, ValueError) as error:
-            is_ours = isinstance(error, NotImplementedError)
-            fitted = None if is_ours else fits.fitted(self, func, args, kwargs or {})
+            is_final = isinstance(error, NotImplementedError) or not self.b.may_fit
+            fitted = None if is_final else fits.fitted(self, func, args, kwargs or {})
             if fitted is None:
                 raise
         return super().__torch_dispatch__(func, types, *fitted)
