@@ -48,7 +48,7 @@ class suppressing(contextlib.suppress):
     """``contextlib.suppress`` that counts as an open ``try``."""
 
     def __enter__(self) -> None:
-        self.handler = handling(lambda: self._exceptions)
+        self.handler = handling(lambda: self._exceptions, True)
         self.handler.__enter__()
 
     def __exit__(self, *error: Any) -> Any:

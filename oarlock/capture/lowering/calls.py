@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.lowering import lists, messages, picks
+from oarlock.capture.lowering import caught, lists, messages, picks
 from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
@@ -30,10 +30,15 @@ class Calls:
 
     def __init__(self, low: Lowering) -> None:
         self.low, self.r = low, low.r
+        self.is_well: Any = True  # the last call whose failure is caught
 
     def result(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The result of a call."""
         func = call.func
+        if call.catches is not None:
+            self.is_well, args, kwargs = caught.checked(call, *self.low.present((args, kwargs)))
+        if func is runtime.outcome:
+            return self.is_well, caught.SAID
         if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
             with self.low.outside():
                 return self.read(name_of(func), *args)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.lowering.caught import SAID
 from oarlock.capture.lowering.kinds import Maybe, is_symbolic
 from oarlock.capture.tape.nodes import Assert, Block, Raise, Val, leaves
 from oarlock.capture.tape.runtime import text as text_of
@@ -33,6 +34,8 @@ def needs_values(block: Block) -> bool:
 
 def said(error: Raise) -> str:
     """The text of an error, without its values of the run."""
+    if error.thrown[0] is not None:
+        return SAID
     if error.error is not None and not any(isinstance(x, Val) for x in leaves(error.args)):
         return str(error.error)
     return ", ".join(map(plain, error.args))

@@ -18,6 +18,7 @@ from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import Captured, activated
 from oarlock.capture.tape.aliasing import changes_given, has_changed_before
 from oarlock.capture.tape.arguments import Stand, is_record
+from oarlock.capture.tape.caught import Unfollowed, where_all_go_well
 from oarlock.capture.tape.control import of_choice
 from oarlock.capture.tape.deciding import is_settled
 from oarlock.capture.tape.effects import Change, Effects
@@ -118,7 +119,7 @@ class Tape:
 
     @functools.cached_property
     def is_straight_line(self) -> bool:
-        nodes = self.root.walk()
+        nodes = where_all_go_well(self.root)
         return all(isinstance(n, (Call, Check)) for n in nodes) and is_settled(self.root)
 
     @functools.cached_property
@@ -180,14 +181,19 @@ def captured(
     noticed: frozenset[CodeType] = frozenset()
     sites: frozenset[Any] = frozenset()
     is_exact = False
+    catches, has_caught = True, False
 
     def way(decisions: dict[int, bool]) -> Way:
+        nonlocal has_caught
         tracer = Tracer(
             state_sources(roots), known, recursive, is_exact, reported, are_apart, sites, effort,
-            failing, noticed,
+            failing, noticed, catches,
         )  # fmt: skip
         with effort.way():
-            found = _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
+            try:
+                found = _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
+            finally:
+                has_caught |= tracer.caught.count > 0
             effort.last = found.taken[-1] if found.taken else effort.last
             return found
 
@@ -215,13 +221,26 @@ def captured(
         except Follow as found:
             sites |= found.sites
             continue
+        except (Unfollowed, Spent):
+            if not (catches and has_caught):
+                raise
+            catches = False
+            effort.anew()
+            continue
         except UnsupportedError as refusal:
+            if catches and has_caught:
+                catches = False
+                effort.anew()
+                continue
             more = refusal.sites - sites - dropped
             if not more and not early:
                 raise
             if not more:
                 sites, dropped, early = sites - early, dropped | early, frozenset()
             sites |= more
+            continue
+        if catches and has_caught and any(way.tracer.has_backward for way in ways(tree)):
+            catches = False  # a step, which compiles where it has one way
             continue
         if not is_exact and any(_is_one_told(way.tracer) for way in ways(tree)):
             is_exact = True

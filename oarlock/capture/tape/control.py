@@ -217,6 +217,14 @@ class Control:
                 self.loose = number
             self.made |= {out.id: self.made.get(truth.id, number) for out in node.outs}
 
+    def fork(self, truth: Val, where: Where, refusal: UnsupportedError) -> bool:
+        """The way that is taken now from a decision whose ways are not joined."""
+        number, self.decided = self.decided, self.decided + 1
+        self.tracer.block.nodes.append(Fork(truth, where))
+        if number not in self.decisions:
+            self.taken.append(ForkNeeded(number, refusal))
+        return self.decisions.get(number, True)
+
     def mark(self, lists: int) -> tuple[Any, ...]:
         """What tells whether a decision that was refused has left something behind; ``lists``: how
         many there were before it."""

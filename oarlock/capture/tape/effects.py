@@ -14,6 +14,7 @@ import torch
 from oarlock.capture.convert.state import Text
 from oarlock.capture.slots import attributes_of, slots_of
 from oarlock.capture.tape.arguments import is_record
+from oarlock.capture.tape.caught import val_of
 from oarlock.capture.tape.choice import Choice, options
 from oarlock.capture.tape.forks import inside
 from oarlock.capture.tape.journal import HOOKS, MISSING, NUMBERS, TABLES, content
@@ -209,6 +210,8 @@ class Effects:
 
     def noted(self, x: Any, depth: int = 8) -> Any:
         """The run-time values inside a Python object, as a tree."""
+        if val_of(x) is not None:
+            return val_of(x)
         if isinstance(x, (torch.Tensor, Number, Val, torch.Generator)):
             return self.tracer.note(x)
         if isinstance(x, Choice):

@@ -77,6 +77,11 @@ class Effort:
         finally:
             self.open.pop()
 
+    def anew(self) -> None:
+        """What was captured until now is left, and counts no more."""
+        self.repeated, self.last = 0, None
+        self.causes.clear()
+
     def look_on(self) -> None:
         """What follows passes over refused code, whose loops may then never end: as many steps are left
         as one way may have taken a few times."""

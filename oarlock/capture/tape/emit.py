@@ -168,7 +168,25 @@ class Emitter:
         if call.seen_by:
             self.seen[len(self.lines) + 1] = call
         text = self.call_text(call)
+        if call.catches is not None:
+            self.caught(call, text)
+            return
         self.assign(call.outs, self.counted(call, text) if call.is_counted else text, call.where)
+
+    def caught(self, call: Call, text: str) -> None:
+        """A call whose error of one class is kept for the next node."""
+        before, seen = set(self.bound), self.seen.pop(len(self.lines) + 1)
+        kind = self.constant(call.catches, call.catches.__name__)
+        self.line("try:")
+        self.seen[len(self.lines) + 1] = seen
+        with self.indented():
+            self.assign(call.outs, text, call.where)
+        self.line(f"except {kind} as error_:")
+        with self.indented():
+            self.line(f"if type(error_) is not {kind}: raise")
+            new = sorted(self.bound - before)
+            self.line(" = ".join([*(f"v{v}" for v in new), "None"]))
+            self.line("failed(error_)")
 
     def counted(self, call: Call, text: str) -> str:
         """The results of ``text``, which must be as many as in the capture."""
@@ -371,9 +389,13 @@ class Emitter:
         source = f" from {self.constant(cause)}" if cause is not None else ""
         if cause is None and node.error is not None and node.error.__suppress_context__:
             source = " from None"
+        thrown, origin = (None if x is None else self.expr(x) for x in node.thrown)
+        source = f" from {origin}" if origin is not None else source
         args = ", ".join(map(self.expr, node.args))
         self.left_is_done()
-        if type(node.kind.__init__) is FunctionType:  # the user's, which has run already
+        if thrown is not None:
+            self.line(f"raise {thrown}{source}", node.where)
+        elif type(node.kind.__init__) is FunctionType:  # the user's, which has run already
             held = self.expr(vars(node.error)) if node.error is not None else "{}"
             self.line(
                 f"raise remade({kind}, ({args}{',' * bool(args)}), {held}){source}", node.where
@@ -393,7 +415,7 @@ class Emitter:
         return scope[name]
 
 
-_READ = ("args", "kwargs", "test", "init", "value", "expected")
+_READ = ("args", "kwargs", "test", "init", "value", "expected", "thrown")
 
 
 def uses(node: Any, fails: bool = False) -> list[int]:

@@ -76,8 +76,9 @@ class Call:
     """``func(*args, **kwargs)``; ``outs``: the tree of its results, Vals at its leaves.
 
     ``left``: what the code has left in objects until then, should the call fail; ``seen_by``: classes
-    of the errors that code around it would see; ``is_counted``: sizes decide how many tensors it gives,
-    which the capture takes as constant.
+    of the errors that code around it would see; ``catches``: the next node tells whether it failed with
+    such an error; ``is_counted``: sizes decide how many tensors it gives, which the capture takes as
+    constant.
     """
 
     func: Callable[..., Any]
@@ -90,6 +91,7 @@ class Call:
     left: Any = None
     is_counted: bool = False
     seen_by: tuple[Any, ...] = ()
+    catches: type[Exception] | None = None
 
     @property
     def grad_enabled(self) -> bool:
@@ -166,13 +168,15 @@ class Print:
 
 @dataclass(eq=False)
 class Raise:
-    """Raise ``kind(*args)``; ``left``: what the code has left in objects until then."""
+    """Raise ``kind(*args)``; ``left``: what the code has left in objects until then; ``thrown``: the
+    error of the run that is raised, and its cause, in place of these."""
 
     kind: type[BaseException]
     args: tuple[Any, ...]
     where: Where
     error: BaseException | None = None
     left: Any = None
+    thrown: tuple[Val | None, Val | None] = (None, None)
 
 
 @dataclass(eq=False)

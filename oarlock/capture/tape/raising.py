@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.handlers import Endless
 from oarlock.capture.convert.state import Text
+from oarlock.capture.tape.caught import val_of
 from oarlock.capture.tape.lines import line_of
 from oarlock.capture.tape.nodes import Block, Call, Raise, Val, Where, leaves
 from oarlock.errors import UnsupportedError
@@ -28,7 +29,9 @@ def raised_in(tracer: Tracer, error: Exception, where: Where, block: Block) -> N
             f"{Where(*handlers[0].where)}: an except or finally clause, or a context manager, around a decision "
             f"on data would see {type(error).__name__}; decide with `if` instead"
         ) from error
-    node = Raise(type(error), tracer.noted(error.args), line_of(error, where), error)
+    thrown = val_of(error), val_of(error.__cause__)
+    args = () if thrown[0] is not None else tracer.noted(error.args)
+    node = Raise(type(error), args, line_of(error, where), error, None, thrown)
     with tracer.into(block):
         node.left = tracer.left()
     call = getattr(error, _FAILED, None)

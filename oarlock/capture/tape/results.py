@@ -11,6 +11,7 @@ import torch
 from oarlock.capture.convert.state import Text
 from oarlock.capture.slots import attributes_of, slots_of
 from oarlock.capture.tape.arguments import holds_tensor, is_record
+from oarlock.capture.tape.caught import val_of
 from oarlock.capture.tape.choice import Choice
 from oarlock.capture.tape.emit import Emitter
 from oarlock.capture.tape.kept import ITERATORS, holds_fake, refuse_kept
@@ -38,6 +39,9 @@ class Rebuild:
 
     def text(self, x: Any) -> str:
         """Python text whose value is ``x``; the same object twice is one object."""
+        thrown = val_of(x)
+        if thrown is not None:
+            return self.emitter.expr(thrown)
         if isinstance(x, (torch.Tensor, Number, torch.Generator)):
             return self.emitter.expr(self.note(x))
         if isinstance(x, weakref.ref) and id(x()) in self.born:

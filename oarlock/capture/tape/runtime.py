@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import operator
+import threading
 from typing import Any
 
 import torch
@@ -62,6 +63,27 @@ NAMES.update(
     is_autocast=torch.is_autocast_enabled,
     autocast_dtype=torch.get_autocast_dtype,
 )
+
+
+class Failed(threading.local):
+    """The error by which the last call that may fail has failed."""
+
+    error: Exception | None = None
+
+    def __call__(self, error: Exception) -> None:
+        self.error = error.with_traceback(None)
+
+
+failed = Failed()
+
+
+def outcome() -> tuple[bool, Exception | None]:
+    """Whether the last call that may fail went well, and its error."""
+    error, failed.error = failed.error, None
+    return error is None, error
+
+
+NAMES["failed"] = failed
 
 
 def remade(kind: type[BaseException], args: tuple, held: dict[str, Any]) -> BaseException:

@@ -9,6 +9,7 @@ import torch
 from oarlock.capture.convert.handlers import seen_by
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
+from oarlock.capture.tape.caught import Caught
 from oarlock.capture.tape.code import Code
 from oarlock.capture.tape.control import Control
 from oarlock.capture.tape.effort import Effort
@@ -52,6 +53,7 @@ class TorchCalls(Values):
     code: Code
     effort: Effort
     progress: Progress
+    caught: Caught
     grads_set: set[int]
     grad_guards: dict[int, tuple[Source, bool]]
     has_backward: bool
@@ -113,6 +115,7 @@ class TorchCalls(Values):
             self.higher.fired()
         if dynamic:
             self.differs(call, out, other, found)
+        self.caught.look_at(call)
         return out
 
     def differs(self, call: Call, out: Any, other: Any, is_data: bool) -> None:

@@ -22,6 +22,7 @@ from oarlock.capture.tape.active import activated
 from oarlock.capture.tape.ambience import ambient
 from oarlock.capture.tape.arguments import is_record
 from oarlock.capture.tape.arithmetic import in_both_worlds
+from oarlock.capture.tape.caught import Caught
 from oarlock.capture.tape.chance import Chance
 from oarlock.capture.tape.choice import Choice, each, options
 from oarlock.capture.tape.choice import length as choice_length
@@ -71,7 +72,7 @@ class Tracer(TorchCalls):
 
     Args: state, symbolic, is_exact: see ``Inputs``; reported: refusals to pass over; are_apart: each
         number that is read from data has another sample; sites: see ``Tables``; effort: of all captures
-        of a call; failing: see ``Failures``; noticed: see ``Noticing``.
+        of a call; failing: see ``Failures``; noticed: see ``Noticing``; catches: see ``Caught``.
     """
 
     unread = "in code that is not converted; use torch functions, or t.item() in converted code"
@@ -83,6 +84,7 @@ class Tracer(TorchCalls):
         reported: frozenset[str] = frozenset(), are_apart: bool = False,
         sites: frozenset[Any] = frozenset(), effort: Effort | None = None,
         failing: frozenset[Any] = frozenset(), noticed: frozenset[Any] = frozenset(),
+        catches: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         self.are_apart, self.effort = are_apart, effort or Effort()
@@ -104,6 +106,7 @@ class Tracer(TorchCalls):
         self.journal.about, self.journal.moved = self.progress.about, self.progress.changed
         self.higher, self.recursive = Higher(self), Recursive(self, recursive)
         self.failing, self.noticing = Failures(failing), Noticing(self, noticed)
+        self.caught = Caught(self, catches)
         self.reported = reported
         self.layout_asked: set[str] = set()  # what the code decides on of strides and the like
         self.is_narrow = False  # takes for constant what differs between the worlds

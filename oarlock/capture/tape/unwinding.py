@@ -18,6 +18,7 @@ import torch
 
 from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.aliasing import Memories
+from oarlock.capture.tape.caught import plain_name
 from oarlock.capture.tape.chance import drawn, shared
 from oarlock.capture.tape.foresight import reader
 from oarlock.capture.tape.higher import with_backward_hooks
@@ -179,7 +180,7 @@ def _containers(given: list[Any], depth: int = 8) -> list[Any]:
 
 def _may_fail(call: Call) -> bool:
     given = [x for x in leaves((call.args, call.kwargs)) if isinstance(x, Val)]
-    return name_of(call.func) in _FAIL or any(x.dims for x in given)
+    return plain_name(call.func) in _FAIL or any(x.dims for x in given)
 
 
 def _acts(node: Any) -> bool:
