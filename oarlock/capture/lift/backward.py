@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oarlock.capture.lift.contraction import each
-from oarlock.capture.lift.registry import Lifter, lift
+from oarlock.capture.lift.registry import Lifter, lift, rounded_once
 from oarlock.ir import Size, Value, f32, i64
 from oarlock.ir.dim import product
 
@@ -445,6 +445,7 @@ def foreach_norm(
 
 
 @lift("aten.lerp.Scalar", "aten.lerp.Tensor")
+@rounded_once
 def lerp(b: Lifter, x: Value, y: Value, weight: Any) -> Value:
     """``x + w (y - x)`` for ``|w| < 0.5``, else ``y - (y - x) (1 - w)``."""
     dtype = b.type.dtype
@@ -463,6 +464,7 @@ _foreach("aten.lerp.Scalar", "aten._foreach_lerp.List", "aten._foreach_lerp.Scal
 
 
 @lift("aten.addcmul.default")
+@rounded_once
 def addcmul(b: Lifter, x: Value, y: Value, z: Value, value: Any = 1) -> Value:
     scaled = y if isinstance(value, (int, float)) and value == 1 else (
         b.mul(y, b.to(value, b.type.dtype)))  # fmt: skip
@@ -470,6 +472,7 @@ def addcmul(b: Lifter, x: Value, y: Value, z: Value, value: Any = 1) -> Value:
 
 
 @lift("aten.addcdiv.default")
+@rounded_once
 def addcdiv(b: Lifter, x: Value, y: Value, z: Value, value: Any = 1) -> Value:
     scaled = y if isinstance(value, (int, float)) and value == 1 else (
         b.mul(y, b.to(value, b.type.dtype)))  # fmt: skip

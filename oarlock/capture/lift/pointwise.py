@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oarlock.capture.lift.registry import LIFTS, Lifter, lift
+from oarlock.capture.lift.registry import LIFTS, Lifter, lift, rounded_once
 from oarlock.ir import Dim, Value, bool_, f32
 
 _FLOAT_UNARY = [
@@ -42,15 +42,29 @@ for _name in _FLOAT_UNARY:
     LIFTS.setdefault(f"aten.{_name}.default", _unary)
 
 
+@rounded_once
+def _scaled(b: Lifter, x: Any, y: Any, alpha: Value) -> Value:
+    """``x + alpha * y``"""
+    return b.add(b.to(x, b.type.dtype), b.mul(b.to(y, b.type.dtype), alpha))
+
+
 @lift("aten.add.Tensor", "aten.add.Scalar")
 def add(b: Lifter, x: Any, y: Any, alpha: Any = 1) -> Value:
-    y = y if alpha == 1 else b.mul(b.to(y, b.type.dtype), b.to(alpha, b.type.dtype))
+    if alpha != 1:
+        return _scaled(b, x, y, b.to(alpha, b.type.dtype))
     return b.add(b.to(x, b.type.dtype), b.to(y, b.type.dtype))
+
+
+@rounded_once
+def _less(b: Lifter, x: Any, y: Any, alpha: Value) -> Value:
+    """``x - alpha * y``"""
+    return b.sub(b.to(x, b.type.dtype), b.mul(b.to(y, b.type.dtype), alpha))
 
 
 @lift("aten.sub.Tensor", "aten.sub.Scalar")
 def sub(b: Lifter, x: Any, y: Any, alpha: Any = 1) -> Value:
-    y = y if alpha == 1 else b.mul(b.to(y, b.type.dtype), b.to(alpha, b.type.dtype))
+    if alpha != 1:
+        return _less(b, x, y, b.to(alpha, b.type.dtype))
     return b.sub(b.to(x, b.type.dtype), b.to(y, b.type.dtype))
 
 
@@ -66,7 +80,12 @@ def _binary(name: str, *overloads: str) -> None:
     lift(*overloads)(call)
 
 
-_binary("mul", "aten.mul.Tensor", "aten.mul.Scalar")
+@lift("aten.mul.Tensor", "aten.mul.Scalar")
+@rounded_once
+def mul(b: Lifter, x: Any, y: Any) -> Value:
+    return b.mul(b.to(x, b.type.dtype), b.to(y, b.type.dtype))
+
+
 _binary("remainder", "aten.remainder.Tensor", "aten.remainder.Scalar")
 _binary("fmod", "aten.fmod.Tensor", "aten.fmod.Scalar")
 _binary("floor_div", "aten.floor_divide.default", "aten.floor_divide.Scalar")
@@ -80,8 +99,15 @@ _binary("bit_xor", "aten.bitwise_xor.Tensor", "aten.bitwise_xor.Scalar")
 
 @lift("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode", "aten.div.Scalar_mode")
 def div(b: Lifter, x: Any, y: Any, rounding_mode: str | None = None) -> Value:
-    name = {None: "div", "floor": "floor_div", "trunc": "trunc_div"}[rounding_mode]
+    if rounding_mode is None:
+        return _quotient(b, x, y)
+    name = {"floor": "floor_div", "trunc": "trunc_div"}[rounding_mode]
     return getattr(b, name)(b.to(x, b.type.dtype), b.to(y, b.type.dtype))
+
+
+@rounded_once
+def _quotient(b: Lifter, x: Any, y: Any) -> Value:
+    return b.div(b.to(x, b.type.dtype), b.to(y, b.type.dtype))
 
 
 @lift("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar")

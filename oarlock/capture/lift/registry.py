@@ -6,11 +6,13 @@ arguments: tensors as Values, sizes as Sizes, dtypes as DTypes; it returns a Val
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import oarlock.ops  # noqa: F401  fills the registry
-from oarlock.ir import Builder, DType, Graph, Size, TensorType, Value
+from oarlock.ir import Builder, DType, Graph, Size, TensorType, Value, bf16, f16, f32
 from oarlock.ir.op import REGISTRY
 
 Lift = Callable[..., Any]
@@ -47,6 +49,25 @@ class Lifter(Builder):
         """``x`` cast and reshaped to ``type``."""
         x = self.to(x, type.dtype)
         return x if x.shape == type.shape else self.reshape(x, shape=type.shape)
+
+
+def rounded_once(call: Lift) -> Lift:
+    """``call``, a lift of one result, for half precision in float32 throughout: torch rounds the result
+    alone, and no Python number (``opmath_t`` of ATen)."""
+
+    @functools.wraps(call)
+    def wide(b: Lifter, *args: Any, **kwargs: Any) -> Any:
+        out, kind = b.out, b.type.dtype
+        if kind not in (bf16, f16):
+            return call(b, *args, **kwargs)
+        b.out = [dataclasses.replace(b.type, dtype=f32)]
+        try:
+            found = call(b, *(b.to(x, f32) if isinstance(x, Value) else x for x in args), **kwargs)
+        finally:
+            b.out = out
+        return b.to(found, kind)
+
+    return wide
 
 
 def lift(*overloads: str) -> Callable[[Lift], Lift]:
