@@ -142,7 +142,7 @@ def _extreme(p: Prelude, type: L.CType, name: str) -> str:
         return p.written(name, type)
     vector = p.vector(type)
     order, current = "<" if name == "min" else ">", 4  # the rounding mode that is set
-    every = "(int16_t)-1" if type.dtype is f32 else "-1"
+    every = "(int16_t)-1" if type.dtype is f32 else "(uint8_t)-1"
     rest = {16: "(x, y)", 32: "256(x, y)", 64: f"512_mask(x, y, x, {every}, {current})"}[size]
     select = p.require("select", type)
     mask = p.vector(L.CType(L.MASK_OF[type.dtype.bytes], type.lanes))
