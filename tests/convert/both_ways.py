@@ -169,6 +169,9 @@ class BothWays(TorchFunctionMode):
     def type_of(self, x: Any) -> Any:
         return type(x)
 
+    def types_of(self, x: Any) -> list[type]:
+        return []
+
     def override(self, function: Any) -> Any:
         return None
 
