@@ -17,7 +17,7 @@ from oarlock.capture.tape.graded import Graded
 from oarlock.capture.tape.leaving import Progress
 from oarlock.capture.tape.lines import user_line
 from oarlock.capture.tape.nodes import Call, Val, leaves
-from oarlock.capture.tape.numbers import Bool
+from oarlock.capture.tape.numbers import Bool, Number
 from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.queries import (
     LAYOUT,
@@ -115,6 +115,7 @@ class TorchCalls(Values):
             self.higher.fired()
         if dynamic:
             self.differs(call, out, other, found)
+            self.open_dtype(func, args, kwargs, out)
         self.caught.look_at(call)
         return out
 
@@ -128,6 +129,18 @@ class TorchCalls(Values):
         self.control.derive(leaves(call.outs), givers)
         if name_of(call.func) in ("squeeze", "squeeze_"):
             self.sizes.squeezed(self.val(out), is_data)
+
+    def open_dtype(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """The dtype of what a call gives is not certain where that of a number decides it."""
+        numbers = [x for x in leaves((args, kwargs)) if isinstance(x, Number)]
+        kinds = [(x, self.types_of(x)) for x in numbers]
+        if not isinstance(out, torch.Tensor) or is_update(func):
+            return
+        for kind in {kind for _, some in kinds for kind in some}:
+            values = {id(x): kind(x.hint) for x, some in kinds if kind in some}
+            found = self.worlds.attempt(func, args, kwargs, 0, values=values)
+            if found and isinstance(found[0], torch.Tensor) and found[0].dtype != out.dtype:
+                self.val(out).loose |= {"dtype"}
 
     def may_be_made(self, out: Any) -> bool:
         """A call gives back its argument, but makes a tensor of it where it is a number then."""

@@ -96,3 +96,26 @@ def test_type_is_eagers(fn):
         for scale in (1.0, -1.0, 200.0, -2.0):
             x = torch.ones(2) * scale
             assert plain(static(x, n)) == plain(fn(x, n))
+
+
+def of_tensor(x):
+    m = 1 if x.sum() > 0 else 2.5
+    t = torch.tensor(m)
+    return x * 2 if t.dtype is torch.int64 else x * 3
+
+
+def of_product(x):
+    m = True if x.sum() > 0 else 2.5
+    t = torch.arange(3) * m
+    return t.dtype, x * 2 if t.is_floating_point() else x * 3
+
+
+@pytest.mark.parametrize("function", [of_tensor, of_product], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("first", [1.0, -1.0])
+def test_dtypes_of_tensors_made_of_them(function, first):
+    static = to_static(function, backend="replay")
+    for value in (first, -first, first):
+        x = torch.tensor([value, value])
+        want, got = function(x), static(x)
+        assert str(got) == str(want)
+    assert len(static.tapes) == 1
