@@ -136,7 +136,7 @@ class Started:
             raise UnsupportedError(
                 f"{call.where}: {name_of(call.func)} has raised {type(error).__name__}: {error}: code "
                 f"around it (`except`, `finally` or a context manager) would see that, and the call has "
-                f"{'updated tensors' if changed else 'called functions'} before; test with "
+                f"{'updated tensors' if changed else 'logged or called functions'} before; test with "
                 f"`if` whether it will fail"
             ) from error
         self.before.restore()
@@ -186,7 +186,7 @@ def _may_fail(call: Call) -> bool:
 def _acts(node: Any) -> bool:
     """It does something that can't be taken back."""
     if isinstance(node, Print):
-        return "file" in node.kwargs
+        return node.function is not print
     if not isinstance(node, Call) or node.func is drawn:
         return False
     if node.func in _AS_A_WHOLE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import random
 
 import pytest
@@ -403,6 +404,24 @@ def test_what_cannot_be_taken_back_is_told():
             return table[tell(i)]
 
     look_up(torch.tensor(1))
-    with pytest.raises(UnsupportedError, match=r"IndexError.*has called functions before"):
+    with pytest.raises(
+        UnsupportedError, match=r"IndexError.*has logged or called functions before"
+    ):
         look_up(torch.tensor(9))
     assert look_up(torch.tensor(2)) == 2
+
+
+def test_logs_before_it_are_not_given_twice(caplog):
+    lock = Lock()
+
+    @to_static
+    def look_up(i):
+        logging.getLogger("lookup").warning("place %s", i.item())
+        with lock:
+            return table[i]
+
+    look_up(torch.tensor(1))
+    caplog.clear()
+    with pytest.raises(UnsupportedError, match="IndexError"):
+        look_up(torch.tensor(9))
+    assert [x.getMessage() for x in caplog.records] == ["place 9"]
