@@ -101,11 +101,14 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
 
 def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> Any:
     """What the generator ``function`` gives, worked out at once by ``give``."""
-    with tracer().noticing.ahead(function.__code__):
+    active = tracer()
+    block, start = active.block, len(active.block.nodes)
+    with active.noticing.ahead(function.__code__):
         items = give(*args, **kwargs)
-    if tracer().is_symbolic(items):
+    active.noticing.gave(function, (*args, *kwargs.values()), block, start)
+    if active.is_symbolic(items):
         return iterated(items)
-    return in_turn(list.__iter__(items), tracer().noticing.turns(function))
+    return in_turn(list.__iter__(items), active.noticing.turns(function))
 
 
 def followed(

@@ -526,6 +526,7 @@ class Control:
         try:
             try:
                 loop.trace()
+                self.tracer.noticing.look()
             finally:
                 self.tracer.graded.close(grads)
             self.tracer.graded.join(grads)

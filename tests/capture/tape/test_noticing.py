@@ -219,3 +219,93 @@ def test_lengths_of_results_are_compared(monkeypatch):
     monkeypatch.setattr(verify, "_outcome", longer)
     with pytest.raises(Exception, match="eager gives 1 values, the static function 2"):
         to_static(some, backend="replay")(torch.tensor(X[1]))
+
+
+def by_tensor(x, y):
+    def items():
+        k = 0
+        while k < x.sum():
+            yield y * k
+            k += 1
+
+    total = x
+    for v in items():
+        y.add_(1)
+        total = total + v
+    return total
+
+
+def by_variable(x, y):
+    n = 1.0
+
+    def items():
+        k = 0
+        while k < x.sum():
+            yield y * n
+            k += 1
+
+    total = x
+    for v in items():
+        n = n + 1
+        total = total + v
+    return total
+
+
+def by_list(x, y):
+    held = [y]
+
+    def items():
+        k = 0
+        while k < x.sum():
+            yield held[0] + k
+            k += 1
+
+    total = x
+    for v in items():
+        held[0] = held[0] * 2
+        total = total + v
+    return total
+
+
+@pytest.mark.parametrize("fn", [by_tensor, by_variable, by_list], ids=lambda f: f.__name__)
+def test_of_a_run_time_length_that_read_what_loops_change_are_refused(fn):
+    with pytest.raises(UnsupportedError, match="generator"):
+        to_static(fn)(torch.tensor([-1.0, 0.5]), torch.ones(2))
+
+
+def held_and_updated(x):
+    y = x.clone()
+
+    def items():
+        for k in range(3):
+            yield y * k
+
+    g = items()
+    first = next(g) if x.sum() > 0 else x * 5
+    y.add_(100)
+    for v in g:
+        first = first + v
+    return first
+
+
+def held_and_replaced(x):
+    kept = [x]
+
+    def items():
+        for k in range(3):
+            yield kept[0] * k
+
+    g = items()
+    first = next(g) if x.sum() > 0 else x * 5
+    kept[0] = x + 100
+    for v in g:
+        first = first + v
+    return first
+
+
+@pytest.mark.parametrize("fn", [held_and_updated, held_and_replaced], ids=lambda f: f.__name__)
+def test_that_a_decision_has_begun_see_what_changes_after_it(fn):
+    static = to_static(fn, backend="replay")
+    for value in (1.0, -1.0, 2.0):
+        x = torch.tensor([value, 0.5])
+        assert torch.equal(static(x), fn(x))
