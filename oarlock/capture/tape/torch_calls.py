@@ -136,7 +136,7 @@ class TorchCalls(Values):
         kinds = [(x, self.types_of(x)) for x in numbers]
         if not isinstance(out, torch.Tensor) or is_update(func):
             return
-        for kind in {kind for _, some in kinds for kind in some}:
+        for kind in {kind for _, some in kinds for kind in some} & {bool, int, float}:
             values = {id(x): kind(x.hint) for x, some in kinds if kind in some}
             found = self.worlds.attempt(func, args, kwargs, 0, values=values)
             if found and isinstance(found[0], torch.Tensor) and found[0].dtype != out.dtype:
