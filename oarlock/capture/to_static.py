@@ -27,7 +27,7 @@ from oarlock.capture.tape.optimizers import is_fresh, optimizers_of
 from oarlock.capture.tape.race import slower
 from oarlock.capture.tape.running import run
 from oarlock.capture.tape.runtime import Respecialise
-from oarlock.capture.tape.signatures import normaliser
+from oarlock.capture.tape.signatures import defaults_of, normaliser
 from oarlock.capture.tape.specs import Specs, check_spec
 from oarlock.capture.tape.varying import Plan, Varying, blamed
 from oarlock.capture.tape.verify import Rejected, rehearsed, undone, verified
@@ -100,7 +100,7 @@ class StaticFunction(Captured):
         self.starts = 0  # calls after the first one in which an optimizer made its state
         self.captures = 0
         self.varying = Varying.of(owner)
-        self.normal = normaliser(self.fn)
+        self.normal, self.defaults = normaliser(self.fn), defaults_of(self.fn)
         functools.update_wrapper(self, fn)
         self._methods: dict[int, tuple[Any, StaticFunction]] = {}
 
@@ -140,6 +140,9 @@ class StaticFunction(Captured):
         tracer = active()
         if tracer is not None:  # part of another, or of itself
             return tracer.recursive.within(self.converted)(*args, **kwargs)
+        defaults, known = defaults_of(self.fn), self.defaults
+        if defaults[0] is not known[0] or defaults[1] is not known[1]:
+            self.normal, self.defaults = normaliser(self.fn), defaults
         args, kwargs = self.normal(*args, **kwargs)
         if self.specs is not None:
             self.specs.sizes(args, kwargs)

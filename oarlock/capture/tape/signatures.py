@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 Normal = Callable[..., tuple[tuple, dict[str, Any]]]
@@ -40,6 +41,13 @@ def normaliser(fn: Callable[..., Any]) -> Normal:
         fn, "__qualname__", "function"
     )
     return scope["normal"]
+
+
+def defaults_of(fn: Callable[..., Any]) -> tuple[Any, Any]:
+    """The defaults of a function or method, in place of which others may be set."""
+    function = getattr(fn, "__func__", fn)
+    is_plain = type(function) is FunctionType
+    return (function.__defaults__, function.__kwdefaults__) if is_plain else (None, None)
 
 
 class _Text(str):

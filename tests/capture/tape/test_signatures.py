@@ -114,3 +114,14 @@ def test_a_list_that_a_partial_gives_may_change():
     for x in (torch.ones(2), -torch.ones(2), torch.ones(2)):
         assert torch.equal(static(x), eager(x))
     assert [x.tolist() for x in static.given[1][0]] == [[1.0, 1.0]] * 3
+
+
+def test_defaults_that_are_set_later():
+    def scaled(x, n=2, *, m=1):
+        return x * n + m
+
+    static, x = to_static(scaled, backend="replay"), torch.ones(2)
+    assert torch.equal(static(x), scaled(x))
+    for defaults, named in (((5,), {"m": 1}), ((5,), {"m": 7}), ((torch.full((2,), 3.0),), None)):
+        scaled.__defaults__, scaled.__kwdefaults__ = defaults, named or {"m": 0}
+        assert torch.equal(static(x), scaled(x))
