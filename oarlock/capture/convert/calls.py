@@ -105,8 +105,8 @@ def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> 
     block, start = active.block, len(active.block.nodes)
     with active.noticing.ahead(function.__code__):
         items = give(*args, **kwargs)
-    active.noticing.gave(function, (*args, *kwargs.values()), block, start)
     if active.is_symbolic(items):
+        active.noticing.gave(function, (*args, *kwargs.values()), block, start)
         return iterated(items)
     return in_turn(list.__iter__(items), active.noticing.turns(function))
 
