@@ -23,7 +23,6 @@ from oarlock.capture.convert import tracing
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.failures import Failures
-from oarlock.capture.tape.nodes import Block
 
 
 class Journal:
@@ -133,12 +132,6 @@ class Noticing:
     def turns(self, function: Any) -> Any:
         return lambda: None
 
-    def gave(self, *_: Any) -> None:
-        """Nothing is kept."""
-
-    def look(self) -> None:
-        """Nothing is kept."""
-
 
 class BothWays(TorchFunctionMode):
     """Counts decisions, to see that there were any."""
@@ -149,7 +142,6 @@ class BothWays(TorchFunctionMode):
         self.machinery = Machinery()
         self.failing, self.noticing = Failures(frozenset()), Noticing()
         self.unconverted: dict[str, None] = {}
-        self.block = Block()
         self.decisions = 0
         self.cached: dict[Any, Any] = {}
         self.asserted = 0

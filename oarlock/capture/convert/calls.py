@@ -101,14 +101,11 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
 
 def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> Any:
     """What the generator ``function`` gives, worked out at once by ``give``."""
-    active = tracer()
-    block, start = active.block, len(active.block.nodes)
-    with active.noticing.ahead(function.__code__):
+    with tracer().noticing.ahead(function.__code__):
         items = give(*args, **kwargs)
-    if active.is_symbolic(items):
-        active.noticing.gave(function, (*args, *kwargs.values()), block, start)
+    if tracer().is_symbolic(items):
         return iterated(items)
-    return in_turn(list.__iter__(items), active.noticing.turns(function))
+    return in_turn(list.__iter__(items), tracer().noticing.turns(function))
 
 
 def followed(

@@ -111,10 +111,6 @@ class Cursor(Stream):
 class Listed(Cursor):
     """A generator whose items are known: it does nothing with what is sent."""
 
-    def take(self) -> Any:
-        tracer().noticing.look()
-        return super().take()
-
     def send(self, value: Any) -> Any:
         if value is not None and type(self.place) is int and self.place == 0:
             raise TypeError("can't send non-None value to a just-started generator")

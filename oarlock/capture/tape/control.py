@@ -526,7 +526,6 @@ class Control:
         try:
             try:
                 loop.trace()
-                self.tracer.noticing.look()
             finally:
                 self.tracer.graded.close(grads)
             self.tracer.graded.join(grads)

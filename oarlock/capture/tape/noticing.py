@@ -11,16 +11,11 @@ from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from oarlock.capture.convert.handlers import Steering
 from oarlock.capture.tape.foresight import acts
-from oarlock.capture.tape.journal import Frame, content
-from oarlock.capture.tape.nodes import Assert, Block, Call, Print, Raise, Val, blocks_of, leaves
-from oarlock.capture.tape.opaque import holds, reached
+from oarlock.capture.tape.journal import Frame
+from oarlock.capture.tape.nodes import Assert, Block, Call, Print, Raise, blocks_of
 from oarlock.capture.tape.queries import is_update
-from oarlock.capture.tape.runtime import same_objects
-from oarlock.capture.torch_private import storage_of
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
@@ -40,7 +35,6 @@ class Noticing:
     def __init__(self, tracer: Tracer, codes: frozenset[CodeType]) -> None:
         self.tracer, self.codes = tracer, codes
         self.open: list[Frame] = []
-        self.given: list[Given] = []
 
     def made(self, obj: Any) -> None:
         """``obj`` is new: it is no business of others yet."""
@@ -70,16 +64,6 @@ class Noticing:
             before[:] = block, len(block.nodes), self.tracer.journal.changes, _variables(function)
 
         return turn
-
-    def gave(self, function: FunctionType, args: Any, block: Block, start: int) -> None:
-        """``function`` has given all its items, by the nodes from ``start`` on."""
-        self.given.append(Given(self.tracer, function, args, block, start))
-
-    def look(self) -> None:
-        """Raises: Noticed where what such a generator has read is changed since then."""
-        for one in self.given:
-            if one.has_changed():
-                raise Noticed(frozenset((one.function.__code__,)))
 
     def has_gone_on(
         self, function: FunctionType, block: Block, start: int, changes: int, variables: list[Any]
@@ -130,60 +114,3 @@ def is_noticed(node: Any) -> bool:
     if isinstance(node, Call):
         return is_update(node.func) or acts(node)
     return isinstance(node, (Assert, Print, Raise))
-
-
-class Given:
-    """What a generator that has given all its items has read: variables, objects, tensors."""
-
-    def __init__(
-        self, tracer: Tracer, function: FunctionType, args: Any, block: Block, start: int
-    ) -> None:
-        self.tracer, self.function, self.block = tracer, function, block
-        self.variables = _variables(function)
-        given = [*self.variables, *args]
-        self.objects = [(x, content(x)) for x in reached(given)]
-        self.lists = [(x, _list(x)) for x in given if isinstance(x, list)]
-        self.end = len(block.nodes)
-        nodes = [x for node in block.nodes[start:] for x in walk(node)]
-        self.memories = {m for node in nodes for m in map(_memory, leaves(_read(node)))} - {None}
-
-    def has_changed(self) -> bool:
-        now = _variables(self.function)
-        if any(a is not b for a, b in zip(self.variables, now, strict=True)):
-            return True
-        if not all(holds(x, old) for x, old in self.objects):
-            return True
-        if not all(
-            map(same_objects, (_list(x) for x, _ in self.lists), (y for _, y in self.lists))
-        ):
-            return True
-        nodes = (x for node in self.after() for x in walk(node))
-        return any(
-            isinstance(x, Call) and is_update(x.func) and _memory(x.args[0]) in self.memories
-            for x in nodes
-        )
-
-    def after(self) -> Iterator[Any]:
-        """The nodes since then, of blocks that are open too."""
-        block: Block | None = self.tracer.block
-        while block is not None and block is not self.block:
-            yield from block.nodes
-            block = block.parent
-        yield from self.block.nodes[self.end :]
-
-
-def _list(x: list[Any]) -> list[Any]:
-    """The items of a list, and its value where it is one of the run."""
-    return [*list.__iter__(x), getattr(x, "val", None)]
-
-
-def _read(node: Any) -> Any:
-    return [getattr(node, name, None) for name in ("args", "kwargs", "test", "init")]
-
-
-def _memory(x: Any) -> int | None:
-    sample = x.sample if isinstance(x, Val) else None
-    if not isinstance(sample, torch.Tensor) or sample.layout is not torch.strided:
-        return None
-    with torch._C.DisableTorchFunction():
-        return storage_of(sample)

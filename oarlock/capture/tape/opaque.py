@@ -46,8 +46,8 @@ class Opaque:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             owner, held = getattr(function, "__self__", None), _objects_of(function)
-            inside = reached([owner, *held, *args, *kwargs.values()])
-            before = [(x, content(x)) for x in inside]
+            reached = _reached([owner, *held, *args, *kwargs.values()])
+            before = [(x, content(x)) for x in reached]
             refusal: UnsupportedError | None = None
             result: Any = None
             if _assigns(function) and (made := _converted(function)) is not None:
@@ -59,7 +59,7 @@ class Opaque:
                         result = function(*args, **kwargs)
                 except UnsupportedError as found:
                     refusal = found
-                changed = [x for x, old in before if not holds(x, old)]
+                changed = [x for x, old in before if not _holds(x, old)]
                 changed += told
                 is_all = result is None and len(self.tracer.block.nodes) == mark
                 is_all = is_all and not any(map(_is_kept, leaves((args, kwargs))))
@@ -274,7 +274,7 @@ def _objects_of(function: Any) -> list[Any]:
     ]
 
 
-def reached(level: list[Any], depth: int = 4) -> list[Any]:
+def _reached(level: list[Any], depth: int = 4) -> list[Any]:
     """Containers and objects, and those that they hold: what may change."""
     found: dict[int, Any] = {}
     while level and depth and len(found) < REACHED:
@@ -289,7 +289,7 @@ def reached(level: list[Any], depth: int = 4) -> list[Any]:
     return list(found.values())
 
 
-def holds(x: Any, old: Any) -> bool:
+def _holds(x: Any, old: Any) -> bool:
     """Whether ``x`` holds the objects that it did."""
     now = content(x)
     if isinstance(now, dict) and isinstance(old, dict):
@@ -301,7 +301,7 @@ def holds(x: Any, old: Any) -> bool:
 
 def _is_same(a: Any, b: Any) -> bool:
     """One object, or one table of a module."""
-    return a is b or (type(a) is type(b) is dict and holds(a, b))
+    return a is b or (type(a) is type(b) is dict and _holds(a, b))
 
 
 def _assigns(function: Any) -> bool:
