@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.handlers import Steering
 from oarlock.capture.owners import Attributes, forget_stand_ins
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.active import Captured, activated
@@ -175,80 +176,104 @@ def captured(
 ) -> Any:  # fmt: skip
     """The tree of ways through ``fn``; ``unconverted`` gets what of its callees is left as it is."""
     roots = [*(roots or [fn]), *[x for x in (*args, *kwargs.values()) if _holds_state(x)]]
-    known = dict(symbolic or {})
-    recursive: frozenset[CodeType] = frozenset()
-    failing: frozenset[CodeType] = frozenset()
-    noticed: frozenset[CodeType] = frozenset()
-    sites: frozenset[Any] = frozenset()
-    is_exact = False
-    catches, has_caught = True, False
+    learned = Learned(dict(symbolic or {}))
 
     def way(decisions: dict[int, bool]) -> Way:
-        nonlocal has_caught
-        tracer = Tracer(
-            state_sources(roots), known, recursive, is_exact, reported, are_apart, sites, effort,
-            failing, noticed, catches,
-        )  # fmt: skip
+        tracer = learned.tracer(state_sources(roots), reported, are_apart, effort)
         with effort.way():
             try:
                 found = _way(fn, args, kwargs, roots, tracer, decisions, unconverted)
             finally:
-                has_caught |= tracer.caught.count > 0
+                learned.has_caught |= tracer.caught.count > 0
             effort.last = found.taken[-1] if found.taken else effort.last
             return found
 
-    early: frozenset[Any] = frozenset()  # followed so that there are fewer ways
-    dropped: frozenset[Any] = frozenset()
-
-    def many(found: frozenset[Any]) -> None:
-        nonlocal early
-        if found - sites - dropped:
-            early |= found - sites
-            raise Follow(found - dropped)
-
     while True:
         try:
-            tree = explore(way, many)
-        except Recursion as found:
-            recursive |= found.codes
-            continue
-        except Failing as found:
-            failing |= found.codes
-            continue
-        except Noticed as found:
-            noticed |= found.codes
-            continue
-        except Follow as found:
-            sites |= found.sites
-            continue
-        except (Unfollowed, Spent):
-            if not (catches and has_caught):
+            tree = explore(way, learned.many)
+        except (Steering, UnsupportedError) as found:
+            if not learned.from_error(found, effort):
                 raise
-            catches = False
-            effort.anew()
             continue
-        except UnsupportedError as refusal:
-            if catches and has_caught:
-                catches = False
-                effort.anew()
-                continue
-            more = refusal.sites - sites - dropped
-            if not more and not early:
-                raise
-            if not more:
-                sites, dropped, early = sites - early, dropped | early, frozenset()
-            sites |= more
-            continue
-        if catches and has_caught and any(way.tracer.has_backward for way in ways(tree)):
-            catches = False  # a step, which compiles where it has one way
-            continue
-        if not is_exact and any(_is_one_told(way.tracer) for way in ways(tree)):
-            is_exact = True
-            continue
-        counters = {k: v for way in ways(tree) for k, v in way.effects.counters().items()}
-        if not counters.keys() - known.keys():
+        if not learned.from_ways(list(ways(tree))):
             return tree
-        known |= counters
+
+
+@dataclass(eq=False)
+class Learned:
+    """What captures of a function have told that the next one must know.
+
+    ``known``: sizes and numbers that are read at each call; ``early``: lines of containers that are
+    followed so that there are fewer ways; ``dropped``: those of them that did not help.
+    """
+
+    known: dict[Any, tuple[Any, Any]]
+    recursive: frozenset[CodeType] = frozenset()
+    failing: frozenset[CodeType] = frozenset()
+    noticed: frozenset[CodeType] = frozenset()
+    sites: frozenset[Any] = frozenset()
+    early: frozenset[Any] = frozenset()
+    dropped: frozenset[Any] = frozenset()
+    is_exact: bool = False
+    catches: bool = True
+    has_caught: bool = False
+
+    def tracer(
+        self, state: Any, reported: frozenset[str], are_apart: bool, effort: Effort
+    ) -> Tracer:
+        return Tracer(
+            state, self.known, self.recursive, self.is_exact, reported, are_apart, self.sites,
+            effort, self.failing, self.noticed, self.catches,
+        )  # fmt: skip
+
+    def many(self, found: frozenset[Any]) -> None:
+        """There are more than a few ways.  Raises: Follow where containers are better followed."""
+        if found - self.sites - self.dropped:
+            self.early |= found - self.sites
+            raise Follow(found - self.dropped)
+
+    def from_error(self, found: BaseException, effort: Effort) -> bool:
+        """Whether the next capture may go on where this one has ended."""
+        if isinstance(found, Recursion):
+            self.recursive |= found.codes
+        elif isinstance(found, Failing):
+            self.failing |= found.codes
+        elif isinstance(found, Noticed):
+            self.noticed |= found.codes
+        elif isinstance(found, Follow):
+            self.sites |= found.sites
+        elif self.catches and self.has_caught and isinstance(found, _COSTS_OF_CATCHING):
+            self.catches = False
+            effort.anew()
+        else:
+            return isinstance(found, UnsupportedError) and self.from_refusal(found)
+        return True
+
+    def from_refusal(self, refusal: UnsupportedError) -> bool:
+        more = refusal.sites - self.sites - self.dropped
+        if not more and not self.early:
+            return False
+        if not more:
+            self.sites, self.dropped = self.sites - self.early, self.dropped | self.early
+            self.early = frozenset()
+        self.sites |= more
+        return True
+
+    def from_ways(self, found: list[Way]) -> bool:
+        """Whether the next capture would be another one."""
+        if self.catches and self.has_caught and any(way.tracer.has_backward for way in found):
+            self.catches = False  # a step, which compiles where it has one way
+            return True
+        if not self.is_exact and any(_is_one_told(way.tracer) for way in found):
+            self.is_exact = True
+            return True
+        counters = {k: v for way in found for k, v in way.effects.counters().items()}
+        is_new = bool(counters.keys() - self.known.keys())
+        self.known |= counters if is_new else {}
+        return is_new
+
+
+_COSTS_OF_CATCHING = (Unfollowed, Spent, UnsupportedError)
 
 
 def _way(
