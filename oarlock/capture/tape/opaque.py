@@ -9,7 +9,8 @@ import contextlib
 import dis
 import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,21 @@ _HELD = (list, tuple, dict, set, torch.nn.Module)
 _NUMBERS = (bool, int, float)
 
 
+@dataclass(eq=False)
+class Trial:
+    """A call of a function that is left out: what it gave, or was refused for; ``changed``: what it has
+    changed or told; ``is_unseen``: it has done nothing that can be seen."""
+
+    result: Any = None
+    refusal: UnsupportedError | None = None
+    changed: list[Any] = field(default_factory=list)
+    is_unseen: bool = False
+
+    @property
+    def stands(self) -> bool:
+        return self.refusal is None and not self.changed and not self.is_unseen
+
+
 class Opaque:
     """Records calls of functions that run as they are."""
 
@@ -45,54 +61,47 @@ class Opaque:
         it changes what is outside of it, converted."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            owner, held = getattr(function, "__self__", None), _objects_of(function)
-            reached = _reached([owner, *held, *args, *kwargs.values()])
-            before = [(x, content(x)) for x in reached]
-            refusal: UnsupportedError | None = None
-            result: Any = None
-            if _assigns(function) and (made := _converted(function)) is not None:
-                return made(*args, **kwargs)
-            mark = len(self.tracer.block.nodes)
-            with self.undone(before) as undo:
-                try:
-                    with hushed() as told:
-                        result = function(*args, **kwargs)
-                except UnsupportedError as found:
-                    refusal = found
-                changed = [x for x, old in before if not _holds(x, old)]
-                changed += told
-                is_all = result is None and len(self.tracer.block.nodes) == mark
-                is_all = is_all and not any(map(_is_kept, leaves((args, kwargs))))
-                if refusal is None and not changed and not is_all:
-                    return result
-                undo()
-            if refusal is None and not changed:  # it is called for what can't be seen
-                self.objects += held
-                self.tracer.emit(checked, (function, _NOTHING, *args), kwargs, None)
-                return None
-            made = _converted(function) if changed else None
+            made = _converted(function) if _assigns(function) else None
             if made is not None:
                 return made(*args, **kwargs)
-            self.objects += held
-            return self.call(function, args, kwargs, refusal or self.changes(function, changed[0]))
+            trial = self.tried(function, args, kwargs)
+            if trial.stands:
+                return trial.result
+            made = _converted(function) if trial.changed else None
+            if made is not None:
+                return made(*args, **kwargs)
+            self.objects += _objects_of(function)
+            if trial.refusal is None and not trial.changed:  # it does what can't be seen
+                self.tracer.emit(checked, (function, _NOTHING, *args), kwargs, None)
+                return None
+            refusal = trial.refusal or self.changes(function, trial.changed[0])
+            return self.call(function, args, kwargs, refusal)
 
         return run
 
-    @contextlib.contextmanager
-    def undone(self, before: list[tuple[Any, Any]]) -> Iterator[Callable[[], None]]:
-        """Inside of a function that is left out; gives what takes back what was recorded and changed."""
-        block, was_inside = self.tracer.block, self.is_inside
-        mark, self.is_inside = len(block.nodes), True
-
-        def undo() -> None:
+    def tried(self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Trial:
+        """A call of ``function`` as it is; taken back where it does not stand."""
+        owner, block, was_inside = (
+            getattr(function, "__self__", None), self.tracer.block, self.is_inside,
+        )  # fmt: skip
+        reached = _reached([owner, *_objects_of(function), *args, *kwargs.values()])
+        before, mark = [(x, content(x)) for x in reached], len(block.nodes)
+        trial, self.is_inside = Trial(), True
+        try:
+            with hushed() as told:
+                trial.result = function(*args, **kwargs)
+        except UnsupportedError as refusal:
+            trial.refusal = refusal
+        finally:
+            self.is_inside = was_inside
+        trial.changed = [*(x for x, old in before if not _holds(x, old)), *told]
+        is_kept = any(map(_is_kept, leaves((args, kwargs))))
+        trial.is_unseen = trial.result is None and len(block.nodes) == mark and not is_kept
+        if not trial.stands:
             del block.nodes[mark:]
             for x, old in before:
                 put(x, old)
-
-        try:
-            yield undo
-        finally:
-            self.is_inside = was_inside
+        return trial
 
     def changes(self, function: Any, x: Any) -> UnsupportedError:
         return UnsupportedError(
