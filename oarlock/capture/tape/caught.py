@@ -36,21 +36,15 @@ _OF_NAMES: dict[type[Exception], tuple[str, ...]] = {
     ),
     torch.linalg.LinAlgError: ("cholesky", "inv", "inverse", "solve"),
 }  # fmt: skip
+_OF_PROBABILITIES = ("multinomial", "bernoulli", "binary_cross_entropy")  # RuntimeError
 _KINDS = {name: kind for kind, names in _OF_NAMES.items() for name in names}
-_FLOATING = ("multinomial", "bernoulli", "binary_cross_entropy")  # RuntimeError
+FAILING = frozenset({*_KINDS, *_OF_PROBABILITIES})
+_CHECKED = FAILING - {*_OF_NAMES[torch.linalg.LinAlgError], "bincount", "multinomial", "bernoulli"}
+"""A compiled run of these ends before it changes anything where they fail; see ``indices``."""
 
 
 def plain_name(func: Any) -> str:
     return name_of(func).removeprefix("linalg_")
-
-
-_CHECKED = {
-    "__getitem__", "index_add", "index_copy", "index_fill", "index_put", "take", "embedding",
-    "cross_entropy", "nll_loss", "gather", "scatter", "scatter_add", "scatter_reduce",
-    "embedding_bag", "one_hot", "__floordiv__", "floor_divide", "__mod__", "remainder",
-    "binary_cross_entropy",
-}  # fmt: skip
-"""A compiled run of these ends before it changes anything where they fail; see ``indices``."""
 
 
 def where_all_go_well(block: Block) -> Iterator[Any]:
@@ -116,7 +110,7 @@ def val_of(error: Any) -> Val | None:
 def _kind(call: Call) -> type[Exception] | None:
     """The class of the error by which a call may fail on data."""
     name = plain_name(call.func)
-    if name in _FLOATING:
+    if name in _OF_PROBABILITIES:
         return RuntimeError
     kind = _KINDS.get(name)
     if kind is None or kind is torch.linalg.LinAlgError:

@@ -18,7 +18,7 @@ import torch
 
 from oarlock.capture.tape.active import plainly
 from oarlock.capture.tape.aliasing import Memories
-from oarlock.capture.tape.caught import plain_name
+from oarlock.capture.tape.caught import FAILING, plain_name
 from oarlock.capture.tape.chance import drawn, shared
 from oarlock.capture.tape.foresight import reader
 from oarlock.capture.tape.higher import with_backward_hooks
@@ -35,16 +35,12 @@ if TYPE_CHECKING:
 _PLAIN = (torch.Tensor, bool, int, float, str, torch.Generator)
 _AS_A_WHOLE = (checked, with_backward_hooks, step_)
 _LOG = logging.getLogger("oarlock")
-_FAIL = frozenset((
-    "__getitem__", "index_select", "gather", "scatter", "scatter_add", "scatter_reduce", "take",
-    "take_along_dim", "index_add", "index_copy", "index_fill", "index_put", "embedding",
-    "embedding_bag", "cross_entropy", "nll_loss", "binary_cross_entropy", "one_hot", "bincount",
-    "multinomial", "bernoulli", "repeat_interleave", "floor_divide", "__floordiv__", "remainder",
-    "__mod__", "fmod", "div", "cholesky", "cholesky_inverse", "inv", "inverse", "solve", "eigh",
-    "eigvalsh", "eig", "eigvals", "svd", "svdvals", "qr", "lstsq", "pinv", "matrix_rank",
-    "tensorinv", "tensorsolve", "ctc_loss", "item", "max", "min", "argmax", "argmin", "aminmax",
-    "cdist", "multi_margin_loss", "unflatten", "view", "reshape", "kthvalue", "quantile",
-))  # fmt: skip
+_FAIL = FAILING | {
+    "index_select", "take_along_dim", "repeat_interleave", "fmod", "div", "cholesky_inverse", "eigh",
+    "eigvalsh", "eig", "eigvals", "svd", "svdvals", "qr", "lstsq", "pinv", "matrix_rank", "tensorinv",
+    "tensorsolve", "ctc_loss", "item", "max", "min", "argmax", "argmin", "aminmax", "cdist",
+    "multi_margin_loss", "unflatten", "view", "reshape", "kthvalue", "quantile",
+}  # fmt: skip
 """Calls that may fail on data; any may on sizes."""
 
 
