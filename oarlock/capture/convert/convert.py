@@ -66,13 +66,11 @@ class Template:
 def converted_or_same(function: FunctionType) -> FunctionType:
     """The converted function; itself where it is excluded, converted already, or can't be."""
     code = function.__code__
-    if OPERATORS in code.co_freevars:
+    if OPERATORS in code.co_freevars or is_excluded(function):
         return function
     known = _functions.get(function)
     if known is not None and _is_same(known, function):
         return known
-    if is_excluded(function):
-        return function
     template = template_of(function)
     if isinstance(template, NotConvertible):
         active = tracer()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import oarlock
+from oarlock.capture.convert.convert import converted_or_same
 from oarlock.capture.to_static import to_static
 from oarlock.errors import UnsupportedError
 
@@ -246,3 +247,13 @@ def test_what_reads_no_data_is_done_at_each_call(capsys, caplog):
     count = len(static.tapes)
     assert outcomes(static) == outcomes(does)
     assert len(static.tapes) == count
+
+
+def test_left_out_after_it_was_converted():
+    def look(x):
+        return x * 2
+
+    made = converted_or_same(look)
+    assert made is not look
+    oarlock.not_to_static(look)
+    assert converted_or_same(look) is look
