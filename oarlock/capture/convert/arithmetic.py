@@ -180,7 +180,7 @@ def is_told(x: Any) -> bool:
 
 def is_told_by_class(x: Any) -> bool:
     """One whose class compares it in Python is it or inside."""
-    return _any_inside(x, lambda y: not is_run_time(y) and _compares(y))
+    return _any_inside(x, _compares)
 
 
 def _any_inside(x: Any, test: Callable[[Any], bool]) -> bool:
@@ -190,6 +190,9 @@ def _any_inside(x: Any, test: Callable[[Any], bool]) -> bool:
 
 
 def _compares(x: Any) -> bool:
+    if is_run_time(x):
+        active = tracer()
+        return active.is_one_of_objects(x) and any(map(_compares, active.options(x)))
     return special(x, "__eq__") is not None or special(x, "__lt__") is not None
 
 

@@ -83,7 +83,9 @@ def _extreme_of_run(name: str, better: str, items: Any, key: Any, options: dict[
 
 def _is_compared(key: Any) -> bool:
     """Not a number or text of the run, or a plain value: these are known to ``max`` itself."""
-    return isinstance(key, torch.Tensor) or (not is_run_time(key) and is_told(key))
+    if isinstance(key, torch.Tensor) or is_told_by_class(key):
+        return True
+    return not is_run_time(key) and is_told(key)
 
 
 def _fold(better: str, items: list[Any], keys: list[Any]) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from oarlock.capture.convert.left_out import is_library
 from oarlock.capture.convert.state import Text
 from oarlock.capture.slots import attributes_of, slots_in
 from oarlock.capture.tape.sources import Source, item_path
@@ -123,7 +124,17 @@ def is_record(x: Any) -> bool:
         return False
     if dataclasses.is_dataclass(x):
         return True
-    return not callable(x) and (hasattr(x, "__dict__") or _is_slotted(type(x)))
+    return not _is_function(x) and (hasattr(x, "__dict__") or _is_slotted(type(x)))
+
+
+def _is_function(x: Any) -> bool:
+    """What is called by more than a ``__call__`` that a class of the user has."""
+    if not callable(x):
+        return False
+    call = type(x).__call__
+    return type(call) is not FunctionType or is_library(
+        type(x).__module__, call.__code__.co_filename
+    )
 
 
 def _is_slotted(cls: type) -> bool:

@@ -296,6 +296,13 @@ def own_comparisons_and_descriptors(x):
     return y, a == b, a.size + b.size
 
 
+@case(t(1.0, 2.0), t(-1.0, -9.0), t(4.0, 0.0))
+def largest_of_sorted_objects(x):
+    ranked = sorted([Vector(x), Vector(x * 0 + 2), Vector(x + 3)])
+    again = sorted([ranked[2], ranked[0], ranked[1]], reverse=True)
+    return max(ranked).data, min(ranked[1:]).data, again[0].data, max(ranked[0], ranked[1]).data
+
+
 @case(t(4.0), t(5.0))
 def largest_of_one(x):
     return max([int(x)])

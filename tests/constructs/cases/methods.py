@@ -347,3 +347,49 @@ def object_made_on_one_way(x):
     if x[0] > 0:
         found = found + 1
     return found.d, found.e
+
+
+class Affine:
+    """An object that is called, and that holds tensors."""
+
+    def __init__(self, w):
+        self.w, self.b, self.calls = w, 0.0, 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return x * self.w + self.b
+
+    def __lt__(self, other):
+        return bool(self.w.sum() < other.w.sum())
+
+    def grow(self):
+        if self.w.sum() > 0:
+            self.w = self.w * 2
+        else:
+            self.b = self.b + 1
+
+
+@case((Affine(t(1.0)), t(2.0)), (Affine(t(-1.0)), t(2.0)), (Affine(t(1.0)), t(-2.0)))
+def callable_argument_that_changes(f, x):
+    f.grow()
+    return f(x)
+
+
+@case((t(1.0, -1.0),), (t(-1.0, -1.0),), (t(2.0, 3.0),))
+def list_of_callable_objects_by_data(x):
+    return [Affine(v) for v in x if v > 0]
+
+
+@case((t(8.0),), (t(-1.0),), (t(3.0),))
+def callable_object_that_a_loop_changes(x):
+    f = Affine(x * 0 + 0.5)
+    while x.sum() > 1:
+        x = f(x)
+        f.w = f.w * 0.9
+    return x, f
+
+
+@case((t(1.0, 2.0, 3.0),), (t(9.0, -2.0, 3.0),), (t(1.0, 1.0, 1.0),))
+def largest_of_sorted_callable_objects(x):
+    ranked = sorted([Affine(v) for v in x.unbind()])
+    return ranked[0].w, max(ranked).w, min(ranked[1:]).w
