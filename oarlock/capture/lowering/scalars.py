@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import sympy
 import torch
 
-from oarlock.capture.lowering import failures, rounding
+from oarlock.capture.lowering import failures, rounding, whole
 from oarlock.capture.lowering.kinds import SYMBOLS, Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.run_time import RunTimeShapes
 from oarlock.capture.symbols import holds, size_of
@@ -37,7 +38,8 @@ class Scalars:
             return x.value
         if isinstance(x, SYMBOLS):
             return self.expression(x.node.expr)
-        return self.b.const(x, DTYPES[kind_of(x)])
+        kind = kind_of(x)
+        return whole.const(self.b, x) if kind is int else self.b.const(x, DTYPES[kind])
 
     def expression(self, expr: Any) -> Value:
         """Nodes that compute a sympy expression: i64[], f64[] or bool[].
@@ -48,12 +50,13 @@ class Scalars:
             return self.shapes.numbers[expr]
         if not self.shapes.is_number(expr) and expr.is_integer and not expr.is_Boolean:
             size = size_of(expr, self.shapes.symbols)
-            return self.b.const(size, i64) if isinstance(size, int) else self.b.size(dim=size)
+            return whole.const(self.b, size) if isinstance(size, int) else self.b.size(dim=size)
         kind = type(expr).__name__
         if kind in ("BooleanTrue", "BooleanFalse"):
             return self.b.const(kind == "BooleanTrue", bool_)
         if expr.is_Number:
-            return self.b.const(int(expr) if expr.is_Integer else float(expr), _dtype(expr))
+            is_whole = expr.is_Integer
+            return whole.const(self.b, int(expr)) if is_whole else self.b.const(float(expr), f64)
         parts = [self.expression(arg) for arg in expr.args]
         if kind in _RELATIONS:
             return self.compare(_RELATIONS[kind], *parts)
@@ -61,8 +64,11 @@ class Scalars:
             return self._chain(_LOGIC[kind], parts)
         if kind == "Not":
             return self.b.logical_not(parts[0])
-        if kind in _WHOLE and all(p.dtype is i64 for p in parts):
-            return self._chain(_WHOLE[kind], parts)
+        if all(p.dtype is i64 for p in parts):
+            if kind in _WHOLE:
+                return self._chain(_WHOLE[kind], parts)
+            if kind == "Pow":
+                return whole.power(self.b, parts[0], int(expr.args[1]))
         if kind in ("FloatTrueDiv", "IntTrueDiv"):
             return self.b.div(*(self._wide(p) for p in parts))
         if kind in _ROUNDED:
@@ -77,10 +83,11 @@ class Scalars:
         return x if x.dtype is f64 else self.b.cast(x, dtype=f64)
 
     def _chain(self, name: str, parts: list[Value]) -> Value:
-        total = parts[0]
-        for part in parts[1:]:
-            total = getattr(self.b, name)(total, part)
-        return total
+        return functools.reduce(functools.partial(self._two, name), parts)
+
+    def _two(self, name: str, x: Value, y: Value) -> Value:
+        checked = whole.CHECKED.get(name) if x.dtype is i64 else None
+        return checked(self.b, x, y) if checked else getattr(self.b, name)(x, y)
 
     def compare(self, name: str, x: Value, y: Value) -> Value:
         """A comparison as Python makes it."""
@@ -147,11 +154,9 @@ class Scalars:
     def arithmetic(self, name: str, *args: Any, wide: bool = False) -> Any:
         """An op on numbers: in f64 when one is a float, or always; else in i64."""
         dtype = f64 if wide or any(kind_of(x) is float for x in args) else i64
-        return self.number(getattr(self.b, name)(*(self.value(x, dtype) for x in args)))
-
-
-def _dtype(expr: Any) -> DType:
-    return i64 if expr.is_Integer else f64
+        values = [self.value(x, dtype) for x in args]
+        found = getattr(self.b, name)(*values) if len(values) == 1 else self._two(name, *values)
+        return self.number(found)
 
 
 _RELATIONS = {
@@ -222,7 +227,9 @@ def _whole(name: str) -> Callable[..., Any]:
     def rule(s: Scalars, x: Any) -> Any:
         if kind_of(x) is not float:
             return s.number(s.value(x, i64))
-        return s.number(s.b.cast(getattr(s.b, name)(s.value(x)), dtype=i64))
+        rounded = getattr(s.b, name)(s.value(x))
+        whole.require_fit(s.b, rounded)
+        return s.number(s.b.cast(rounded, dtype=i64))
 
     return rule
 
@@ -232,23 +239,41 @@ def _round(s: Scalars, x: Any, digits: Any = None) -> Any:
 
 
 def _power(s: Scalars, x: Any, y: Any) -> Any:
-    if kind_of(x) is int and isinstance(y, int) and 0 <= y <= 8:
-        total = s.b.const(1, i64)
-        for _ in range(y):
-            total = s.b.mul(total, s.value(x, i64))
-        return s.number(total)
-    return s.arithmetic("pow", x, y, wide=True)
+    if float in (kind_of(x), kind_of(y)) or _is_negative(y):
+        return s.arithmetic("pow", x, y, wide=True)
+    exponent = s.value(y, i64) if is_symbolic(y) else int(y)
+    return s.number(whole.power(s.b, s.value(x, i64), exponent))
 
 
-def _pick(name: str) -> Callable[..., Any]:
+def _is_negative(x: Any) -> bool:
+    """A negative number, or ``-n`` of one of the run, which is taken for negative."""
+    return (
+        x.node.expr.could_extract_minus_sign()
+        if isinstance(x, torch.SymInt)
+        else (not is_symbolic(x) and x < 0)
+    )
+
+
+def _shifted(func: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """``x << n`` and ``x >> n`` by the power of 2."""
+
+    def rule(s: Scalars, x: Any, n: Any) -> Any:
+        return s.compute(func, (x, s.compute(operator.pow, (2, n)) if is_symbolic(n) else 2**n))
+
+    return rule
+
+
+def _pick(is_better: str) -> Callable[..., Any]:
+    """The first of the items that no later one is better than, as Python's ``min`` and ``max``."""
+
     def rule(s: Scalars, *items: Any) -> Any:
         items = items[0] if len(items) == 1 else items
         if len({kind_of(x) for x in items}) > 1:
             raise NotImplementedError("min and max of an int and a float known at run time")
-        total = items[0]
-        for item in items[1:]:
-            total = s.arithmetic(name, total, item)
-        return total
+        total = s.value(items[0])
+        for item in map(s.value, items[1:]):
+            total = s.b.where(s.compare(is_better, item, total), item, total)
+        return s.number(total)
 
     return rule
 
@@ -274,10 +299,11 @@ _RULES: dict[Any, Callable[..., Any]] = {
     operator.truediv: _simple("div", True), operator.floordiv: _simple("floor_div"),
     operator.mod: _simple("remainder"), operator.pow: _power, pow: _power,
     operator.neg: _simple("neg"), operator.pos: lambda s, x: x, operator.abs: _simple("abs"),
-    abs: _simple("abs"), min: _pick("minimum"), max: _pick("maximum"),
+    abs: _simple("abs"), min: _pick("lt"), max: _pick("gt"),
     operator.eq: _comparison("eq"), operator.ne: _comparison("ne"), operator.lt: _comparison("lt"),
     operator.le: _comparison("le"), operator.gt: _comparison("gt"), operator.ge: _comparison("ge"),
     operator.and_: _logic("bit_and"), operator.or_: _logic("bit_or"), operator.xor: _logic("bit_xor"),
+    operator.lshift: _shifted(operator.mul), operator.rshift: _shifted(operator.floordiv),
     operator.not_: _negated, operator.truth: lambda s, x: s.truth(x), bool: lambda s, x: s.truth(x),
     int: _whole("trunc"), float: lambda s, x: s.number(s.value(x, f64)), round: _round,
     math.trunc: _whole("trunc"), math.floor: _whole("floor"), math.ceil: _whole("ceil"),

@@ -86,7 +86,10 @@ def _lower(
     with contextlib.suppress(Refused), quiet_fakes(), low.recording():
         whole = low.ends.ending(tape.root, tape.result)
     refuse(list(dict.fromkeys(recorder.problems)))
-    tree = results.tree(whole, "result")
+    try:
+        tree = results.tree(whole, "result")
+    except NotImplementedError as error:
+        raise UnsupportedError("the result has no form in a program:", [str(error)]) from None
     refuse(list(dict.fromkeys([*recorder.problems, *recorder.shapes.refused()[0]])))
     try:
         states = recorder.states() | attributes.after(low.env, tape.root.results)
