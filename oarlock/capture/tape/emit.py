@@ -31,7 +31,7 @@ from oarlock.capture.tape.nodes import (
     blocks_of,
     leaves,
 )
-from oarlock.capture.tape.queries import access_of, assumption, infix, method, name_of
+from oarlock.capture.tape.queries import access_of, assumption, infix, method, name_of, of_number
 from oarlock.capture.tape.sources import KEYS
 
 _PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis))
@@ -95,10 +95,8 @@ class Emitter:
         kind = type(x)
         if x is UNREAD:
             return "None"
-        if kind is float and math.isfinite(x):
-            return repr(x)
-        if kind in _PLAIN:
-            return repr(x) if not (kind is int and x < 0) else f"({x})"
+        if kind in _PLAIN or (kind is float and math.isfinite(x)):
+            return f"({x!r})" if repr(x).startswith("-") else repr(x)
         if kind is tuple:
             inner = ", ".join(map(self.expr, x))
             return f"({inner},)" if len(x) == 1 else f"({inner})"
@@ -230,6 +228,9 @@ class Emitter:
             sign = infix(func, len(args))
             if sign:
                 return f"{self.expr(args[0])} {sign} {self.expr(args[1])}"
+            form = of_number(func, args)
+            if form:
+                return form.format(*map(self.expr, args))
         texts = [*map(self.expr, args), *(f"{k}={self.expr(v)}" for k, v in kwargs.items())]
         if name and args:
             return f"{texts[0]}.{name}({', '.join(texts[1:])})"

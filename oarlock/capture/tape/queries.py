@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -86,6 +86,12 @@ _INFIX = {
     "__or__": "|", "__xor__": "^", "__floordiv__": "//", "__mod__": "%", "pow": "**",
     "__pow__": "**", "__lshift__": "<<", "__rshift__": ">>", "remainder": "%",
 }  # fmt: skip
+_REFLECTED = {
+    "__rsub__": "-", "__rdiv__": "/", "__rfloordiv__": "//", "__rmod__": "%", "__rpow__": "**",
+    "__rlshift__": "<<", "__rrshift__": ">>", "bitwise_and": "&", "bitwise_or": "|",
+    "bitwise_xor": "^",
+}  # fmt: skip
+_SIGNS = {"neg": "-{}", "positive": "+{}", "abs": "abs({})"}
 _OPERATORS: dict[Callable[..., Any], str] = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/",
     operator.floordiv: "//", operator.mod: "%", operator.pow: "**", operator.eq: "==",
@@ -126,8 +132,21 @@ def infix(func: Any, arity: int) -> str | None:
             return _OPERATORS[func]
     except TypeError:
         return None
+    if func is torch.Tensor.__pow__:  # whose name is that of another
+        return "**"
     name = getattr(func, "__name__", "")
     return _INFIX.get(name) if getattr(torch.Tensor, name, None) is func else None
+
+
+def of_number(func: Any, args: Sequence[Any]) -> str | None:
+    """A format of ``func``, recorded for a tensor, that also serves a number in its place."""
+    name = method(func) or ""
+    if len(args) == 1:
+        return _SIGNS.get(name)
+    other = args[1] if len(args) == 2 else None
+    sample = other.sample if isinstance(other, Val) else other
+    is_number = isinstance(sample, (int, float, torch.SymInt, torch.SymFloat))
+    return f"{{1}} {_REFLECTED[name]} {{0}}" if is_number and name in _REFLECTED else None
 
 
 def method(func: Any) -> str | None:

@@ -119,3 +119,46 @@ def test_dtypes_of_tensors_made_of_them(function, first):
         want, got = function(x), static(x)
         assert str(got) == str(want)
     assert len(static.tapes) == 1
+
+
+OPERATIONS = {
+    "reflected": lambda n: (1 / n, 7 - n, 7 // n, 7 % n, 2**n, (-2.0) ** n),
+    "direct": lambda n: (n / 2, n - 2, n // 2, n % 2, n**2, n == 3),
+    "signs": lambda n: (-n, +n, abs(n), abs(-n)),
+    "bits": lambda n: (6 & n, n & 6, 6 | n, 6 ^ n, 1 << n, 9 >> n) if n == n // 1 else n,
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operators_of_a_number_or_a_tensor(name):
+    def chosen(x):
+        n = 3
+        if x.sum() > 0:
+            n = x.max()
+        return OPERATIONS[name](n)
+
+    static = to_static(chosen, backend="replay")
+    for value in (2, -2, 4):
+        x = torch.tensor([value, value])
+        assert plain(static(x)) == plain(chosen(x))
+    assert len(static.tapes) == 1
+
+
+@pytest.mark.parametrize("exponents", [(2, 3), (3, 2)])
+def test_powers_of_negative_floats(exponents):
+    static = to_static(lambda x: (-2.0) ** int(x), backend="replay")
+    for n in exponents:
+        assert static(torch.tensor(n)) == (-2.0) ** n
+
+
+def test_a_number_that_is_no_divisor():
+    def inverse(x):
+        n = 0
+        while x.sum() < 20:
+            n, x = n + x.max(), x * 2
+        return 1 / n
+
+    static = to_static(inverse, backend="replay")
+    assert static(torch.ones(2)) == inverse(torch.ones(2))
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        static(torch.ones(2) * 50)
