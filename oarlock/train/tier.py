@@ -115,7 +115,17 @@ class CompiledTape:
                 continue
             if type(x) is not float or id(source.base) not in groups:
                 raise Declined(f"{source} is read at each call")
-            found.add((id(source.base), source.path[2:-2]))
+            found.add((id(source.base), source.path))
+        return found
+
+    def around(self, tensors: list[torch.Tensor]) -> Surroundings:
+        """What the code reaches.  Raises: Declined for numbers that no option of it is."""
+        changing = self.changing()
+        found = Surroundings.of(self.static.fn, changing, tensors)
+        fixed = changing - found.places
+        if fixed:
+            paths = ", ".join(sorted(path for _, path in fixed))
+            raise Declined(f"{paths} of an optimizer is read at each call")
         return found
 
     def __call__(self, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -219,7 +229,7 @@ class CompiledTape:
         replay.__name__ = self.static.name
         replay.__signature__ = _signature(self.static.fn)  # type: ignore[attr-defined]
         tensors = [x for _, x in self.state]
-        around = Surroundings.of(self.static.fn, self.changing(), tensors)
+        around = self.around(tensors)
         needs = [(x, x.requires_grad) for x in tensors if x.is_leaf]
         most = None if tape.is_straight_line else MOST
         try:

@@ -67,7 +67,7 @@ class Surroundings:
     def of(
         fn: Any, changing: Collection[Any] = (), extra: Sequence[torch.Tensor] = ()
     ) -> Surroundings:
-        """Args: changing: options beside learning rates, by name or ``(id(group), key)``;
+        """Args: changing: options beside learning rates, by name or as in ``places``;
         extra: tensors whose ``.grad`` may change beside parameters."""
         optimizers = list(reached(fn, torch.optim.Optimizer))
         names = named_tensors(fn)
@@ -106,9 +106,16 @@ class Surroundings:
                 for place, x in enumerate(value) if type(value) is tuple else [(None, value)]:
                     name = f"{prefix}.param_groups[{i}].{key}"
                     name = name if place is None else f"{name}[{place}]"
-                    is_read = key == "lr" or name in changing or (id(group), key) in changing
+                    is_read = (
+                        key == "lr" or name in changing or _path(group, key, place) in changing
+                    )
                     if type(x) is float and is_read:
                         self.options.append((name, (group, key, place)))
+
+    @property
+    def places(self) -> set[tuple[int, str]]:
+        """The options as ``(id(group), path)``, such as ``['betas'][0]``."""
+        return {_path(*option) for _, option in self.options}
 
     def replace_options(self, numbers: Sequence[Any]) -> None:
         """Let the optimizers read ``numbers``, one for each of ``options``."""
@@ -166,3 +173,7 @@ class Surroundings:
             vars(optimizer).update(before)
         self._attributes.restore()
         forget_stand_ins()
+
+
+def _path(group: dict[str, Any], key: str, place: int | None) -> tuple[int, str]:
+    return id(group), f"[{key!r}]" if place is None else f"[{key!r}][{place}]"
