@@ -94,8 +94,8 @@ def batch(i):
 def test_options_change_between_calls(name):
     static = check(lambda: Scheduled(*CASES[name]), batch, CALLS, 4096 * EPS[torch.float32])
     assert "compiled (" in static.report(), static.report()
-    programs = static.tapes[0].executor.count  # with gradients from before, and without
-    assert len(static.tapes) == 1 and programs <= 2
+    programs = [getattr(t.executor, "core", t.executor).count for t in static.tapes]
+    assert sum(programs) <= 2  # the first may be of its own: without gradients from before
 
 
 def test_what_no_option_tells_is_not_taken_for_granted():

@@ -56,6 +56,21 @@ def _sgd(
         p.sub_(grad * lr)
 
 
+def _adagrad(
+    params: Any, grads: Any, sums: Any, steps: Any, *, lr: Any, lr_decay: float, weight_decay: float,
+    eps: float, maximize: bool, grad_scale: Any = None, found_inf: Any = None,
+) -> None:  # fmt: skip
+    if grad_scale is not None or found_inf is not None:
+        raise NotImplementedError("a fused optimizer under a GradScaler")
+    for i, p in enumerate(params):
+        grad = -grads[i] if maximize else grads[i]
+        if weight_decay != 0:
+            grad = grad.add(p, alpha=weight_decay)
+        sums[i].addcmul_(grad, grad)
+        rate = lr / (1 + (steps[i].double() - 1) * lr_decay)
+        p.sub_(grad / sums[i].sqrt().add_(eps) * rate.to(p.dtype))
+
+
 def _unscale(grads: Any, found_inf: Any, inv_scale: Any) -> None:
     for grad in grads:
         is_bad = torch.logical_not(torch.isfinite(grad)).any()
@@ -80,6 +95,8 @@ FUSED: dict[str, Callable[..., Any]] = {
     "aten._fused_adam_.tensor_lr": _adam(False),
     "aten._fused_adamw_.default": _adam(True),
     "aten._fused_adamw_.tensor_lr": _adam(True),
+    "aten._fused_adagrad_.default": _adagrad,
+    "aten._fused_adagrad_.tensor_lr": _adagrad,
     "aten._fused_sgd_.default": _sgd,
     "aten._fused_sgd_.tensor_lr": _sgd,
     "aten._amp_foreach_non_finite_check_and_unscale_.default": _unscale,

@@ -1,4 +1,5 @@
-"""Recurrent layers recorded as one scan with one gradient scan, instead of their many steps."""
+"""Functions recorded otherwise than by the kernels that they call: recurrent layers as one scan with
+one gradient scan, and fused optimizers, whose kernels take their options as plain numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from oarlock.capture.arrays import dtype_of
 from oarlock.capture.indices import require_ranges
+from oarlock.capture.joint.fused import FUSED
 from oarlock.capture.joint.numbers import number_of
 from oarlock.ir import Value
 from oarlock.ops.recurrence import RnnScan
@@ -42,6 +44,10 @@ class WholeFunctions(TorchFunctionMode):
             require_ranges(self.recorder, kind, (*args, *(kwargs or {}).values()))
         if kind in KINDS and not kwargs and is_whole(args):
             return recurrent(self.recorder, kind, *args)
+        fused = FUSED.get(f"aten.{kind}.default")
+        if fused is not None:
+            with torch.no_grad():
+                return fused(*args, **(kwargs or {}))
         if func in _MAKERS and args and number_of(args[0]) is not None:
             return self.made(args[0], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
