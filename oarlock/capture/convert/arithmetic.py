@@ -115,7 +115,21 @@ def compared(sign: str, left: Any, right: Any) -> Any:
     if sign not in _REFLECTED or (type(left) in _NATIVE and type(right) in _NATIVE):
         return COMPARISONS[sign](left, right)
     found = by_methods(sign, left, right)
-    return COMPARISONS[sign](left, right) if found is NotImplemented else found
+    if found is not NotImplemented:
+        return found
+    if sign in ("==", "!=") and (left is None or right is None):
+        return _with_nothing(sign, left if right is None else right)
+    return COMPARISONS[sign](left, right)
+
+
+def _with_nothing(sign: str, value: Any) -> Any:
+    """``value == None`` or ``value != None``"""
+    if not is_run_time(value):
+        return COMPARISONS[sign](value, None)
+    found = tracer().is_(value, None)
+    if sign == "==":
+        return found
+    return as_number(negated(found)) if is_run_time(found) else not found
 
 
 def by_methods(sign: str, left: Any, right: Any) -> Any:
@@ -198,7 +212,7 @@ def _compares(x: Any) -> bool:
 
 def _same(a: Any, b: Any) -> Any:
     if is_run_time(a) or is_run_time(b):
-        return a == b
+        return compared("==", a, b)
     return a is b or own_truth(compare("==", a, b))
 
 

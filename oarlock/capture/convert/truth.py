@@ -34,7 +34,11 @@ def truth(value: Any) -> Any:
     """The truth of a run-time value: a SymBool, or a bool tensor of no axes."""
     if isinstance(value, torch.Tensor):
         return _truth_of_tensor(value)
-    if isinstance(value, (bool, torch.SymBool)):
+    if isinstance(value, bool):
+        return value
+    if tracer().maybe_none(value):
+        return tracer().number(bool, (value,), True, True)
+    if isinstance(value, torch.SymBool):
         return value
     if is_proxy(value):
         return value.run_time_length() != 0

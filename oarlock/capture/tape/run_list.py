@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from copy import deepcopy
 from typing import Any
 
@@ -55,6 +56,7 @@ class RunList(list):
     site: Any = None  # the line of the code that makes it
     lengths: tuple[int, int] | None = None  # in both worlds, where that does not depend on data
     home: Any = None  # the block where it has these lengths
+    kind: Any = list  # of the replay
 
     @property
     def items(self) -> Items:
@@ -252,12 +254,12 @@ class RunList(list):
     def index(self, x: Any, *bounds: Any) -> Any:
         if self.is_searched(x):
             return searching.index(self, x, *bounds)
-        return self.asked(list.index, x, *bounds)
+        return self.asked(self.kind.index, x, *bounds)
 
     def count(self, x: Any) -> Any:
         if self.is_searched(x):
             return searching.count(self, x)
-        return self.asked(list.count, x)
+        return self.asked(self.kind.count, x)
 
     def asked(self, op: Any, *args: Any) -> Any:
         """The number that ``op`` gives, at run time where the items are known then."""
@@ -284,6 +286,7 @@ class RunTuple(RunList):
     """A tuple whose length is known at run time."""
 
     run_time_tuple = True
+    kind = tuple
 
     def __iadd__(self, items: Any) -> Any:
         return self + items
@@ -304,6 +307,38 @@ class RunTuple(RunList):
 
 
 _OF_LISTS = frozenset(vars(list)) - frozenset(vars(tuple)) - {"__setitem__", "__iadd__"}
+
+
+def _comparison(name: str) -> Any:
+    """``<`` and its like, at run time where the length of one side is known then."""
+    op, plain = getattr(operator, name), getattr(list, name)
+
+    def run(self: RunList, other: Any) -> Any:
+        if _kind(self) is not _kind(other):
+            return NotImplemented
+        if isinstance(other, deque):
+            other = list(other)  # as the replay has it
+        self.observe()
+        if isinstance(other, RunList):
+            other.observe()
+        if is_run(self) or is_run(other):
+            return self.tracer.number(op, (self, other), True, True)
+        return plain(self, other)
+
+    return run
+
+
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(RunList, f"__{_name}__", _comparison(f"__{_name}__"))
+
+
+def _kind(x: Any) -> type | None:
+    """The type that Python's own comparison asks for."""
+    if isinstance(x, tuple) or hasattr(type(x), "run_time_tuple"):
+        return tuple
+    if isinstance(x, deque) or hasattr(type(x), "run_time_deque"):
+        return deque
+    return list if isinstance(x, list) else None
 
 
 def is_run(x: Any) -> bool:

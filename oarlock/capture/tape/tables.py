@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,11 +70,6 @@ class RunTable:
 
     def __len__(self) -> int:
         return self.tracer.concrete(self.run_time_length(), "the length of a dict or set")
-
-    def __eq__(self, other: Any) -> Any:
-        if not isinstance(other, (RunTable, *KINDS)):
-            return NotImplemented
-        return self.tracer.number(operator.eq, (self.val, other), True, True)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -276,6 +271,37 @@ def _binary(name: str, is_reflected: bool) -> Callable[..., Any]:
     return run
 
 
+def _in_place(name: str) -> Callable[..., Any]:
+    op = getattr(operator, f"i{name}")
+
+    def run(self: RunTable, other: Any) -> RunTable:
+        self.learn_all(other)
+        self.emit(op, other)
+        return self
+
+    return run
+
+
+def _comparison(name: str) -> Callable[..., Any]:
+    op = getattr(operator, name)
+
+    def run(self: RunTable, other: Any) -> Any:
+        if not isinstance(other, (RunTable, dict, Set)):
+            return NotImplemented
+        return self.tracer.number(op, (self.val, other), True, True)
+
+    return run
+
+
+def _updating(name: str) -> Callable[..., Any]:
+    def run(self: RunTable, *others: Any) -> None:
+        for other in others:
+            self.learn_all(other)
+        self.emit(getattr(self.kind, name), *others)
+
+    return run
+
+
 def _named(name: str) -> Callable[..., Any]:
     return lambda self, *others: self.joined(getattr(self.kind, name), *others)
 
@@ -283,8 +309,14 @@ def _named(name: str) -> Callable[..., Any]:
 for _name in ("or", "and", "sub", "xor", "add"):
     setattr(RunTable, f"__{_name}__", _binary(_name, False))
     setattr(RunTable, f"__r{_name}__", _binary(_name, True))
+    setattr(RunTable, f"__i{_name}__", _in_place(_name))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(RunTable, f"__{_name}__", _comparison(_name))
 for _name in ("union", "intersection", "difference", "symmetric_difference"):
     setattr(RunTable, _name, _named(_name))
+for _name in ("intersection", "difference", "symmetric_difference"):
+    setattr(RunTable, f"{_name}_update", _updating(f"{_name}_update"))
+RunTable.subtract = _updating("subtract")  # type: ignore[attr-defined]
 
 
 class Tables:
