@@ -188,7 +188,7 @@ def _inherited(active: Any, cls: type, function: FunctionType) -> None:
 
 def uncached(function: Any, *args: Any, **kwargs: Any) -> Any:
     """What a cache keeps belongs to real values: in a trace the function itself is called, once for
-    each set of plain arguments."""
+    each set of plain arguments, and again where the branch or loop that has called it is over."""
     active = tracer()
     with active.machinery.caching():
         return _uncached(active, function, args, kwargs)
@@ -199,9 +199,11 @@ def _uncached(active: Any, function: Any, args: tuple, kwargs: dict[str, Any]) -
     if any(active.is_symbolic(x) or not isinstance(x, _PLAIN) for x in values):
         return call(function.__wrapped__)(*args, **kwargs)
     key = (id(function), args, tuple(kwargs.items()))
-    if key not in active.cached:
-        active.cached[key] = call(function.__wrapped__)(*args, **kwargs)
-    return active.cached[key]
+    block, found = active.cached.get(key, (None, None))
+    if block is None or not active.block.is_within(block):
+        found = call(function.__wrapped__)(*args, **kwargs)
+        active.cached[key] = active.block, found
+    return found
 
 
 def converted_partial(function: functools.partial[Any]) -> Callable[..., Any]:

@@ -114,7 +114,7 @@ class Tracer(TorchCalls):
         self.has_backward = False
         self.grads_set: set[int] = set()
         self.grad_guards: dict[int, tuple[Source, bool]] = {}
-        self.cached: dict[Any, Any] = {}  # what functions with a cache gave
+        self.cached: dict[Any, Any] = {}  # what functions with a cache gave, and in which block
         self.bound_checks: set[tuple[int, int]] = set()
         self.of_many: set[int] = set()  # ids of values that are one of several objects
         self.home = NOWHERE  # where the function is defined

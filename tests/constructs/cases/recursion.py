@@ -1,5 +1,7 @@
 """Functions that call themselves until data stop them."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -172,3 +174,16 @@ def recursion_with_finally(n):
         return n * recursion_with_finally(n - 1)
     finally:
         LEFT.append(1)
+
+
+@case((t(1, 2), t(3, 1)), (t(1, 2), t(2, 1)), (t(2, 1), t(2, 1)), (t(1, 3), t(1, 2)), grad=False)
+def remembered_in_one_branch_alone(a, b):
+    @functools.lru_cache(None)
+    def common(i, j):
+        if i == len(a) or j == len(b):
+            return 0
+        if a[i] == b[j]:
+            return 1 + common(i + 1, j + 1)
+        return max(common(i + 1, j), common(i, j + 1))
+
+    return common(0, 0)
