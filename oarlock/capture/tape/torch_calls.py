@@ -108,8 +108,9 @@ class TorchCalls(Values):
                 out = out.view_as(out)
         if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
             out = self.apart(out, other[0], args, kwargs, name == "contiguous")
-        if dynamic and other and _is_many(out) and len(out) != len(other[0]):
-            return self.many(func, args, kwargs, out, other[0], found)
+        counts = [len(x) for x in other or () if x is not None] if _is_many(out) else []
+        if dynamic and any(n != len(out) for n in counts[: None if found else 1]):
+            return self.many(func, args, kwargs, out, other, found)
         call = self.record(func, args, kwargs, out)
         if name == "backward" or (name == "grad" and access_of(func) is None):
             self.higher.fired()
@@ -148,14 +149,17 @@ class TorchCalls(Values):
         return known is not None and bool(self.val(out).loose & {"number", "type"})
 
     def many(
-        self, func: Any, args: Any, kwargs: Any, out: Any, other: Any, is_data: bool
+        self, func: Any, args: Any, kwargs: Any, out: Any, others: list[Any], is_data: bool
     ) -> RunList:
         """The results of a call that gives a number of tensors that sizes decide."""
+        other, *tried = others
         found = self.lists.run([len(out), len(other)], is_data)
         call = self.emit(func, args, kwargs, found.val)
         givers = [v for v in leaves((call.args, call.kwargs)) if isinstance(v, Val)]
         loose = inherited(givers)
         whole = next((v for v in givers if isinstance(v.sample, torch.Tensor)), None)
+        out = out or next(filter(None, tried), other)  # what it gives where it gives any
+        other = other or out
         for i, x in enumerate(out):
             val = Val(self.block, x)
             self.name(x, val)

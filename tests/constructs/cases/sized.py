@@ -247,3 +247,16 @@ def topn(x, t):
     k = int(t)
     v, ix = x.topk(k)
     return (v, len(v), ix.tolist())
+
+
+@case((r(1), t(9.0)), (r(1), t(-9.0)), (r(3), t(0.0)), (t(1.0, 3.0, 2.0), t(2.0)))
+def rows_after_a_place_that_may_be_the_end(a, limit):
+    i = 0
+    while i < len(a) and a[i] <= limit:
+        i += 1
+    return list(a[i:])
+
+
+@case((r(2), t(1)), (r(2), t(0)), (r(2), t(2)))
+def pieces_of_a_run_time_size(a, i):
+    return [piece.sum() for piece in a.split(int(i) + 1)]
