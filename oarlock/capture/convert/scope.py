@@ -118,10 +118,11 @@ class Scope:
         return load(f"{GENERATED}get_{key}"), load(f"{GENERATED}set_{key}"), texts(names)
 
     def touching(self, name: str) -> ast.expr | None:
-        """Tells the tracer that a variable from outside the unit is about to change."""
+        """Tells the tracer that a variable of the code around is about to change."""
         kind = self.kind(name)
         if kind == "local":
-            return None
+            is_of_function_around = name in self.nonlocals
+            return apply("touch_variable", thunk(load(name))) if is_of_function_around else None
         return apply("touch_cell" if kind == "cell" else "touch_globals", constant(name))
 
     def setter(self, name: str) -> str:

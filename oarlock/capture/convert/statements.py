@@ -88,12 +88,10 @@ class Statements(Expressions):
         return name
 
     def announce(self, *nodes: ast.AST) -> list[ast.stmt]:
-        """Tells the tracer of variables outside the unit that are about to change."""
+        """Tells the tracer of variables of the code around that are about to change."""
         made: list[ast.stmt] = []
         for name in sorted(bound(nodes)):
             touching = self.scope.touching(name)
-            if touching is None and name in self.scope.nonlocals:
-                touching = apply("touch_variable", thunk(load(name)))
             if touching is not None:
                 made.append(at(ast.Expr(touching), nodes[0]))
         return made
