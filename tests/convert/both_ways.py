@@ -118,6 +118,10 @@ class Machinery:
         return contextlib.nullcontext()
 
 
+class Items(list):
+    """A list that can be told what it was made of."""
+
+
 class Noticing:
     codes: frozenset[Any] = frozenset()
 
@@ -126,11 +130,10 @@ class Noticing:
 
     watching = ahead
 
-    def made(self, obj: Any) -> None:
+    def made(self, *_: Any) -> None:
         """Nothing is kept."""
 
-    def turns(self, function: Any) -> Any:
-        return lambda: None
+    reads = uses = runs = look = made
 
 
 class BothWays(TorchFunctionMode):
@@ -236,7 +239,7 @@ class BothWays(TorchFunctionMode):
         return a is b
 
     def list_(self, items: list[Any]) -> list[Any]:
-        return items
+        return Items(items)
 
     def print_(self, args: tuple, options: dict[str, Any]) -> None:
         print(*args, **options)

@@ -238,7 +238,7 @@ def _stream(function: Any) -> Callable[..., Any]:
     plain = getattr(itertools, function.__name__)
 
     def stream(*args: Any, **options: Any) -> Any:
-        from oarlock.capture.convert.calls import converted_function, iterated
+        from oarlock.capture.convert.calls import converted_function, items_of, iterated
 
         endless = (itertools.count, itertools.cycle, itertools.repeat)
         if function is streams.chain and any(isinstance(x, cursors.Stream) for x in args):
@@ -246,11 +246,13 @@ def _stream(function: Any) -> Callable[..., Any]:
         if tracer() is None or any(isinstance(x, endless) for x in args):
             return plain(*args, **options)
         noticing = tracer().noticing
+        if function.__code__ in noticing.codes and function in streams.IN_TURN:
+            return items_of(streams.IN_TURN[function], True)(*args, **options)
         if function.__code__ in noticing.codes:
             return plain(*map(_made, args), **{k: _made(v) for k, v in options.items()})
-        with noticing.ahead(function.__code__):
+        with noticing.ahead(function.__code__) as given:
             items = converted_function(function)(*map(own_items, args), **options)
-        return iterated(items)
+        return iterated(items, given)
 
     return stream
 

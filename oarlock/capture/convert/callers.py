@@ -11,7 +11,7 @@ from oarlock.capture.convert.sequences import item
 
 
 def _reader(function: Any) -> Callable[[Any], Any]:
-    from oarlock.capture.convert.calls import read_attribute
+    from oarlock.capture.convert.attributes import read_attribute
 
     names = function.__reduce__()[1]
 
@@ -31,7 +31,8 @@ def _one_or_all(found: list[Any]) -> Any:
 
 
 def _caller(function: Any) -> Callable[[Any], Any]:
-    from oarlock.capture.convert.calls import call, read_attribute
+    from oarlock.capture.convert.attributes import read_attribute
+    from oarlock.capture.convert.calls import call
 
     make, args = function.__reduce__()
     options = getattr(make, "keywords", {})

@@ -27,7 +27,6 @@ from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.names import MUTATORS
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
-from oarlock.capture.convert.truth import refuse_here, special
 from oarlock.capture.owners import know_cache
 from oarlock.capture.slots import attributes_of
 
@@ -35,10 +34,6 @@ _CONTAINERS = (list, dict, set, collections.deque, bytearray, array)
 _ALWAYS_NEW = (object.__new__, *(cls.__new__ for cls in (dict, set, collections.deque)))
 _CACHED = functools._lru_cache_wrapper
 _PLAIN = (bool, int, float, str, bytes, type(None))
-_UNREPORTED = (ModuleType, type, torch.Tensor)
-_OF_TORCH = (torch.dtype, torch.layout, torch.memory_format)
-_DATA = (int, float, str, list, dict, set, torch.Tensor)
-_METHOD_KINDS = (MethodType, BuiltinFunctionType, types.MethodWrapperType)
 
 
 def call(function: Any) -> Any:
@@ -68,8 +63,8 @@ def call(function: Any) -> Any:
     if isinstance(function, functools.partial):
         return converted_partial(function)
     if active is not None and kind is types.WrapperDescriptorType:
-        is_plain = function.__objclass__ is object and function.__name__ in _PLAINLY
-        return _PLAINLY[function.__name__] if is_plain else function
+        is_plain = function.__objclass__ is object and function.__name__ in attributes.PLAINLY
+        return attributes.PLAINLY[function.__name__] if is_plain else function
     if active is not None and isinstance(function, _CACHED):
         return functools.partial(uncached, function)
     if active is not None and kind in CALLERS:
@@ -86,12 +81,11 @@ def touch_modules(active: Any, owner: Any) -> None:
 
 
 def converted_function(function: FunctionType) -> Callable[..., Any]:
-    from oarlock.capture.convert.convert import converted_or_same, listing
+    from oarlock.capture.convert.convert import converted_or_same
 
-    if tracer() is not None and function.__code__.co_flags & inspect.CO_GENERATOR:
-        made = None if function.__code__ in tracer().noticing.codes else listing(function)
-        if made is not None:
-            return functools.partial(_all_items, function, made[0]) if made[1] else made[0]
+    items = items_of(function)
+    if items is not None:
+        return items
     known = builtin_calls.FUNCTIONS.get(function)
     if known is not None:
         return known
@@ -99,13 +93,40 @@ def converted_function(function: FunctionType) -> Callable[..., Any]:
     return reading(function) if made is function else made
 
 
+def items_of(function: FunctionType, is_in_turn: bool = False) -> Any:
+    """What gives the items of a generator function so that a tracer can follow; None of any other.
+
+    Args: is_in_turn: one by one, though nobody has noticed that they are given ahead.
+    """
+    from oarlock.capture.convert.convert import listing
+
+    if tracer() is None or not function.__code__.co_flags & inspect.CO_GENERATOR:
+        return None
+    made = listing(function, is_in_turn or function.__code__ in tracer().noticing.codes)
+    if made is None:
+        return None
+    return functools.partial(_all_items, function, made[0]) if made[1] else made[0]
+
+
 def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> Any:
     """What the generator ``function`` gives, worked out at once by ``give``."""
-    with tracer().noticing.ahead(function.__code__):
+    noticing = tracer().noticing
+    with noticing.ahead(function.__code__) as given:
+        noticing.runs(function)
         items = give(*args, **kwargs)
-    if tracer().is_symbolic(items):
-        return iterated(items)
-    return in_turn(list.__iter__(items), tracer().noticing.turns(function))
+    return iterated(items, given)
+
+
+def generated(
+    ahead: FunctionType, in_turn: FunctionType, items: Callable[[], Any], plain: Callable[[], Any]
+) -> Any:
+    """A generator expression with tests: its items ahead, or one by one; ``plain()``: Python's own."""
+    active = tracer()
+    if active is None:
+        return plain()
+    if ahead.__code__ in active.noticing.codes:
+        return in_turn(items())
+    return _all_items(ahead, ahead, items())
 
 
 def followed(
@@ -116,6 +137,8 @@ def followed(
     Args: form: another form of ``made`` to call in its place.
     """
     active = tracer()
+    if active is not None:
+        active.noticing.runs(function)
     if active is not None and made is not function:
         return active.code.runs(function, form or made)
     return form or made
@@ -145,10 +168,12 @@ def recursive(made: FunctionType) -> Callable[..., Any]:
     return made if active is None else active.recursive.wrapped(made.__code__, made)
 
 
-def iterated(items: list[Any]) -> Any:
-    """What a generator gives: one, which knows ``send`` and ``throw``, or a list of run-time length."""
+def iterated(items: list[Any], given: Any) -> Any:
+    """What gives ``items``, which are there ahead: a generator, which knows ``send`` and ``throw``, or a
+    list of run-time length."""
+    items.given = given  # type: ignore[attr-defined]
     if not tracer().is_symbolic(items):
-        return (x for x in list.__iter__(items))
+        return in_turn(list.__iter__(items), functools.partial(tracer().noticing.look, items))
     items.is_iterator = True  # type: ignore[attr-defined]
     return items
 
@@ -161,11 +186,14 @@ def converted_method(method: MethodType) -> Callable[..., Any]:
         return functools.partial(uncached, inner, method.__self__)
     if type(inner) is not FunctionType:
         return method
-    made = converted_or_same(inner)
+    items = items_of(inner)
+    made = converted_or_same(inner) if items is None else items
     if made is not inner or OPERATORS in inner.__code__.co_freevars:
         cls = type(method.__self__)
         if tracer() is not None and getattr(cls, inner.__name__, None) is not inner:
             _inherited(tracer(), cls, inner)
+    if items is not None:
+        return functools.partial(items, method.__self__)
     if made is not inner:
         return MethodType(recursive(followed(inner, made)), method.__self__)
     owner = method.__self__
@@ -363,8 +391,8 @@ def builtin(function: Any) -> Any:
     if isinstance(function, types.MethodWrapperType):
         if isinstance(owner, type) and function.__name__ == "__call__":
             return instances(owner)
-        if function.__objclass__ is object and function.__name__ in _PLAINLY:
-            return functools.partial(_PLAINLY[function.__name__], owner)
+        if function.__objclass__ is object and function.__name__ in attributes.PLAINLY:
+            return functools.partial(attributes.PLAINLY[function.__name__], owner)
     if function is id:
         return lambda x: (active.journal.keyed(x), id(x))[1]
     if isinstance(owner, _CONTAINERS):
@@ -457,179 +485,6 @@ def touch_inside(active: Any, held: Any) -> None:
     for item in held if type(held) in (list, tuple) else ():
         if isinstance(item, _CONTAINERS):
             active.journal.touch(item)
-
-
-def _is_descriptor(made: Any) -> bool:
-    """What a class holds has a ``__get__`` in Python."""
-    return made is not None and type(getattr(type(made), "__get__", None)) is FunctionType
-
-
-def _is_hidden(made: Any, owner: Any, name: str) -> bool:
-    """The object's own value comes before what its class holds, which sets none."""
-    sets = hasattr(type(made), "__set__") or hasattr(type(made), "__delete__")
-    return not sets and name in getattr(owner, "__dict__", ())
-
-
-def read_attribute(owner: Any, name: str) -> Any:
-    """``owner.name``; plain values of objects are reported, since later calls may find others."""
-    active = tracer()
-    if active is not None and active.is_choice(owner):
-        return active.each(owner, lambda x: read_attribute(x, name))
-    if active is None:
-        return getattr(owner, name)
-    is_variable = isinstance(owner, ModuleType) and name in vars(owner)  # not by its __getattr__
-    if is_variable and isinstance(vars(owner)[name], (*_PLAIN, *_DATA)):
-        return active.read(vars(owner), name, getattr(owner, name))
-    if isinstance(owner, _UNREPORTED):
-        return _of_code(active, owner, name)
-    hook = special(owner, "__getattribute__")
-    return read_plainly(owner, name) if hook is None else _hooked(hook, owner, name)
-
-
-def _hooked(hook: Callable[[Any, str], Any], owner: Any, name: str) -> Any:
-    """``owner.name`` of a class that has its own way of reading attributes."""
-    fallback = special(owner, "__getattr__")
-    if fallback is None:
-        return hook(owner, name)
-    try:
-        return hook(owner, name)
-    except AttributeError:
-        return fallback(owner, name)
-
-
-def read_plainly(owner: Any, name: str) -> Any:
-    """What ``object.__getattribute__`` gives, or ``__getattr__`` of its class."""
-    active = tracer()
-    active.journal.used(owner)
-    made = in_class(owner, name)
-    if type(made) is property and type(made.fget) is FunctionType:
-        value = converted_function(made.fget)(owner)
-    elif isinstance(made, functools.cached_property) and name not in vars(owner):
-        active.code.unshadowed(owner, name)
-        value = call(made.func)(owner)
-        write_attribute(owner, name, value)
-    elif _is_descriptor(made) and not _is_hidden(made, owner, name):
-        value = converted_function(type(made).__get__)(made, owner, type(owner))
-    else:
-        fallback = special(owner, "__getattr__")
-        if fallback is not None and not _has_plainly(owner, name):
-            return fallback(owner, name)
-        value = _value_of(active, owner, name)
-        if active.is_missing(value) is not False:
-            active.attribute(value, type(owner).__name__, name)
-    if isinstance(owner, torch.Size):
-        return value
-    if made is not None and not _is_own(owner, name):
-        active.code.method(type(owner), name, owner)
-        if isinstance(value, _METHOD_KINDS):
-            return value
-    return active.read(owner, name, value)
-
-
-def _has_plainly(owner: Any, name: str) -> bool:
-    try:
-        object.__getattribute__(owner, name)
-    except AttributeError:
-        return False
-    return True
-
-
-def _of_code(active: Any, owner: Any, name: str) -> Any:
-    """``owner.name`` of a Python module, class or tensor."""
-    value = getattr(owner, name)
-    if isinstance(owner, torch.Tensor):
-        is_own = not active.is_symbolic(value) and _is_own(owner, name)
-        return active.read(owner, name, value) if is_own else value
-    if isinstance(owner, type):
-        active.code.method(owner, name)
-        is_data = isinstance(value, _DATA) and any(name in vars(cls) for cls in owner.__mro__)
-        return active.read(owner, name, value) if is_data else value
-    is_fixed = isinstance(value, (ModuleType, *_OF_TORCH))
-    if isinstance(owner, ModuleType) and _is_own(owner, name):
-        owner = vars(owner)
-    return value if is_fixed else active.read(owner, name, value)
-
-
-def _is_own(owner: Any, name: str) -> bool:
-    return name in getattr(owner, "__dict__", ())
-
-
-def in_class(owner: Any, name: str) -> Any:
-    """What the class of ``owner`` has under ``name``, as it stands there."""
-    found = (vars(cls)[name] for cls in type(owner).__mro__ if name in vars(cls))
-    return next(found, None)
-
-
-def _value_of(active: Any, owner: Any, name: str) -> Any:
-    is_hooked = special(owner, "__getattribute__") is not None
-    try:
-        return object.__getattribute__(owner, name) if is_hooked else getattr(owner, name)
-    except AttributeError:
-        active.read_has(owner, name)
-        raise
-
-
-def write_attribute(owner: Any, name: str, value: Any) -> None:
-    """``owner.name = value``"""
-    active = tracer()
-    if active is not None and active.is_choice(owner):
-        active.each(owner, lambda x: write_attribute(x, name, value))
-        return
-    if active is not None and isinstance(owner, ModuleType):
-        _write_global(active, owner, name, value)
-        return
-    hook = None if active is None else special(owner, "__setattr__")
-    if hook is not None:
-        hook(owner, name, value)
-    else:
-        write_plainly(owner, name, value, setattr)
-
-
-def write_plainly(owner: Any, name: str, value: Any, put: Any = object.__setattr__) -> None:
-    """``put(owner, name, value)``, by a setter of the user's class, converted, where there is one."""
-    from oarlock.capture.convert.operators import touch
-
-    active = tracer()
-    touch(owner)
-    if active is not None and name == "requires_grad" and isinstance(owner, torch.Tensor):
-        value = active.concrete(value, name)
-    if active is not None:
-        if isinstance(owner, torch.Tensor) and not hasattr(torch.Tensor, name):
-            active.machinery.tags(owner, name)
-            active.journal.touch(owner)
-        active.wrote(owner, name, value)
-    made = in_class(owner, name) if active is not None else None
-    if type(made) is property and type(made.fset) is FunctionType:
-        converted_function(made.fset)(owner, value)
-    elif made is not None and type(getattr(type(made), "__set__", None)) is FunctionType:
-        converted_function(type(made).__set__)(made, owner, value)
-    else:
-        if active is not None and name in (
-            "__code__",
-            "__defaults__",
-            "__kwdefaults__",
-            "__bases__",
-            "__class__",
-        ):
-            refuse_here(f"{name} is set", "call another function, or take an argument")
-        put(owner, name, value)
-
-
-_PLAINLY: dict[str, Callable[..., Any]] = {
-    "__getattribute__": read_plainly,
-    "__setattr__": write_plainly,
-    "__delattr__": attributes.delete_plainly,
-}
-
-
-def _write_global(active: Any, module: ModuleType, name: str, value: Any) -> None:
-    """``module.name = value``: a global variable of it."""
-    if module.__name__.startswith("torch"):
-        refuse_here(f"{module.__name__}.{name} is set", "set it before the function")
-    table = vars(module)
-    active.journal.touch(table)
-    active.wrote(table, name, value)
-    table[name] = value
 
 
 def percent(left: str, values: tuple[Any, ...]) -> str:

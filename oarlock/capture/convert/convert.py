@@ -32,7 +32,7 @@ _GENERATOR = 0x20
 _ASYNC = 0x80 | 0x200  # coroutines, asynchronous generators
 
 _templates: dict[int, tuple[CodeType, Template | NotConvertible]] = {}
-_listings: dict[CodeType, tuple[Template, bool] | None] = {}
+_listings: dict[tuple[CodeType, bool], tuple[Template, bool] | None] = {}
 _failing: dict[CodeType, Template | None] = {}
 FAILING: set[CodeType] = set()  # code of functions that give an ``Outcome``
 _functions: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
@@ -92,19 +92,19 @@ def _is_same(made: FunctionType, function: FunctionType) -> bool:
     )
 
 
-def listing(function: FunctionType) -> tuple[FunctionType, bool] | None:
-    """A generator function as one that gives a list of what it yields (True), or an iterator that a
-    tracer can follow (False); None where it can't be."""
+def listing(function: FunctionType, is_in_turn: bool) -> tuple[FunctionType, bool] | None:
+    """A generator function as one that gives a list of what it yields (True; not ``is_in_turn``), or an
+    iterator that a tracer can follow (False); None where it can't be."""
     code = function.__code__
     if not code.co_flags & _GENERATOR or is_excluded(function):
         return None
-    if code not in _listings:
-        _listings[code] = None
-        for change in (listed, resumed):
+    if (code, is_in_turn) not in _listings:
+        _listings[code, is_in_turn] = None
+        for change in (resumed,) if is_in_turn else (listed, resumed):
             with contextlib.suppress(NotConvertible):
-                _listings[code] = make_template(function, change), change is listed
+                _listings[code, is_in_turn] = make_template(function, change), change is listed
                 break
-    found = _listings[code]
+    found = _listings[code, is_in_turn]
     return None if found is None else (found[0].bind(function), found[1])
 
 
@@ -207,6 +207,7 @@ _NAMES = {
     "listcomp": "<listcomp>",
     "setcomp": "<setcomp>",
     "dictcomp": "<dictcomp>",
+    "genexpr": "<genexpr>",
 }
 
 

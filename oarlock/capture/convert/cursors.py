@@ -86,6 +86,8 @@ class Stream:
 class Cursor(Stream):
     """Over a sequence."""
 
+    is_private = False  # only one loop has it
+
     def __init__(self, items: Any, place: Any = 0, by: int = 1) -> None:
         self.items, self.place, self.by = items, place, by
 
@@ -96,11 +98,13 @@ class Cursor(Stream):
         is_whole = type(self.place) is int and self.place == 0 and self.by > 0
         if not is_whole or not isinstance(self.items, list) or not is_proxy(self.items):
             return super().rest()
+        tracer().noticing.look(self.items)
         self.changed("place", length(self.items))
         return tracer().lists.spread(list, [self.items])
 
     def take(self) -> Any:
         place = self.place
+        tracer().noticing.look(self.items)
         self.changed("place", place + self.by)
         items = self.items
         if is_run_time(place) and not is_proxy(items) and len(items) > WRITTEN:
@@ -344,6 +348,15 @@ class Resumed(Ready):
         self.changed("is_ready", True)
 
 
+def unsent(value: Any) -> None:
+    """``value`` is sent to a generator that is inside another one."""
+    if value is not None:
+        refuse_here(
+            "send() to a generator that yields from another one, which runs one item at a time",
+            "loop over the inner one and yield its items",
+        )
+
+
 def _nothing() -> None:
     pass
 
@@ -446,8 +459,10 @@ def source(x: Any) -> Stream:
     noticing = tracer().noticing
     if source.__code__ in noticing.codes:
         return Native(x)
-    with noticing.ahead(source.__code__):
-        return Cursor(list(x))
+    with noticing.ahead(source.__code__) as given:
+        items = tracer().list_(list(x))
+    items.given = given
+    return Cursor(items)
 
 
 def stream(x: Any) -> Stream | None:

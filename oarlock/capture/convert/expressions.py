@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from copy import deepcopy
 from typing import Any
 
 from oarlock.capture.convert.build import (
@@ -13,11 +14,14 @@ from oarlock.capture.convert.build import (
     constant,
     define,
     load,
+    one_argument,
     operator,
     thunk,
     tuple_of,
 )
+from oarlock.capture.convert.generators import listed
 from oarlock.capture.convert.names import COMPREHENSIONS, own_nodes, walrus_targets
+from oarlock.capture.convert.resumable import resumed
 from oarlock.capture.convert.scope import Scope
 
 _SUSPENDS = (ast.Yield, ast.YieldFrom, ast.Await)
@@ -351,6 +355,14 @@ class Expressions(ast.NodeTransformer):
         if any(g.is_async for g in node.generators):
             self.scope.unit.refuse(node, "an asynchronous comprehension", "use plain loops")
             return constant(None)
+        made = self.loops(node, name, first, leaf, [last])
+        self.pending.append(self.define_function(made, inner=True))
+        return at(call(name, self.visit(node.generators[0].iter)), node)
+
+    def loops(
+        self, node: Any, name: str, first: list[ast.stmt], leaf: ast.stmt, last: list[ast.stmt]
+    ) -> ast.FunctionDef:
+        """The definition of a function of what the first loop goes over."""
         items = f"{GENERATED}items"
         inner = leaf
         for i, g in reversed(list(enumerate(node.generators))):
@@ -358,16 +370,10 @@ class Expressions(ast.NodeTransformer):
                 inner = at(ast.If(condition, [inner], []), condition)
             source = load(items) if i == 0 else g.iter
             inner = at(ast.For(g.target, source, [inner], [], None), g.iter)
-        arguments = ast.arguments(
-            posonlyargs=[], args=[ast.arg(items)], kwonlyargs=[], kw_defaults=[], defaults=[]
-        )
         outer = sorted(walrus_targets(node))
-        body = [*self.scope.declare(outer), *first, inner, last]
-        made = at(
-            define(name, arguments, [ast.fix_missing_locations(at(s, node)) for s in body]), node
-        )
-        self.pending.append(self.define_function(made, inner=True))
-        return at(call(name, self.visit(node.generators[0].iter)), node)
+        body = [*self.scope.declare(outer), *first, inner, *last]
+        body = [ast.fix_missing_locations(at(s, node)) for s in body]
+        return at(define(name, one_argument(items), body), node)
 
     def collected(self, node: Any, kind: str, empty: ast.expr, leaf: ast.expr) -> ast.expr:
         out = f"{GENERATED}out"
@@ -437,7 +443,23 @@ class Expressions(ast.NodeTransformer):
         return self.comprehension(generator, self.scope.unit.fresh(name), [], leaf, last)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
-        return self.native(node)
+        has_tests = any(g.ifs for g in node.generators) and not any(
+            g.is_async for g in node.generators
+        )
+        if self.foreign or not has_tests:
+            return self.native(node)
+        names, forms = [], []
+        for change in (listed, resumed):
+            part = deepcopy(node)
+            leaf = at(ast.Expr(at(ast.Yield(part.elt), node)), node)
+            names.append(self.scope.unit.fresh("genexpr"))
+            forms.append(self.loops(part, names[-1], [], leaf, []))
+            if not change(forms[-1]):
+                return self.native(node)
+        self.pending += map(self.define_function, forms)
+        items = thunk(self.visit(deepcopy(node.generators[0].iter)))
+        made = apply("generated", load(names[0]), load(names[1]), items, thunk(self.native(node)))
+        return at(made, node)
 
     def native(self, node: Any) -> ast.expr:
         """A comprehension that stays one: its tests and iterables must be plain."""

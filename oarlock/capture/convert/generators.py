@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from oarlock.capture.convert.names import FUNCTIONS
+from oarlock.capture.convert.resumable import gives_result
 
 ITEMS = "items_yielded_"
 _SHARING = (ast.Global, ast.Nonlocal)
@@ -18,7 +19,11 @@ def listed(node: ast.FunctionDef) -> bool:
     so that nobody sees that it runs at once.
     """
     inner = [n for statement in node.body for n in ast.walk(statement)]
-    if any(map(_is_seen, inner)) or any(isinstance(n, (*FUNCTIONS, ast.Lambda)) for n in inner):
+    if (
+        any(map(gives_result, inner))
+        or any(map(_is_seen, inner))
+        or any(isinstance(n, (*FUNCTIONS, ast.Lambda)) for n in inner)
+    ):
         return False
     change = _Change()
     body = [change.visit(statement) for statement in node.body]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from oarlock.capture.convert import cursors
+from oarlock.capture.convert import cursors, streams
 from oarlock.capture.convert.arithmetic import binary
 from oarlock.capture.convert.numeric import bool_, int_
 from oarlock.capture.convert.sequences import (
@@ -52,6 +52,21 @@ def iter_(items: Any, *end: Any) -> Any:
     if isinstance(items, cursors.Stream) or is_run_time_sequence(items):
         return cursors.source(items)
     return iter(items)
+
+
+def stream_of(items: Any, last: Any) -> cursors.Stream:
+    """What a loop goes over that is inside of another one; ``last``: what it went over before, which
+    only it has: that begins anew, so that each trip of the outer loop finds one object."""
+    items = entered(items)
+    made = cursors.source(items)
+    if type(made) is not cursors.Cursor or made is items:
+        return made
+    if type(last) is not cursors.Cursor or not last.is_private or last.by != made.by:
+        made.is_private = True
+        return made
+    last.changed("items", made.items)
+    last.changed("place", made.place)
+    return last
 
 
 def enumerate_(items: Any, start: Any = 0) -> Any:
@@ -110,19 +125,20 @@ def map_(function: Any, *items: Any) -> Any:
 
 
 def filter_(function: Any, items: Any) -> Any:
-    from oarlock.capture.convert.calls import call
+    from oarlock.capture.convert.calls import call, items_of, iterated
 
     if tracer() is None:
         return filter(function if function is None else call(function), items)
     made = own_truth if function is None else call(function)
     noticing = tracer().noticing
     if _kept.__code__ in noticing.codes:
-        return filter(made, items)
-    with noticing.ahead(_kept.__code__):
-        return _kept(made, items)
+        return items_of(streams.filter_in_turn, True)(function, items)
+    with noticing.ahead(_kept.__code__) as given:
+        found = _kept(made, items)
+    return iterated(found, given)
 
 
-def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Any:
+def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """The items for which ``made`` holds; a list that grows at run time where it decides then."""
     cell = [tracer().list_([])]
     items = own_items(items)
@@ -131,9 +147,6 @@ def _kept(made: Callable[[Any], Any], items: Iterable[Any]) -> Any:
     else:
         for item in items:
             _keep(made, item, cell)
-    if type(cell[0]) is list:
-        return iter(cell[0])
-    cell[0].is_iterator = True
     return cell[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import operator
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -57,7 +58,13 @@ class Operators:
     handling = staticmethod(handling)
     steering = STEERING
     held = staticmethod(cursors.held)
+    generated = staticmethod(calls.generated)
     resumed = staticmethod(cursors.Resumed)
+    stream_of = staticmethod(iterating.stream_of)
+    stream_more = staticmethod(operator.methodcaller("more"))
+    stream_take = staticmethod(operator.methodcaller("take"))
+    stream_stop = staticmethod(operator.methodcaller("stop"))
+    unsent = staticmethod(cursors.unsent)
     fails = staticmethod(failing.fails)
     attempt = staticmethod(attempts.attempt)
     attempt_item = staticmethod(attempts.attempt_item)
@@ -395,10 +402,10 @@ class Operators:
             self.read_global(name, self.module[name])
 
     def getattr_(self, owner: Any, name: str) -> Any:
-        return calls.read_attribute(owner, name)
+        return attributes.read_attribute(owner, name)
 
     def setattr_(self, value: Any, owner: Any, name: str) -> None:
-        calls.write_attribute(owner, name, value)
+        attributes.write_attribute(owner, name, value)
 
     def delattr_(self, owner: Any, name: str) -> None:
         attributes.delattr_(owner, name)

@@ -90,6 +90,8 @@ def length(items: Any) -> Any:
 
 
 def at_index(items: Any, index: Any) -> Any:
+    if type(items) is range and is_run_time(index):
+        items = Range(items.start, items.stop, items.step)
     return items.run_time_item(index) if is_proxy(items) else item(items, index)
 
 

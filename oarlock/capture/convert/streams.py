@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -101,3 +101,65 @@ class Ordered:
 
 def cmp_to_key(mycmp: Callable[[Any, Any], Any]) -> Callable[[Any], Ordered]:
     return lambda value: Ordered(mycmp, value)
+
+
+def filter_in_turn(test: Callable[[Any], Any] | None, items: Iterable[Any]) -> Iterator[Any]:
+    for x in items:
+        if x if test is None else test(x):
+            yield x
+
+
+def takewhile_in_turn(test: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    for x in items:
+        if not test(x):
+            return
+        yield x
+
+
+def dropwhile_in_turn(test: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    is_open = False
+    for x in items:
+        if is_open or not test(x):
+            is_open = True
+            yield x
+
+
+def filterfalse_in_turn(
+    test: Callable[[Any], Any] | None, items: Iterable[Any]
+) -> Iterator[Any]:  # fmt: skip
+    for x in items:
+        if not (x if test is None else test(x)):
+            yield x
+
+
+def accumulate_in_turn(
+    items: Iterable[Any], func: Callable[[Any, Any], Any] | None = None, *, initial: Any = None
+) -> Iterator[Any]:
+    step = operator.add if func is None else func
+    is_first, total = initial is None, initial
+    if not is_first:
+        yield total
+    for x in items:
+        total = x if is_first else step(total, x)
+        is_first = False
+        yield total
+
+
+def starmap_in_turn(func: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+    for args in items:
+        yield func(*args)
+
+
+def chain_in_turn(*parts: Iterable[Any]) -> Iterator[Any]:
+    for part in parts:
+        yield from part
+
+
+IN_TURN: dict[Callable[..., Any], Callable[..., Iterator[Any]]] = {
+    takewhile: takewhile_in_turn,
+    dropwhile: dropwhile_in_turn,
+    filterfalse: filterfalse_in_turn,
+    accumulate: accumulate_in_turn,
+    starmap: starmap_in_turn,
+    chain: chain_in_turn,
+}

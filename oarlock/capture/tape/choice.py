@@ -71,7 +71,7 @@ class Choice:
         return each(self, lambda x: getattr(x, name))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        from oarlock.capture.convert.calls import write_attribute
+        from oarlock.capture.convert.attributes import write_attribute
 
         each(self, lambda x: write_attribute(x, name, value))
 

@@ -525,7 +525,8 @@ class Control:
         grads = self.tracer.graded.open()
         try:
             try:
-                loop.trace()
+                with self.tracer.noticing.looping():
+                    loop.trace()
             finally:
                 self.tracer.graded.close(grads)
             self.tracer.graded.join(grads)

@@ -165,6 +165,7 @@ class Merged:
 
     def used(self, obj: Any) -> None:
         """What ``obj`` holds is about to be read."""
+        self.tracer.noticing.uses(obj)
         if id(obj) in self.stale and self.stale[id(obj)][0] is obj:
             self.refuse(
                 obj, self.stale[id(obj)][1], "is changed under one name and read by another"

@@ -6,16 +6,14 @@ items come one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from oarlock.capture.convert.handlers import Steering
-from oarlock.capture.tape.foresight import acts
+from oarlock.capture.tape.given import Given, is_noticed, walk
 from oarlock.capture.tape.journal import Frame
-from oarlock.capture.tape.nodes import Assert, Block, Call, Print, Raise, blocks_of
-from oarlock.capture.tape.queries import is_update
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
@@ -35,45 +33,65 @@ class Noticing:
     def __init__(self, tracer: Tracer, codes: frozenset[CodeType]) -> None:
         self.tracer, self.codes = tracer, codes
         self.open: list[Frame] = []
+        self.reading: list[Given] = []  # whose items are being worked out
+        self.count = 0  # of all that there were
+        self.loops: list[tuple[int, list[Given]]] = []  # with those that they take from
 
     def made(self, obj: Any) -> None:
         """``obj`` is new: it is no business of others yet."""
         for frame in self.open:
             frame.born[id(obj)] = obj
 
+    def reads(self, owner: Any, name: Any) -> None:
+        for given in self.reading:
+            given.reads(owner, name)
+
+    def uses(self, x: Any) -> None:
+        for given in self.reading:
+            given.uses(x)
+
+    def runs(self, function: FunctionType) -> None:
+        for given in self.reading:
+            given.functions.append(function)
+
     @contextmanager
-    def ahead(self, code: CodeType) -> Iterator[None]:
+    def ahead(self, code: CodeType) -> Iterator[Given]:
         """Around what runs before its turn.  Raises: Noticed."""
         seen: list[bool] = []
-        with self.watching(seen):
-            yield
+        self.count += 1
+        given = Given(self.tracer, code, self.count)
+        self.reading.append(given)
+        try:
+            with self.watching(seen):
+                yield given
+        finally:
+            self.reading.remove(given)
         if seen[0]:
             raise Noticed(frozenset((code,)))
+        given.close()
 
-    def turns(self, function: FunctionType) -> Callable[[], None]:
-        """What to call before each item that the generator ``function`` has given ahead.
+    def look(self, items: Any) -> None:
+        """Code is about to take from ``items``.  Raises: Noticed where what they were made of has changed
+        since they were given ahead."""
+        given: Given | None = getattr(items, "given", None)
+        if given is None:
+            return
+        _expect_same(given)
+        for count, taken in self.loops:
+            if given.number <= count:
+                taken.append(given)
 
-        Raises: Noticed where what goes over the items may change what the generator reads.
-        """
-        before: list[Any] = []
-
-        def turn() -> None:
-            if before and self.has_gone_on(function, *before):
-                raise Noticed(frozenset((function.__code__,)))
-            block = self.tracer.block
-            before[:] = block, len(block.nodes), self.tracer.journal.changes, _variables(function)
-
-        return turn
-
-    def has_gone_on(
-        self, function: FunctionType, block: Block, start: int, changes: int, variables: list[Any]
-    ) -> bool:
-        """More than the computing of results has happened since then."""
-        if block is not self.tracer.block or changes != self.tracer.journal.changes:
-            return True
-        if any(a is not b for a, b in zip(variables, _variables(function), strict=True)):
-            return True
-        return any(is_noticed(x) for node in block.nodes[start:] for x in walk(node))
+    @contextmanager
+    def looping(self) -> Iterator[None]:
+        """Around the trace of a trip: the next one takes after this one has changed things."""
+        taken: list[Given] = []
+        self.loops.append((self.count, taken))
+        try:
+            yield
+        finally:
+            self.loops.pop()
+        for given in taken:
+            _expect_same(given)
 
     @contextmanager
     def watching(self, seen: list[bool]) -> Iterator[None]:
@@ -92,25 +110,6 @@ class Noticing:
             seen.append(has_drawn or bool(frame.before) or any(map(is_noticed, nodes)))
 
 
-def _variables(function: FunctionType) -> list[Any]:
-    """What those of the functions around it hold that it reads."""
-    found = []
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:
-            found.append(None)
-    return found
-
-
-def walk(node: Any) -> Iterator[Any]:
-    yield node
-    for block in blocks_of(node):
-        yield from block.walk()
-
-
-def is_noticed(node: Any) -> bool:
-    """Running ``node`` does something but to give a result."""
-    if isinstance(node, Call):
-        return is_update(node.func) or acts(node)
-    return isinstance(node, (Assert, Print, Raise))
+def _expect_same(given: Given) -> None:
+    if given.has_changed():
+        raise Noticed(frozenset((given.code,)))

@@ -303,6 +303,7 @@ class Objects:
 
     def read(self, owner: Any, name: Any, value: Any) -> Any:
         """What code gets that reads ``name`` of ``owner``."""
+        self.tracer.noticing.reads(owner, name)
         source = self.source(owner)
         if source is None:
             owner = _giver(owner, name, value)

@@ -57,6 +57,7 @@ class RunList(list):
     lengths: tuple[int, int] | None = None  # in both worlds, where that does not depend on data
     home: Any = None  # the block where it has these lengths
     kind: Any = list  # of the replay
+    given: Any = None  # what its items were made of, where they are there before their turn
 
     @property
     def items(self) -> Items:
@@ -78,6 +79,7 @@ class RunList(list):
         return self.tracer.lists.length(self)
 
     def run_time_item(self, index: Any) -> Any:
+        self.tracer.noticing.look(self)
         return self.tracer.lists.get(self, index)
 
     def touched(self, op: Any = None, *args: Any, at: Any = None) -> bool:
