@@ -25,6 +25,7 @@ from oarlock.capture.convert.cursors import in_turn
 from oarlock.capture.convert.data_classes import written
 from oarlock.capture.convert.handing import settled
 from oarlock.capture.convert.names import MUTATORS
+from oarlock.capture.convert.sequences import is_run_time_sequence
 from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import at_key, is_table, tracer, used
 from oarlock.capture.owners import know_cache
@@ -118,15 +119,31 @@ def _all_items(function: FunctionType, give: Any, *args: Any, **kwargs: Any) -> 
 
 
 def generated(
-    ahead: FunctionType, in_turn: FunctionType, items: Callable[[], Any], plain: Callable[[], Any]
+    ahead: FunctionType,
+    in_turn: FunctionType,
+    items: Any,
+    plain: Callable[[], Any],
+    is_tested: bool,
 ) -> Any:
-    """A generator expression with tests: its items ahead, or one by one; ``plain()``: Python's own."""
+    """A generator expression: its items ahead, or one by one; ``plain()``: Python's own, where nothing
+    is known at run time alone that it goes by."""
     active = tracer()
-    if active is None:
-        return plain()
+    if active is None or not (is_tested or is_run_time_sequence(items)):
+        _handed.append(items)
+        try:
+            return plain()
+        finally:
+            _handed.pop()
     if ahead.__code__ in active.noticing.codes:
-        return in_turn(items())
-    return _all_items(ahead, ahead, items())
+        return in_turn(items)
+    return _all_items(ahead, ahead, items)
+
+
+_handed: list[Any] = []  # what generator expressions go over that are being made
+
+
+def handed() -> Any:
+    return _handed[-1]
 
 
 def followed(

@@ -443,10 +443,7 @@ class Expressions(ast.NodeTransformer):
         return self.comprehension(generator, self.scope.unit.fresh(name), [], leaf, last)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
-        has_tests = any(g.ifs for g in node.generators) and not any(
-            g.is_async for g in node.generators
-        )
-        if self.foreign or not has_tests:
+        if self.foreign or any(g.is_async for g in node.generators):
             return self.native(node)
         names, forms = [], []
         for change in (listed, resumed):
@@ -457,14 +454,18 @@ class Expressions(ast.NodeTransformer):
             if not change(forms[-1]):
                 return self.native(node)
         self.pending += map(self.define_function, forms)
-        items = thunk(self.visit(deepcopy(node.generators[0].iter)))
-        made = apply("generated", load(names[0]), load(names[1]), items, thunk(self.native(node)))
+        items, is_tested = self.visit(node.generators[0].iter), any(g.ifs for g in node.generators)
+        plain = thunk(self.native(node, at(apply("handed"), node)))
+        made = apply("generated", load(names[0]), load(names[1]), items, plain, constant(is_tested))
         return at(made, node)
 
-    def native(self, node: Any) -> ast.expr:
-        """A comprehension that stays one: its tests and iterables must be plain."""
+    def native(self, node: Any, items: ast.expr | None = None) -> ast.expr:
+        """A comprehension that stays one: its tests and iterables must be plain.
+
+        Args: items: what it goes over, if that is there already.
+        """
         first = node.generators[0]
-        iterable = self.visit(first.iter)
+        iterable = self.visit(first.iter) if items is None else items
         self.foreign.append(
             {n.id for g in node.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
             | walrus_targets(node)

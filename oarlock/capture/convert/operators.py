@@ -59,6 +59,7 @@ class Operators:
     steering = STEERING
     held = staticmethod(cursors.held)
     generated = staticmethod(calls.generated)
+    handed = staticmethod(calls.handed)
     resumed = staticmethod(cursors.Resumed)
     stream_of = staticmethod(iterating.stream_of)
     stream_more = staticmethod(operator.methodcaller("more"))

@@ -428,3 +428,29 @@ def test_loops_over_variables_of_the_function_around():
     for values in X:
         x = torch.tensor(values)
         assert torch.equal(static(x), widens_what_is_of_the_function_around(x))
+
+
+def expressions_over_rows(x):
+    rows = [r for r in x if r.sum() > 0]
+    rows.extend(r + 1 for r in list(rows))
+    return rows, torch.stack(tuple(r * 2 for r in rows) or (x[0],))
+
+
+def expressions_over_rows_that_change(x):
+    rows = [r for r in x if r.sum() > 0]
+    total = x[0] * 0
+    for v in (r * 2 for r in rows):
+        total = total + v
+        rows[0] = rows[0] + 1
+        rows[-1] = rows[-1] * 2
+    return total
+
+
+@pytest.mark.parametrize("fn", [expressions_over_rows, expressions_over_rows_that_change])
+def test_generator_expressions_over_run_time_lists(fn):
+    static = to_static(fn, backend="replay")
+    for seed in range(4):
+        torch.manual_seed(seed)
+        x = torch.randn(4, 2)
+        torch.testing.assert_close(static(x), fn(x), rtol=0, atol=0)
+    assert len(static.tapes) == 1
