@@ -112,3 +112,109 @@ def test_least_and_largest_compare_with_nan_as_python_does(tmp_path: Path):
     for pair in ([3.0, float("nan")], [float("nan"), 0.5], [-0.0, 0.0], [float("inf"), -1.0]):
         x = torch.tensor(pair)
         assert str(tuple(map(float, predictor(x)))) == str(extremes(x))
+
+
+def scaled(x):
+    scale = 2
+    if x.sum() > 0:
+        scale = x.max()
+    return x * scale, scale - x, scale > 1, x[:1] / scale
+
+
+def mean_of_positive(x):
+    total, n = 0, 0
+    for v in x:
+        if v > 0:
+            total, n = total + v, n + 1
+    return total / max(n, 1), n
+
+
+def last_place(x):
+    at = 0
+    while x.sum() < 20:
+        at, x = x.argmax(), x.flip(0) * 2 + 1
+    return x[at], at
+
+
+def set_back(x):
+    best = x[0]
+    for v in x:
+        if v > best:
+            best = v
+        elif v < 0:
+            best = 0
+    return x - best
+
+
+def sum_of_floats(x):
+    total, count = 0, 0
+    for v in x.tolist():
+        if v > 1:
+            total += v
+        elif v < -1:
+            count, total = count + 1, total - 1
+    return total * 1.0, total + 0.5, total / 2, total > 3, count
+
+
+def halved(x):
+    n, trips = int(x[0]), 0
+    while n > 4:
+        n, trips = n / 2, trips + 1
+    return n / 4, trips
+
+
+MIXED = (scaled, mean_of_positive, last_place, set_back, sum_of_floats, halved)
+VALUES = ([1.0, 5.0, 2.0], [-1.0, -5.0, 0.5], [30.0, 2.0], [4.0, -2.0, 3.0, 9.0])
+
+
+@pytest.mark.parametrize("fn", MIXED)
+def test_numbers_that_others_replace(fn: Callable[..., Any], tmp_path: Path):
+    """A number or a tensor, an int or a float: what follows is done with the one that it is."""
+    predictor = saved(fn, [(torch.tensor(v),) for v in VALUES[:3:2]], tmp_path)
+    for values in VALUES:
+        for a, b in zip(leaves(predictor(torch.tensor(values))), leaves(fn(torch.tensor(values)))):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6)
+
+
+def leaves(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, tuple) else [x]
+
+
+def replaced(n: Any, finish: Callable[..., Any]) -> Callable[..., Any]:
+    def fn(x):
+        found = n
+        while x.sum() < 20:
+            found, x = x.max(), x * 2 + 1
+        return finish(found, x)
+
+    return fn
+
+
+@pytest.mark.parametrize(
+    ("fn", "error"),
+    [
+        (replaced(0, lambda n, x: 1 / n), "ZeroDivisionError: division by zero"),
+        (replaced(2**24 + 1, lambda n, x: n), "an integer that f32 does not hold"),
+        (replaced(3, lambda n, x: torch.arange(3) * n), "a Python int, where .* for a tensor"),
+        (replaced(3, lambda n, x: torch.stack([n, x[0]])), "a Python int, where .* for a tensor"),
+    ],
+)
+def test_a_number_for_which_the_program_is_not_made_ends_the_run(fn, error, tmp_path: Path):
+    few, many = torch.tensor([0.5, 3.0]), torch.tensor([40.0, 2.0])
+    predictor = saved(fn, [(few,)], tmp_path)
+    assert_same(predictor(few), fn(few))
+    with pytest.raises(ModelError, match=error):
+        predictor(many)
+
+
+def test_a_number_that_stays_is_exact(tmp_path: Path):
+    """Also where a tensor that may replace it has fewer digits."""
+    fn = replaced(2**24 + 1, lambda n, x: n > 2**24)
+    predictor = saved(fn, [(torch.tensor([0.5, 3.0]),)], tmp_path)
+    assert predictor(torch.tensor([40.0, 2.0]))
+    assert not predictor(torch.tensor([0.5, 3.0]))
+
+
+def test_texts_of_the_run_are_no_values(tmp_path: Path):
+    with pytest.raises(UnsupportedError, match="a text with values of the run"):
+        saved(lambda x: x * 2 if f"{int(x)}" == "1" else x, [(torch.tensor(2),)], tmp_path)

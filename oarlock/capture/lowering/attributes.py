@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from oarlock.capture.arrays import dtype_of, to_numpy
-from oarlock.capture.lowering.kinds import Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Either, Maybe, is_symbolic, kind_of
 from oarlock.capture.tape.effects import Change
 from oarlock.capture.tape.nodes import Val
 from oarlock.capture.tape.sources import Source, key_of
@@ -161,6 +161,8 @@ class Attributes:
         r = self.r
         if isinstance(new, Maybe):
             raise _NotKept(f"{at} is None or a value after the call, as the run decides")
+        if isinstance(new, Either):
+            new = r.lowering.expect_wide(new)
         if isinstance(new, torch.Tensor):
             value = r.value(new)
             if isinstance(old, torch.Tensor):

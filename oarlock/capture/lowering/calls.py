@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oarlock.capture.lowering import caught, lists, messages, picks
-from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic
+from oarlock.capture.lowering import caught, lists, messages, mixed, picks
+from oarlock.capture.lowering.kinds import Either, Maybe, Truth, is_symbolic
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
 from oarlock.capture.tape.nodes import Block, Call, SubTape, Val, leaves, map_tree
-from oarlock.capture.tape.queries import LEFT_ALIGNED, READS, name_of
+from oarlock.capture.tape.queries import INDEXED, LEFT_ALIGNED, READS, name_of
 from oarlock.capture.tape.runtime import recursive, table
 from oarlock.capture.unfused import is_left_aligned
 from oarlock.ir import i64
@@ -39,6 +39,8 @@ class Calls:
             self.is_well, args, kwargs = caught.checked(call, *self.low.present((args, kwargs)))
         if func is runtime.outcome:
             return self.is_well, caught.SAID
+        if func is not runtime.text and any(isinstance(x, Either) for x in leaves((args, kwargs))):
+            return mixed.result(self, call, args, kwargs)
         if name_of(func) in READS and args and isinstance(args[0], torch.Tensor):
             with self.low.outside():
                 return self.read(name_of(func), *args)
@@ -49,6 +51,8 @@ class Calls:
             return self.seed(func, args)
         if func is runtime.text:
             return messages.Message(args)
+        if any(isinstance(x, messages.Message) for x in leaves((args, kwargs))):
+            raise NotImplementedError("a text with values of the run, other than in an error")
         if func in (runtime.bound, runtime.attribute) and isinstance(args[0], Maybe):
             return self.low.expect_bound(func, *args)
         if func in (runtime.is_none, runtime.is_missing):
@@ -71,7 +75,7 @@ class Calls:
                 return (
                     number if func is not operator.not_ else self.r.scalars.compute(func, (number,))
                 )
-        if name_of(func) in _INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
+        if name_of(func) in INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
             args = (args[0], self.index(args[1]), *args[2:])
         if name_of(func) in ("__setitem__", "setitem") and _picks_by_number(args[1]):
             return self.put(*self.low.present(args))
@@ -263,7 +267,6 @@ _TRUTHS = {
     float: "__float__", operator.index: "__index__",
 }  # fmt: skip  # fmt: skip
 _SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
-_INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 _READERS = _reader_table()
 _TAKING = (operator.getitem, list.pop)
 _ROWS = (torch.unbind, torch.Tensor.unbind)

@@ -11,7 +11,7 @@ import torch
 from oarlock.capture.aliases import View
 from oarlock.capture.convert.state import Undefined
 from oarlock.capture.lowering.frames import Frame
-from oarlock.capture.lowering.kinds import Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Either, Maybe, is_narrow, is_symbolic, kind_of, wide_of
 from oarlock.capture.lowering.lists import ListValue
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
@@ -50,6 +50,8 @@ def empty(r: BlockRecorder, like: Sequence[Value]) -> list[Value]:
 
 def is_one(x: Any) -> bool:
     """A number, or a tensor without axes."""
+    if isinstance(x, Either):
+        return True
     if isinstance(x, torch.Tensor):
         return x.dim() == 0
     return is_symbolic(x) or isinstance(x, (bool, int, float))
@@ -60,8 +62,8 @@ def one_of(r: BlockRecorder, x: Any, type: TensorType) -> Value:
 
     Raises: NotImplementedError where the number is of another kind.
     """
-    if isinstance(x, torch.Tensor):
-        return value_of(r, x)
+    if isinstance(x, (torch.Tensor, Either)):
+        return value_of(r, x.wide if isinstance(x, Either) else x)
     kind = kind_of(x)
     fits = kind is bool if type.dtype.is_bool else kind is int or type.dtype.is_float
     if not fits:
@@ -87,8 +89,30 @@ def is_nothing(x: Any) -> bool:
     return x is None or isinstance(x, Undefined)
 
 
+def number_of(x: Any, wide: Any, other: Any) -> Any:
+    """The narrow number of one that may be ``wide``; ``other`` where it has none, and nothing reads it."""
+    return x.number if isinstance(x, Either) else x if is_narrow(x, wide) else other
+
+
+def narrow_flag(r: BlockRecorder, x: Any, wide: Any) -> Value:
+    """Whether one that may be ``wide`` is a narrow number."""
+    if isinstance(x, Either):
+        return value_of(r, x.flag)
+    return r.b.const(is_narrow(x, wide), bool_)
+
+
+def is_mixed(a: Any, b: Any) -> bool:
+    """One is, or may be, a narrower number than the other; a bool may be a tensor."""
+    if not (is_one(a) and is_one(b)):
+        return False
+    wide = wide_of(a, b)
+    if isinstance(wide, torch.Tensor) and wide.dtype is torch.bool:
+        return False
+    return any(isinstance(x, Either) or is_narrow(x, wide) for x in (a, b))
+
+
 def is_plain(x: Any) -> bool:
-    return not isinstance(x, (torch.Tensor, Maybe, Pick)) and not is_symbolic(x)
+    return not isinstance(x, (torch.Tensor, Maybe, Pick, Either)) and not is_symbolic(x)
 
 
 def named(x: Any) -> str:

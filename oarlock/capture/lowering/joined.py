@@ -9,18 +9,21 @@ import torch
 from oarlock.capture.lowering.held import (
     Recorded,
     empty,
+    is_mixed,
     is_nothing,
     is_one,
     is_plain,
     is_unbound,
     named,
+    narrow_flag,
+    number_of,
     one_of,
     python_of,
     tie,
     type_of,
     value_of,
 )
-from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Either, Maybe, Truth, is_symbolic, wide_of
 from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
 from oarlock.capture.lowering.picks import Pick, are_objects, options_of, place_of
 from oarlock.capture.tape.nodes import UNREAD
@@ -57,6 +60,8 @@ class Joined:
         if any(is_nothing(x) or isinstance(x, Maybe) for x in (a, b)):
             values = [_present(x) for x in (a, b)]
             return Joined(Joined.of(blocks, *values), (a, b), "maybe")
+        if is_mixed(a, b):
+            return Joined.mixed(blocks, a, b)
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
             return Joined(None, (a, b), "tensor")
         if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) and is_one(a) and is_one(b):
@@ -64,10 +69,14 @@ class Joined:
         if is_row(a) and is_row(b):
             return Joined(None, (a, b), "list")
         if all(is_symbolic(x) or isinstance(x, (bool, int, float)) for x in (a, b)):
-            if kind_of(a) is kind_of(b):
-                return Joined(None, (a, b), "number")
-            raise NotImplementedError("one branch gives an int, the other a float")
+            return Joined(None, (a, b), "number")
         raise NotImplementedError(f"one branch gives {named(a)}, the other {named(b)}: no one type")
+
+    @staticmethod
+    def mixed(blocks: Blocks, a: Any, b: Any) -> Joined:
+        """Of a narrow number or a wide one."""
+        numbers = [number_of(x, wide_of(a, b), UNREAD) for x in (a, b)]
+        return Joined(Joined.of(blocks, *numbers), (a, b), "either")
 
     @staticmethod
     def read(blocks: Blocks, a: Any, b: Any) -> Joined:
@@ -75,6 +84,9 @@ class Joined:
         value = b if a is UNREAD else a
         if isinstance(value, Maybe):
             return Joined.of(blocks, *(None if x is UNREAD else x for x in (a, b)))
+        if isinstance(value, Either):
+            value = value.wide
+            return Joined(value, tuple(UNREAD if x is UNREAD else value for x in (a, b)), "read")
         if isinstance(value, (tuple, list)):
             pairs = ((UNREAD, x) if a is UNREAD else (x, UNREAD) for x in value)
             return Joined([Joined.read(blocks, *pair) for pair in pairs], (value, value), "tree")
@@ -90,6 +102,10 @@ class Joined:
         if self.kind == "maybe":
             flag = blocks.within(side, lambda: self._flag(blocks, mine))
             return [flag, *self.plain.values(blocks, side, k)]
+        if self.kind == "either":
+            flag = blocks.within(side, lambda: narrow_flag(blocks.r, mine, wide_of(*self.sides)))
+            one = blocks.within(side, lambda: self._one(blocks, mine))
+            return [flag, *self.plain.values(blocks, side, k), one]
         if self.kind == "list":
             return blocks.within(side, lambda: self._rows(blocks, k))
         if self.kind == "pick":
@@ -101,9 +117,8 @@ class Joined:
         return [blocks.within(side, lambda: value_of(blocks.r, mine))]
 
     def _one(self, blocks: Blocks, mine: Any) -> Value:
-        """A tensor of one element, or a number of its type."""
-        tensor = next(x for x in self.sides if isinstance(x, torch.Tensor))
-        return one_of(blocks.r, mine, type_of(blocks.r, tensor))
+        """One in the type of the wider."""
+        return one_of(blocks.r, mine, type_of(blocks.r, wide_of(*self.sides)))
 
     def _rows(self, blocks: Blocks, k: int) -> list[Value]:
         """The stacks of a list, in the graph of its branch."""
@@ -131,14 +146,17 @@ class Joined:
             flag = Truth(next(found))
             value = self.plain.result(blocks, found)
             return Maybe(flag, value, all(map(is_unbound, self.sides)))
+        if self.kind == "either":
+            flag = Truth(next(found))
+            number = self.plain.result(blocks, found)
+            return Either(flag, number, python_of(r, next(found), wide_of(*self.sides)))
         if self.kind == "list":
             assert self.full is not None
             return of_rows(r, [next(found) for _ in self.full.known()], self.full)
         if self.kind == "pick":
             return Pick(next(found), self.plain)
         if self.kind == "one":
-            value = next(found)
-            return Truth(value) if value.dtype.is_bool else r.new(value)
+            return Truth(next(found))
         like = self.plain if self.kind == "read" else self.sides[0]
         result = python_of(r, next(found), like)
         if isinstance(result, torch.Tensor):

@@ -12,7 +12,7 @@ import torch
 
 from oarlock.capture.arrays import dtype_of
 from oarlock.capture.lowering.columns import Column, Even, Ragged, first, kind
-from oarlock.capture.lowering.kinds import Maybe, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Either, Maybe, is_symbolic, kind_of
 from oarlock.capture.lowering.scalars import DTYPES
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.nodes import Val, leaves, map_tree
@@ -110,6 +110,8 @@ class ListValue:
                 yield from self.leaves(x)
         elif isinstance(item, (torch.Tensor, bool, int, float, ListValue)) or is_symbolic(item):
             yield item
+        elif isinstance(item, Either):
+            yield self.r.lowering.expect_wide(item)
         elif isinstance(item, Maybe):
             if item.unbound:
                 self.r.lowering.expect(item)

@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from oarlock.capture.constants import size_in
-from oarlock.capture.convert.state import Undefined
+from oarlock.capture.lowering.carried import (
+    Carried,
+    Changed,
+    Filled,
+    Listed,
+    Mixed,
+    Opened,
+    Picked,
+    Promoted,
+)
 from oarlock.capture.lowering.frames import Frame, align, as_tuple
 from oarlock.capture.lowering.held import (
     Holder,
     Recorded,
     empty,
     held,
+    is_mixed,
     is_nothing,
     is_one,
     named,
+    narrow_flag,
+    number_of,
     one_of,
     python_of,
     tie,
     type_of,
     value_of,
 )
-from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic, kind_of
-from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows, same_leaves
+from oarlock.capture.lowering.kinds import (
+    Either,
+    Maybe,
+    Truth,
+    is_symbolic,
+    kind_of,
+)
+from oarlock.capture.lowering.lists import ListValue, is_row, items_of, of_rows
 from oarlock.capture.lowering.picks import Pick, are_objects, is_object, options_of, place_of, same
 from oarlock.ir import Dim, DType, Size, TensorType, Value, bool_, bounds, i64
 from oarlock.ir.scope import symbols_in
@@ -37,130 +54,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 12
 GUESSES = ("", "seen", "last")
-
-
-@dataclass
-class Carried:
-    """A carried variable: a tree whose leaves are the same plain value, tensors, numbers or Maybes."""
-
-    init: Any
-    kind: str
-    parts: list[Carried]
-
-    @staticmethod
-    def of(blocks: Blocks, x: Any) -> Carried:
-        if isinstance(x, (tuple, list)):
-            return Carried(x, "tree", [Carried.of(blocks, item) for item in x])
-        if isinstance(x, torch.Tensor):
-            return Carried(x, "tensor", [])
-        if isinstance(x, Pick):
-            return Carried(x, "pick", [])
-        if isinstance(x, Maybe):
-            return Carried(x, "maybe", [Carried.of(blocks, x.value)])
-        if is_symbolic(x) or isinstance(x, (bool, int, float)):
-            return Carried(x, "number", [])
-        return Carried(x, "plain", [])
-
-    def leaves(self) -> list[Carried]:
-        """Itself and what is inside, without trees and plain values."""
-        own = [self] if self.kind in ("tensor", "number", "maybe") else []
-        return own + [leaf for part in self.parts for leaf in part.leaves()]
-
-    def inner(self) -> list[Carried]:
-        return [leaf for part in self.parts for leaf in part.leaves()]
-
-
-class Changed(NotImplementedError):
-    """A variable has one type before a loop and another one after a trip."""
-
-
-class Promoted(Exception):
-    """A variable that a loop makes one of another kind, which it is from the start then."""
-
-    def __init__(self, carried: Carried, type: TensorType) -> None:
-        super().__init__(f"a number becomes {type}")
-        self.carried, self.type = carried, type
-
-    def restart(self, blocks: Blocks, loop: Loop) -> Loop:
-        self.change(blocks)
-        return Loop(blocks, loop.carried, loop.axes, loop.guess)
-
-    def change(self, blocks: Blocks) -> None:
-        """A number becomes a tensor of ``type``."""
-        r = blocks.r
-        self.carried.init = r.new(one_of(r, self.carried.init, self.type))
-        self.carried.kind = "tensor"
-
-
-class Filled(Promoted):
-    """A variable without a value that a loop gives one: None or a value."""
-
-    def __init__(self, carried: Carried, like: Any) -> None:
-        Exception.__init__(self, "None becomes a value")
-        self.carried, self.like = carried, like
-
-    def change(self, blocks: Blocks) -> None:
-        """It becomes ``None`` or a value; sizes that only the loop knows are 0 first."""
-        c, value = self.carried, self.nothing(blocks, self.like)
-        c.init = Maybe(Truth(blocks.r.b.const(False, bool_)), value, isinstance(c.init, Undefined))
-        c.kind, c.parts = "maybe", [Carried.of(blocks, value)]
-
-    def nothing(self, blocks: Blocks, like: Any) -> Any:
-        """What stands for a value such as ``like`` that is not there."""
-        if isinstance(like, (tuple, list)):
-            return type(like)(self.nothing(blocks, x) for x in like)
-        if isinstance(like, torch.Tensor) or is_one(like):
-            return python_of(blocks.r, blocks.zeros(type_of(blocks.r, like)), like)
-        return like
-
-
-class Opened(Promoted):
-    """A variable with a value that a loop may set to None."""
-
-    def __init__(self, carried: Carried) -> None:
-        Exception.__init__(self, "a value becomes None")
-        self.carried = carried
-
-    def change(self, blocks: Blocks) -> None:
-        c = self.carried
-        c.parts = [Carried.of(blocks, c.init)]
-        c.init, c.kind = Maybe(Truth(blocks.r.b.const(True, bool_)), c.init), "maybe"
-
-
-class Picked(Promoted):
-    """An object that a loop replaces by others."""
-
-    def __init__(self, carried: Carried, options: tuple[Any, ...]) -> None:
-        Exception.__init__(self, "an object becomes another")
-        self.carried, self.options = carried, options
-
-    def change(self, blocks: Blocks) -> None:
-        c = self.carried
-        c.init = Pick(place_of(blocks.r, c.init, self.options), self.options)
-        c.kind = "pick"
-
-
-class Listed(Promoted):
-    """A list or tuple that a loop replaces by others: one of run-time length."""
-
-    def __init__(self, carried: Carried, item: ListValue) -> None:
-        Exception.__init__(self, "a list becomes another")
-        self.carried, self.item = carried, item
-
-    def change(self, blocks: Blocks) -> None:
-        r, c = blocks.r, self.carried
-        own = items_of(r, c.init)
-        if own.stacks is None:
-            known = blocks.known()
-            rows = [
-                r.b.full(
-                    0, (0, *(n if symbols_in(n) <= known else 0 for n in v.shape[1:])), v.dtype
-                )
-                for v in same_leaves([own, self.item]).known()
-            ]
-            own = of_rows(r, rows, self.item)
-        own = own.laid_out({**own.axes, **self.item.axes})
-        c.init, c.kind, c.parts = own, "list", []
 
 
 def _is_other_list(init: Any, item: Any) -> bool:
@@ -213,8 +106,8 @@ class Loop:
     def _add_counts(self) -> None:
         """Integers that begin as a size that changes may stay equal to it."""
         begins = {self.start[i].shape[axis]: dim for (i, axis), dim in self.classes.items()}
-        for i, (value, is_number) in enumerate(zip(self.start, self._numbers())):
-            begin = size_in(value) if is_number and value.dtype is i64 else None
+        for i, (value, is_count) in enumerate(zip(self.start, self._numbers())):
+            begin = size_in(value) if is_count and value.dtype is i64 else None
             if begin in begins and i not in self.counts and i not in self.settled:
                 self.counts[i] = begins[begin]
 
@@ -223,11 +116,11 @@ class Loop:
         found: list[bool] = []
 
         def visit(c: Carried) -> None:
-            if c.kind == "maybe":
+            if c.kind in ("maybe", "either"):
                 found.append(False)
             elif c.kind == "list":
                 found.extend(False for _ in c.init.known())
-            elif c.kind != "tree" and c.kind != "plain":
+            elif c.kind not in ("tree", "plain"):
                 found.append(c.kind == "number")
             for part in c.parts:
                 visit(part)
@@ -267,13 +160,23 @@ class Loop:
                 kinds = (torch.Tensor, Maybe, tuple)
                 if is_nothing(c.init) and (isinstance(item, kinds) or is_one(item)):
                     raise Filled(c, item.value if isinstance(item, Maybe) else item)
+                if is_symbolic(item) or (
+                    type(item) is type(c.init)
+                    and type(item) in (bool, int, float)
+                    and item != c.init
+                ):
+                    raise Promoted(c)
                 if item is not c.init and item != c.init:
                     raise NotImplementedError(
                         f"a loop changes {c.init!r} into {named(item)}, known when it runs only"
                     )
+            elif c.kind == "either":
+                found += self._either(item, c)
+            elif c.kind in ("number", "tensor") and is_mixed(c.init, item):
+                raise Mixed(c, item)
             elif c.kind == "number" and isinstance(item, torch.Tensor) and item.dim() == 0:
-                if not (item.dtype is torch.bool and kind_of(c.init) is bool):
-                    raise Promoted(c, type_of(self.r, item))
+                if kind_of(c.init) is not bool:
+                    raise NotImplementedError(f"a loop changes {named(c.init)} into a truth")
                 found.append(value_of(self.r, item))
             elif c.kind == "tensor" and c.init.dim() == 0 and is_one(item):
                 found.append(one_of(self.r, item, type_of(self.r, c.init)))
@@ -284,6 +187,18 @@ class Loop:
             else:
                 found.append(value_of(self.r, item))
         return found
+
+    def _either(self, item: Any, c: Carried) -> list[Value]:
+        """The values of a narrow number or a wide one."""
+        init, wide = c.init, c.init.wide
+        if not is_one(item):
+            raise Changed(f"a loop changes {named(init.number)} into {named(item)}")
+        number = number_of(item, wide, c.parts[0].init)
+        if kind_of(number) is not kind_of(init.number):
+            raise NotImplementedError(f"a loop changes {named(init.number)} into {named(number)}")
+        own = one_of(self.r, item, type_of(self.r, wide))
+        rest = self._values([number, python_of(self.r, own, wide)], c.parts)
+        return [narrow_flag(self.r, item, wide), *rest]
 
     def _there(self, item: Maybe, c: Carried) -> Any:
         """The value of an item that must be there; a variable that may be None is so from the start."""
@@ -336,6 +251,9 @@ class Loop:
             elif c.kind == "list":
                 rows = [next(values)[1] for _ in c.init.known()]
                 found.append(of_rows(self.r, rows, c.init))
+            elif c.kind == "either":
+                flag = Truth(next(values)[1])
+                found.append(Either(flag, *self._items(values, c.parts, counts)))
             elif c.kind == "maybe":
                 flag = Truth(next(values)[1])
                 inner = self._items(values, c.parts, counts)[0]
@@ -567,6 +485,8 @@ def _tensors(items: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(x)
         elif isinstance(x, Maybe):
             yield from _tensors([x.value])
+        elif isinstance(x, Either):
+            yield from _tensors([x.wide])
 
 
 def _swapped(x: Any, swaps: dict[int, torch.Tensor]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.lowering.caught import SAID
-from oarlock.capture.lowering.kinds import Maybe, is_symbolic
+from oarlock.capture.lowering.kinds import Either, Maybe, is_symbolic
 from oarlock.capture.tape.nodes import Assert, Block, Raise, Val, leaves
 from oarlock.capture.tape.runtime import text as text_of
 from oarlock.ir import Value
@@ -105,6 +105,8 @@ def _part(r: Any, part: Any, values: list[Value]) -> tuple[str, bool]:
     if isinstance(part, str):
         return part, False
     x, conversion, spec = part[0], part[1] or "", part[2] or ""
+    if isinstance(x, Either):
+        x = r.lowering.expect_wide(x)
     if isinstance(x, torch.Tensor):
         values.append(r.value(x))
         return field(len(values) - 1, "t" if conversion or x.dim() else "", spec), True

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert.state import Undefined
-from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic, kind_of
+from oarlock.capture.lowering.kinds import Either, Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.scalars import DTYPES
 from oarlock.capture.tape import runtime
 from oarlock.ir import Value, bool_, f64, i64
 
-_NO_OBJECTS = (torch.Tensor, Maybe, Truth, bool, int, float, tuple, list)
+_NO_OBJECTS = (torch.Tensor, Maybe, Either, Truth, bool, int, float, tuple, list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def apply(r: Any, func: Callable[..., Any], args: Sequence[Any]) -> Any:
     if func in (runtime.bound, runtime.attribute):
         return _expect(r, func, args)
     picks = [x for x in args if isinstance(x, Pick)]
-    if any(isinstance(x, (torch.Tensor, Maybe)) or is_symbolic(x) for x in args):
+    if any(isinstance(x, (torch.Tensor, Maybe, Either)) or is_symbolic(x) for x in args):
         raise NotImplementedError("a call with one of several objects, which data decide")
     ways, results = [], []
     for places in itertools.product(*(range(len(p.options)) for p in picks)):

@@ -10,9 +10,10 @@ import torch
 from oarlock.capture.arrays import dtype_of
 from oarlock.capture.lowering.attributes import Attributes
 from oarlock.capture.lowering.columns import Even
-from oarlock.capture.lowering.held import truth_of
-from oarlock.capture.lowering.kinds import Maybe, is_symbolic
+from oarlock.capture.lowering.held import truth_of, value_of
+from oarlock.capture.lowering.kinds import Either, Maybe, is_symbolic, kind_of
 from oarlock.capture.lowering.lists import ListValue
+from oarlock.capture.lowering.mixed import is_exact
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.recorder import BlockRecorder
 from oarlock.capture.slots import attributes_of
@@ -189,6 +190,8 @@ class Results:
         if isinstance(x, Pick):
             options = [self.found(option, where) for option in x.options]
             return {"choice": self.add(x.place), "options": options}
+        if isinstance(x, Either):
+            x = self.one(x, where)
         if isinstance(x, torch.Tensor):
             if x.is_complex():
                 raise UnsupportedError(f"{where} is complex; return torch.view_as_real(x)")
@@ -198,6 +201,18 @@ class Results:
         if x is None or isinstance(x, (bool, int, float, str)):
             return {"const": x}
         raise UnsupportedError(f"{where}: a {type(x).__name__} is no result of a program")
+
+    def one(self, x: Either, where: str) -> Any:
+        """A number or a wider one, in the type of that: a run ends where it holds not the integer."""
+        if kind_of(x.number) is int and not is_exact(x):
+            b, number = self.r.b, self.r.scalars.value(x.number)
+            wide = value_of(self.r, x.wide)
+            same = b.eq(b.cast(wide, dtype=number.dtype), number)
+            message = f"{where}: an integer that {wide.dtype} does not hold"
+            b.assert_(
+                b.bit_or(b.logical_not(x.flag.value), same), message=message, kind="Respecialise"
+            )
+        return x.wide
 
     def optional(self, x: Maybe, where: str) -> Tree:
         """A value that is there, as far as is known or is checked."""

@@ -14,7 +14,7 @@ import torch
 
 from oarlock.capture.lowering.frames import Frame, as_tuple
 from oarlock.capture.lowering.held import Recorded, is_plain, named, python_of, value_of
-from oarlock.capture.lowering.kinds import Maybe
+from oarlock.capture.lowering.kinds import Either, Maybe
 from oarlock.capture.tape.nodes import (
     Again,
     Block,
@@ -186,6 +186,8 @@ def _pairs(params: Any, items: Any) -> Iterator[tuple[Val, Any]]:
 
 
 def _value(r: Any, x: Any) -> Value:
+    if isinstance(x, Either):
+        x = r.lowering.expect_wide(x)
     if isinstance(x, Maybe) or not (isinstance(x, (torch.Tensor, int, float)) or not is_plain(x)):
         raise NotImplementedError(
             f"a function that calls itself until data stop it, with {named(x)} or a value"

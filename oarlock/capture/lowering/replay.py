@@ -16,7 +16,7 @@ from oarlock.capture.lowering.blocks import Blocks
 from oarlock.capture.lowering.calls import Calls
 from oarlock.capture.lowering.ends import Ends
 from oarlock.capture.lowering.held import truth_of
-from oarlock.capture.lowering.kinds import Maybe, Truth, is_symbolic
+from oarlock.capture.lowering.kinds import Either, Maybe, Truth, is_symbolic, kind_of
 from oarlock.capture.lowering.loops import Changed
 from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.lowering.ports import Results
@@ -104,7 +104,9 @@ class Lowering:
         def change(x: Any) -> Any:
             if isinstance(x, Maybe):
                 self.expect(x)
-                return x.value
+                x = x.value
+            if isinstance(x, Either):
+                return self.expect_wide(x)
             if isinstance(x, Truth):
                 with self.outside():
                     return self.r.new(x.value)
@@ -121,6 +123,18 @@ class Lowering:
             kind = "UnboundLocalError" if x.unbound else "TypeError"
             text = "a variable has no value" if x.unbound else "expected a tensor, got None"
             self.r.b.assert_(flag, message=text, kind=kind)
+
+    def expect_wide(self, x: Either) -> Any:
+        """The wide one: the run ends where there is a narrow number in its place."""
+        with self.outside():
+            flag = self.r.b.local(x.flag.value)
+            if truth_of(flag) is not False:
+                wide = "tensor" if isinstance(x.wide, torch.Tensor) else kind_of(x.wide).__name__
+                kind = kind_of(x.number).__name__
+                text = f"{self.r.where}: a Python {kind}, where the program is made for a {wide}"
+                good = self.r.b.logical_not(flag)
+                self.r.b.assert_(good, message=text, kind="Respecialise")
+        return x.wide
 
     def expect_bound(self, func: Any, x: Maybe, *names: str) -> None:
         """The assertion of ``runtime.bound`` or ``attribute``."""
@@ -193,17 +207,26 @@ class Lowering:
         if isinstance(x, Maybe):
             x = self.present(x)
         with self.outside():
+            if isinstance(x, Either):
+                ways = [
+                    self.r.scalars.value(t, bool_) for t in map(self._truth, (x.number, x.wide))
+                ]
+                return self.r.b.where(x.flag.value, *ways)
             x = picks.apply(self.r, bool, (x,)) if isinstance(x, Pick) else x
-            if isinstance(x, torch.Tensor):
-                scalar = self.r.scalar_of(x)
-                zero = None if scalar.dtype.is_bool else self.r.b.const(0, scalar.dtype)
-                return scalar if zero is None else self.r.b.ne(scalar, zero)
-            found = self.r.scalars.truth(x)
+            found = self._truth(x)
             if not isinstance(found, Truth):
                 return found
             value = self.r.b.local(found.value)
             known = truth_of(value)
             return value if known is None else known
+
+    def _truth(self, x: Any) -> Any:
+        """Of a tensor or number."""
+        if not isinstance(x, torch.Tensor):
+            return self.r.scalars.truth(x)
+        scalar = self.r.scalar_of(x)
+        zero = None if scalar.dtype.is_bool else self.r.b.const(0, scalar.dtype)
+        return Truth(scalar if zero is None else self.r.b.ne(scalar, zero))
 
     def _if(self, node: If) -> None:
         if self.recursions.is_first:
@@ -326,11 +349,11 @@ class Lowering:
 
     def _check(self, node: Check) -> None:
         value = self._leaf(node.value)
-        if not is_symbolic(value) and not isinstance(value, (torch.Tensor, Maybe)):
+        if not is_symbolic(value) and not isinstance(value, (torch.Tensor, Maybe, Either)):
             if value != node.expected:
                 raise NotImplementedError(f"{node.what}: {value!r}, captured for {node.expected!r}")
             return
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, (torch.Tensor, Either)):
             value = Truth(self.test(node.value))
         with self.outside():
             same = self.r.scalars.compute(operator.eq, (value, node.expected))

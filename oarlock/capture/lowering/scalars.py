@@ -298,7 +298,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
     operator.add: _simple("add"), operator.sub: _simple("sub"), operator.mul: _simple("mul"),
     operator.truediv: _simple("div", True), operator.floordiv: _simple("floor_div"),
     operator.mod: _simple("remainder"), operator.pow: _power, pow: _power,
-    operator.neg: _simple("neg"), operator.pos: lambda s, x: x, operator.abs: _simple("abs"),
+    operator.neg: _simple("neg"), operator.invert: lambda s, x: s.arithmetic("sub", -1, x), operator.pos: lambda s, x: x, operator.abs: _simple("abs"),
     abs: _simple("abs"), min: _pick("lt"), max: _pick("gt"),
     operator.eq: _comparison("eq"), operator.ne: _comparison("ne"), operator.lt: _comparison("lt"),
     operator.le: _comparison("le"), operator.gt: _comparison("gt"), operator.ge: _comparison("ge"),

@@ -144,7 +144,14 @@ def check(
     except Exception as error:
         _check_error(program, values, error)
         return
-    got, after = _evaluated(program, values)
+    try:
+        got, after = _evaluated(program, values)
+    except ModelError as error:
+        if error.kind != "Respecialise":
+            raise
+        raise UnsupportedError(
+            "the program is not for a call that was made:", [str(error)]
+        ) from None
     wants, haves = list(_leaves(expected)), list(_leaves(got))
     if len(wants) != len(haves):
         raise DivergenceError(f"eager gives {len(wants)} values, the program {len(haves)}")

@@ -75,6 +75,7 @@ LAYOUT = {
 SIZES = ("shape", "size", "numel", "nelement", "__len__", "stride")
 RANKS = ("dim", "ndim", "ndimension")
 TOLD = frozenset((*SIZES, *RANKS, *LAYOUT))  # what a tensor tells of itself that sizes decide
+INDEXED = ("__getitem__", "getitem", "__setitem__", "setitem")
 LEFT_ALIGNED = "_nested_tensor_from_mask_left_aligned"  # of a mask of padding
 READS = {
     "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose",
