@@ -133,7 +133,7 @@ def last_place(x):
     at = 0
     while x.sum() < 20:
         at, x = x.argmax(), x.flip(0) * 2 + 1
-    return x[at], at
+    return x[at], at, x[: at + 1].sum()
 
 
 def set_back(x):

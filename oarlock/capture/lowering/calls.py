@@ -16,7 +16,7 @@ from oarlock.capture.lowering.picks import Pick
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.higher import seeded
 from oarlock.capture.tape.nodes import Block, Call, SubTape, Val, leaves, map_tree
-from oarlock.capture.tape.queries import INDEXED, LEFT_ALIGNED, READS, name_of
+from oarlock.capture.tape.queries import INDEXED, LEFT_ALIGNED, PYTHONS, READS, name_of
 from oarlock.capture.tape.runtime import recursive, table
 from oarlock.capture.unfused import is_left_aligned
 from oarlock.ir import i64
@@ -114,7 +114,7 @@ class Calls:
         """The result of a function of torch."""
         args, kwargs = self.low.present(args), self.low.present(kwargs)
         if args and not kwargs and not isinstance(args[0], torch.Tensor):
-            func = _OF_NUMBERS.get(func, func)
+            func = PYTHONS.get(func, func)
         with self.autocast(call):
             return func(*args, **kwargs)
 
@@ -239,29 +239,6 @@ def _reader_table() -> dict[str, Any]:
     }  # fmt: skip
 
 
-_BINARY = (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "eq", "ne", "lt", "le", "gt", "ge",
-    "and", "or", "xor",
-)  # fmt: skip
-
-
-def _arithmetic() -> dict[Any, Any]:
-    """Methods of tensors whose first argument is a number on some way: the operator itself."""
-    found: dict[Any, Any] = {}
-    for name in _BINARY:
-        plain = getattr(operator, f"{name}_" if name in ("and", "or") else name)
-        for method in (name, f"__{name}__", f"__r{name}__"):
-            swapped = method.startswith("__r")
-            if hasattr(torch.Tensor, method):
-                found[getattr(torch.Tensor, method)] = _swapped(plain) if swapped else plain
-    return {**found, torch.Tensor.div: operator.truediv, torch.Tensor.true_divide: operator.truediv}
-
-
-def _swapped(func: Any) -> Any:
-    return lambda a, b: func(b, a)
-
-
-_OF_NUMBERS = _arithmetic()
 _TRUTHS = {
     bool: "__bool__", operator.truth: "__bool__", operator.not_: "__bool__", int: "__int__",
     float: "__float__", operator.index: "__index__",

@@ -139,6 +139,34 @@ def infix(func: Any, arity: int) -> str | None:
     return _INFIX.get(name) if getattr(torch.Tensor, name, None) is func else None
 
 
+_BINARY = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "eq", "ne", "lt", "le", "gt", "ge",
+    "and", "or", "xor",
+)  # fmt: skip
+
+
+def _arithmetic() -> dict[Any, Any]:
+    """Methods of tensors whose first argument is a number on some way: the operator itself."""
+    found: dict[Any, Any] = {}
+    for name in _BINARY:
+        plain = getattr(operator, f"{name}_" if name in ("and", "or") else name)
+        for method in (name, f"__{name}__", f"__r{name}__"):
+            swapped = method.startswith("__r")
+            if hasattr(torch.Tensor, method):
+                found[getattr(torch.Tensor, method)] = _swapped(plain) if swapped else plain
+    divisions = dict.fromkeys((torch.Tensor.div, torch.Tensor.true_divide), operator.truediv)
+    signs = (operator.neg, operator.pos, operator.abs, operator.invert)
+    methods = (torch.Tensor.neg, torch.Tensor.positive, torch.Tensor.abs, torch.Tensor.bitwise_not)
+    return {**found, **divisions, **dict(zip(methods, signs))}
+
+
+def _swapped(func: Any) -> Any:
+    return lambda a, b: func(b, a)
+
+
+PYTHONS = _arithmetic()
+
+
 def of_number(func: Any, args: Sequence[Any]) -> str | None:
     """A format of ``func``, recorded for a tensor, that also serves a number in its place."""
     name = method(func) or ""

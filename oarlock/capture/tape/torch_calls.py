@@ -21,6 +21,7 @@ from oarlock.capture.tape.numbers import Bool, Number
 from oarlock.capture.tape.opaque import Opaque
 from oarlock.capture.tape.queries import (
     LAYOUT,
+    PYTHONS,
     READS,
     TOLD,
     access_of,
@@ -116,7 +117,8 @@ class TorchCalls(Values):
             self.higher.fired()
         if dynamic:
             self.differs(call, out, other, found)
-            self.open_dtype(func, args, kwargs, out)
+        if dynamic or any(isinstance(v, Val) and "number" in v.loose for v in leaves(call.args)):
+            self.open_type(func, args, kwargs, out)
         self.caught.look_at(call)
         return out
 
@@ -131,17 +133,20 @@ class TorchCalls(Values):
         if name_of(call.func) in ("squeeze", "squeeze_"):
             self.sizes.squeezed(self.val(out), is_data)
 
-    def open_dtype(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """The dtype of what a call gives is not certain where that of a number decides it."""
-        numbers = [x for x in leaves((args, kwargs)) if isinstance(x, Number)]
-        kinds = [(x, self.types_of(x)) for x in numbers]
+    def open_type(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """The type or dtype of what a call gives is not certain where that of a number decides it."""
         if not isinstance(out, torch.Tensor) or is_update(func):
             return
+        numbers = [x for x in leaves((args, kwargs)) if isinstance(x, (Number, torch.Tensor))]
+        kinds = [(x, self.types_of(x)) for x in numbers]
         for kind in {kind for _, some in kinds for kind in some} & {bool, int, float}:
-            values = {id(x): kind(x.hint) for x, some in kinds if kind in some}
-            found = self.worlds.attempt(func, args, kwargs, 0, values=values)
+            values = {id(x): kind(getattr(x, "hint", 1)) for x, some in kinds if kind in some}
+            plain = PYTHONS.get(func, func) if args and id(args[0]) in values else func
+            found = self.worlds.attempt(plain, args, kwargs, 0, values=values)
             if found and isinstance(found[0], torch.Tensor) and found[0].dtype != out.dtype:
                 self.val(out).loose |= {"dtype"}
+            elif found and isinstance(found[0], (bool, int, float)) and not out.dim():
+                self.val(out).loose |= {"number"}
 
     def may_be_made(self, out: Any) -> bool:
         """A call gives back its argument, but makes a tensor of it where it is a number then."""

@@ -46,6 +46,8 @@ class Worlds:
         ``values``: of some numbers, by id."""
 
         def sample(x: Any) -> Any:
+            if values is not None and id(x) in values and isinstance(x, torch.Tensor):
+                return values[id(x)]
             if isinstance(x, torch.Tensor):
                 fake = x if is_fake(x) else self.tracer.inputs.fake_of(x)
                 if world:

@@ -162,3 +162,29 @@ def test_a_number_that_is_no_divisor():
     assert static(torch.ones(2)) == inverse(torch.ones(2))
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         static(torch.ones(2) * 50)
+
+
+DERIVED = {
+    "sum": lambda n, x: isinstance(n + 1, torch.Tensor),
+    "negated": lambda n, x: isinstance(-n, int),
+    "reflected": lambda n, x: type(2 * n) is int,
+    "compared": lambda n, x: isinstance(n > 1, torch.Tensor),
+    "twice": lambda n, x: torch.as_tensor((n + 1) * 2).dtype == torch.int64,
+    "with a tensor": lambda n, x: (n * torch.tensor(3)).dtype == torch.int64,
+    "dtype of what follows": lambda n, x: (torch.arange(3) * (n * 2)).dtype == torch.int64,
+}
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_types_of_what_is_computed_of_a_number_or_a_tensor(name):
+    def fn(x):
+        n = 2
+        if x.sum() > 0:
+            n = x.max()
+        return x * 2 if DERIVED[name](n, x) is True else x * 3
+
+    static = to_static(fn, backend="replay")
+    for value in (2.0, -2.0, 3.0):
+        x = torch.tensor([value, value])
+        assert str(static(x)) == str(fn(x))
+    assert len(static.tapes) == 1
