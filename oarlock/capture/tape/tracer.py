@@ -406,6 +406,7 @@ class Tracer(TorchCalls):
         if dynamic:
             loose = inherited(list(leaves((call.args, call.kwargs))))
             self.worlds.mark(call.outs, out, twin, found, loose)
+        self.open_type(plain, (value, other), {}, out)
         return out
 
     def may_be_none(self, x: Any) -> bool:

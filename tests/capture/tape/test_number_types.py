@@ -188,3 +188,18 @@ def test_types_of_what_is_computed_of_a_number_or_a_tensor(name):
         x = torch.tensor([value, value])
         assert str(static(x)) == str(fn(x))
     assert len(static.tapes) == 1
+
+
+def test_a_number_or_a_tensor_is_updated_twice():
+    def fn(x):
+        n = 3
+        if x.sum() > 0:
+            n = x.max()
+        n += 1
+        n *= 2
+        return n, isinstance(n, int)
+
+    static = to_static(fn, backend="replay")
+    for value in (2.0, -2.0, 3.0):
+        x = torch.tensor([value, value])
+        assert plain(static(x)) == plain(fn(x))
