@@ -14,6 +14,7 @@ from oarlock.capture import constants
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy, torch_dtype
 from oarlock.capture.indices import require_ranges
+from oarlock.capture.joint.drawn import DRAWN
 from oarlock.capture.joint.fused import FUSED
 from oarlock.capture.joint.numbers import (
     DataDependent,
@@ -106,6 +107,11 @@ class StepRecorder(Recorder):
         if str(func) in FUSED:
             with self:
                 return FUSED[str(func)](*args, **(kwargs or {}))
+        if str(func) in DRAWN:
+            with self:
+                found = DRAWN[str(func)](self.require, *args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
         for x in sizes_of(func, args, kwargs or {}):
             x.guard_int()
         return super().__torch_dispatch__(func, types, args, kwargs)
@@ -191,6 +197,10 @@ class StepRecorder(Recorder):
         self.told.way.append(taken)
         self.b.require(truth if taken else self.b.logical_not(truth))
         return taken
+
+    def require(self, truth: torch.Tensor) -> None:
+        """End a run in which ``truth`` does not hold."""
+        self.b.require(self.value(truth))
 
     def write(self, target: torch.Tensor, value: Value) -> None:
         super().write(target, value)
