@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 
 def _grouped(x: torch.Tensor, w: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
@@ -110,6 +111,18 @@ def _normalised(
     return x.new_empty(x.shape)  # as its fake kernel does after seconds of symbolic strides
 
 
+def _laid_out(kernel: Any) -> Callable[..., Any]:
+    """Batch norm's results, the first dense: in the order of its input where that has channels last."""
+
+    def call(x: torch.Tensor, *rest: Any) -> Any:
+        first, *others = kernel(x, *rest)
+        if any(isinstance(n, torch.SymInt) for n in x.shape):
+            return (first, *others)
+        return (torch.empty_like(first, memory_format=suggest_memory_format(x)), *others)
+
+    return call
+
+
 def _pooled(
     x: torch.Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
     ceil: bool = False,
@@ -133,10 +146,15 @@ RESIZES = (
     "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bilinear2d_aa",
     "_upsample_bicubic2d_aa",
 )  # fmt: skip
+NORMS = (
+    torch.ops.aten.native_batch_norm.default, torch.ops.aten._native_batch_norm_legit.default,
+    torch.ops.aten._native_batch_norm_legit.no_stats,
+)  # fmt: skip
 FAKES: dict[str, Callable[..., Any]] = {
     "aten.pad.default": _padded,
     "aten.constant_pad_nd.default": _padded,
     "aten.batch_norm.default": _normalised,
+    **{str(kernel): _laid_out(kernel) for kernel in NORMS},
     "aten.complex.default": _paired,
     "aten.polar.default": _paired,
     **{f"aten.{name}.input": _recurrent for name in ("gru", "rnn_tanh", "rnn_relu")},

@@ -121,6 +121,7 @@ def differences(seed: int, static: Callable[..., Any]) -> tuple[list[str], Run, 
     assert failed is None
     moved = [outcomes(seed, lambda f: f, "moved", k)[0] for k in range(2)]
     got, run, refusal = outcomes(seed, static, "static")
+    dtype = getattr(torch, run.writer.dtype)
     coarse = 2.0**45 if run.writer.tests["autocast"] else 1.0  # of bfloat16 beside float64
     for n, (a, b) in enumerate(zip(want, got)):
         if len(a) != len(b):
@@ -129,18 +130,22 @@ def differences(seed: int, static: Callable[..., Any]) -> tuple[list[str], Run, 
         found = [
             f"call {n}, value {i} of {len(a)}: {why}"
             for i, (x, y, *z) in enumerate(zip(a, b, *others))
-            if (why := _difference(x, y, z, (n + 1) * coarse))
+            if (why := _difference(*_typed(x, y, dtype), z, (n + 1) * coarse))
         ]
         if found:
             return found, run, refusal
     return [], run, refusal
 
 
+def _typed(want: Any, got: Any, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Numbers that a step gives, in the type that it computes in."""
+    if isinstance(want, float) and isinstance(got, (float, torch.Tensor)):
+        return torch.tensor(want, dtype=dtype), torch.tensor(float(got), dtype=dtype)
+    return want, got
+
+
 def _difference(want: Any, got: Any, moved: list[Any], steps: float) -> str:
     if not isinstance(want, torch.Tensor) or not isinstance(got, torch.Tensor):
-        if isinstance(want, float) and isinstance(got, (float, torch.Tensor)):
-            return _difference(torch.tensor(want, dtype=torch.float64), torch.tensor(float(got), dtype=torch.float64),
-                               [torch.tensor(float(m), dtype=torch.float64) for m in moved], steps)  # fmt: skip
         return "" if type(want) is type(got) and want == got else f"{got!r} for {want!r}"
     if want.shape != got.shape or want.dtype != got.dtype:
         return f"{got.dtype}{list(got.shape)} for {want.dtype}{list(want.shape)}"
@@ -149,7 +154,8 @@ def _difference(want: Any, got: Any, moved: list[Any], steps: float) -> str:
         return "" if same else "other integers"
     eps = torch.finfo(want.dtype).eps
     scale = float(want.abs().nan_to_num().amax()) if want.numel() else 0.0
-    fitting = [m for m in moved if isinstance(m, torch.Tensor) and m.shape == want.shape]
+    others = [torch.tensor(m, dtype=want.dtype) if isinstance(m, float) else m for m in moved]
+    fitting = [m for m in others if isinstance(m, torch.Tensor) and m.shape == want.shape]
     slack = max([float((m - want).abs().nan_to_num().max()) for m in fitting if m.numel()] or [0.0])
     bound = ROUNDINGS * steps * eps * max(scale, 1.0) + MOVED * slack
     if torch.allclose(got, want, rtol=0, atol=bound, equal_nan=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn  # noqa: E402
 
 import oarlock  # noqa: E402
 from bench.train_models import CASES, classes  # noqa: E402
+from oarlock.capture.tape.verify import Slack  # noqa: E402
 from tests.train.test_step import (  # noqa: E402
     OPTIMIZERS,
     Made,
@@ -265,3 +267,59 @@ def test_what_is_too_small_for_an_engine_is_replayed(monkeypatch):
     forced = oarlock.to_static(lambda x: small(x), backend="compiled")
     forced(torch.ones(2, 4))
     assert "compiled (" in forced.report()
+
+
+class Turned(nn.Module):
+    """A layer of channels on rows of features, whose result is turned in memory."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x.transpose(1, 2)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_updates_of_noise_alone(seed):
+    """Norms on norms: the gradients of all but the last scale are noise, of eager as well."""
+
+    def make() -> Made:
+        torch.manual_seed(seed)
+        norms = [Turned(nn.BatchNorm1d(6)) for _ in range(3)]
+        model = nn.Sequential(*norms, nn.Flatten(), nn.Linear(24, 3))
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        return model, optimizer, classes(model, optimizer)
+
+    _, _, step = make()
+    static = oarlock.to_static(step)
+    for batch in batches(4, 4, 6):
+        static(*batch)
+    assert "compiled (" in static.report(), static.report()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Turned(nn.BatchNorm1d(6)),
+        Turned(nn.BatchNorm1d(6, track_running_stats=False)),
+        nn.Sequential(nn.Unflatten(2, (2, 3)), Turned(nn.BatchNorm2d(2)), nn.Flatten(2)),
+    ],
+    ids=["rows", "no statistics", "planes"],
+)
+def test_dropout_of_what_a_norm_gives(layer):
+    """Masks are drawn in the order of the memory of what is masked."""
+
+    def make() -> Made:
+        model = nn.Sequential(copy.deepcopy(layer), nn.Dropout(0.5), nn.Flatten(), nn.Linear(24, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        return model, optimizer, classes(model, optimizer)
+
+    check(make, batches(4, 4, 6))
+
+
+def test_slack_is_on_both_sides_of_the_exact_value():
+    """Eager's value may be the one that is far from it."""
+    slack = Slack([torch.tensor([1.0]), 2.0], [])
+    slack.add([torch.tensor([0.5]), 2.25], [])
+    assert slack.values == [[1.0], [0.5]]

@@ -31,8 +31,14 @@ from oarlock.capture.tape.sources import Source, modules_below, state_sources
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError, OarlockError, UnsupportedError
 
-SAMPLES = 2  # of what other roundings do to eager's values
+SAMPLES = (
+    2,
+    2,
+    4,
+    8,
+)  # of what other roundings do to eager's values; more while they do too little
 _DEPTH = 6
+_SIDES = 2  # of the exact value, on which eager's and another may be
 
 
 class Rejected(Exception):
@@ -195,13 +201,9 @@ def _tried(
     if not is_compiled:
         got = checked(None)
     else:
+        slack = Slack([x for _, x in wanted], [] if slopes is None else slopes[1])
         again = partial(copied, (args, kwargs), before.kept)
-        slack = _slack(before, fn, again, [x for _, x in wanted], slopes)
-        try:
-            got = checked(slack)
-        except Exception as error:
-            back()
-            raise Rejected(str(error)) from error
+        got = _accepted(checked, back, slack, partial(_sample, slack, before, fn, again))
         if want[1] is not None:
             back()
             raise Rejected(f"eager raises {want[1]!r}")
@@ -243,7 +245,7 @@ class Slack:
         self.wanted = [list(_leaves(x)) for x in wanted]
         self.slopes_wanted = slopes
         self.values: list[list[float]] = [[0.0] * len(row) for row in self.wanted]
-        self.slopes = 0.0
+        self.slopes, self.count = 0.0, 0  # of samples
 
     def add(self, found: list[Any], slopes: Any) -> None:
         """Another sample; one of another form tells nothing, and keeps the bound that there was."""
@@ -253,8 +255,8 @@ class Slack:
                 if type(a) is float and type(b) is float:
                     a, b = torch.tensor(a), torch.tensor(b)
                 if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-                    bounds[i] = max(bounds[i], _distance(a, b))
-        self.slopes = max(self.slopes, gradients.change(self.slopes_wanted, slopes))
+                    bounds[i] = max(bounds[i], _SIDES * _distance(a, b))
+        self.slopes = max(self.slopes, _SIDES * gradients.change(self.slopes_wanted, slopes))
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -263,25 +265,45 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((b - a).detach().abs().nan_to_num().max()) if a.is_floating_point() else 0.0
 
 
-def _slack(
-    before: Before, fn: Callable[..., Any], copies: Callable[[], tuple[tuple, dict]],
-    wanted: list[Any], slopes: Any,
-) -> Slack:  # fmt: skip
-    """Runs eager some more times; ``before`` is put back."""
-    found = Slack(wanted, [] if slopes is None else slopes[1])
-    for seed in range(SAMPLES):
-        given = copies()
-        otherwise = Otherwise(seed)
+def _accepted(
+    checked: Callable[[Slack], Any], back: Callable[[], None], slack: Slack,
+    sample: Callable[[int], None],
+) -> Any:  # fmt: skip
+    """What the compiled call gives, where it is as near to eager's as other roundings are.
+
+    Raises: Rejected, after it was put back.
+    """
+    rejected = None
+    for count in SAMPLES:
+        sample(count)
+        try:
+            return checked(slack)
+        except DivergenceError as error:
+            back()
+            rejected = error
+        except Exception as error:
+            back()
+            raise Rejected(str(error)) from error
+    raise Rejected(str(rejected)) from rejected
+
+
+def _sample(
+    slack: Slack, before: Before, fn: Callable[..., Any], copies: Callable[[], tuple[tuple, dict]],
+    count: int,
+) -> None:  # fmt: skip
+    """Runs eager ``count`` more times; ``before`` is put back."""
+    for _ in range(count):
+        given, otherwise = copies(), Otherwise(slack.count)
         with torch.no_grad():
             for x in {id(x): x for x in (*before.tensors, *tensors_of(given))}.values():
                 otherwise.move(x.detach())
         with otherwise, plainly():
             result, error = _outcome(partial(fn, *given[0], **given[1]))
-            moved = [] if slopes is None else _slopes(before, result, given)[1]
+            moved = _slopes(before, result, given)[1] if slack.slopes_wanted else []
+        slack.count += 1
         if error is None:
-            found.add([_frozen(result), *(x for _, x in before.now()), _frozen(given)], moved)
+            slack.add([_frozen(result), *(x for _, x in before.now()), _frozen(given)], moved)
         before.restore()
-    return found
 
 
 def _outcome(run: Callable[[], Any], is_quiet: bool = True) -> tuple[Any, Exception | None]:
