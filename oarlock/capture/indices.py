@@ -142,12 +142,18 @@ def _bound(recorder: Any, n: Any, value: Value) -> Any:
 
 def _is_given(value: Value) -> bool:
     """It depends on an input of the program."""
+    return next(inputs_of(value), None) is not None
+
+
+def inputs_of(value: Value) -> Iterator[Value]:
+    """The inputs of the program that ``value`` depends on."""
     seen, stack = set(), [value]
     while stack:
         value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
         if value.producer is None:
-            return True
-        if value not in seen:
-            seen.add(value)
+            yield value
+        else:
             stack += value.producer.inputs
-    return False

@@ -11,7 +11,6 @@ from oarlock.capture.tape.capturing import Tape
 from oarlock.capture.to_static import Declined, NotThisCall, StaticFunction
 from oarlock.capture.torch_private import is_dispatching, is_transformed
 from oarlock.errors import ToolError
-from oarlock.train.failing import refuse_failing
 from oarlock.train.tier import CompiledTape
 
 
@@ -60,7 +59,6 @@ def divided(static: StaticFunction, tape: Tape, args: tuple, kwargs: dict[str, A
     if static.options.get("backend") == "replay":
         raise Declined("")
     found = DividedTape(static, tape)
-    refuse_failing(static, tape, found.parts.root)
     try:
         found.make(args, kwargs)
     except (ToolError, NotThisCall) as error:

@@ -30,7 +30,6 @@ from oarlock.capture.torch_private import is_dispatching, is_transformed, quiet_
 from oarlock.errors import ToolError, UnsupportedError
 from oarlock.runtime.session import Stopped
 from oarlock.train.differentiable import Differentiable
-from oarlock.train.failing import refuse_failing
 from oarlock.train.graphs import goes_on
 from oarlock.train.step import Changed, Step
 from oarlock.train.ways import Ways, told
@@ -279,7 +278,6 @@ def compiled(static: StaticFunction, tape: Tape, args: tuple, kwargs: dict[str, 
     if static.options.get("backend") == "replay":
         raise Declined("backend='replay'")
     found = CompiledTape(static, tape)
-    refuse_failing(static, tape, tape.root)
     try:
         found.make(args, kwargs, pytree.tree_leaves((args, kwargs)))
     except (ToolError, NotThisCall) as error:

@@ -62,6 +62,8 @@ CASES = {
     "adadelta": (optim.Adadelta, {"lr": 0.5}, by_hand),
     "rprop": (optim.Rprop, {"lr": 0.01}, decaying),
     "asgd": (optim.ASGD, {"lr": 0.01, "foreach": False}, decaying),
+    "asgd foreach": (optim.ASGD, {"lr": 0.01, "foreach": True, "t0": 4}, decaying),
+    "adafactor": (optim.Adafactor, {"lr": 0.01, "weight_decay": 0.1}, decaying),
     "muon": (optim.Muon, {"lr": 0.01}, decaying),
 }
 

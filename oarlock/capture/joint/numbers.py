@@ -18,6 +18,7 @@ import torch
 
 from oarlock.ir import Value, bool_, f64, i64
 
+_DIVISIONS = ("div", "floor_div", "remainder")
 Compute = Callable[[Sequence[Any]], Any]
 
 
@@ -44,11 +45,15 @@ class Scope:
     guards: list[Guard]
     where: Callable[[], str]
     decide: Callable[[Value, bool], bool] | None = None  # on data, where their way is known
+    require: Callable[[Value], None] | None = None  # what Python raises an error without
 
 
 class Number:
     """``hint``: the number in this recording; ``value``: its node, made when it is needed;
-    ``compute``: it from the caller's numbers, None when it depends on tensors."""
+    ``compute``: it from the caller's numbers, None when it depends on tensors; ``is_mixed``: an int
+    or a float, as data decide, here a float."""
+
+    is_mixed = is_fixed = False  # fixed: the same in all runs
 
     def __init__(
         self, scope: Scope, hint: Any, make: Callable[[], Value], compute: Compute | None
@@ -102,7 +107,9 @@ class Number:
 
     def _constant(self, x: Any) -> Number:
         dtype = {bool: bool_, int: i64, float: f64}[type(x)]
-        return Number(self.scope, x, lambda: self.scope.b.const(x, dtype), lambda given: x)
+        found = Number(self.scope, x, lambda: self.scope.b.const(x, dtype), lambda given: x)
+        found.is_fixed = True
+        return found
 
     def _known(self) -> Any:
         """The plain number, which this recording is then made for.  Raises: DataDependent."""
@@ -158,13 +165,80 @@ class Number:
 
     def _unary(self, plain: Callable[[Any], Any], build: Callable[[Any, Value], Value]) -> Number:
         compute, b = self.compute, self.scope.b
-        return Number(
+        found = Number(
             self.scope, plain(self.hint), lambda: build(b, self.value),
             None if compute is None else (lambda given: plain(compute(given))),
         )  # fmt: skip
+        found.is_mixed = self.is_mixed and plain is not float
+        return found
+
+    def _require(self, holds: Callable[[Any], bool], record: str, bound: float) -> None:
+        """End runs in which Python raises an error for this number."""
+        compute = self.compute
+        if self.is_fixed or self.scope.require is None:
+            return
+        if compute is not None:
+            self.scope.guards.append(Guard(lambda given: holds(compute(given)), True))
+            return
+        b = self.scope.b
+        self.scope.require(getattr(b, record)(b.cast(self.value, dtype=f64), b.const(bound, f64)))
+
+    def _require_power(self, exponent: Number) -> None:
+        """``self ** exponent`` is a real number."""
+        n = exponent.hint if exponent.is_fixed else -0.5
+        if n != int(n):
+            self._require(lambda x: x > 0 or x == 0 < n, "gt" if n < 0 else "ge", 0.0)
+        elif n < 0:
+            self._require(lambda x: x != 0, "ne", 0.0)
+
+    def lesser(self, a: Any, b: Any) -> Any:
+        """``min(a, b)`` of numbers of which this recording does not know one."""
+        return self._picked(a, b, "lt")
+
+    def greater(self, a: Any, b: Any) -> Any:
+        return self._picked(a, b, "gt")
+
+    def _picked(self, a: Any, b: Any, record: str) -> Any:
+        """``b`` where it comes before ``a``, else ``a``."""
+        if isinstance(a, (bool, torch.SymBool)) or isinstance(b, (bool, torch.SymBool)):
+            raise DataDependent(f"{self.scope.where()}: min or max of a truth value and a number")
+        first, second = (number_of(x) or self._constant(x) for x in (a, b))
+        plain, build = getattr(operator, record), self.scope.b
+        mine, theirs = first.compute, second.compute
+        is_mixed = first.is_int() != second.is_int()
+
+        def make() -> Value:
+            x, y = (
+                build.cast(n.value, dtype=f64) if is_mixed and n.is_int() else n.value
+                for n in (first, second)
+            )
+            return build.where(getattr(build, record)(y, x), y, x)
+
+        def pick(x: Any, y: Any) -> Any:
+            return y if plain(y, x) else x
+
+        compute = None
+        if mine is not None and theirs is not None:
+            compute = lambda given: pick(mine(given), theirs(given))  # noqa: E731
+        hint = pick(first.hint, second.hint)
+        found = Number(self.scope, float(hint) if is_mixed else hint, make, compute)
+        found.is_mixed = is_mixed or first.is_mixed or second.is_mixed
+        return symbolic(found)
 
     def _binary(
         self, other: Number, plain: Callable[[Any, Any], Any], record: str, wide: bool = False
+    ) -> Number:
+        if record in _DIVISIONS:
+            other._require(lambda x: x != 0, "ne", 0.0)
+        elif record == "pow":
+            self._require_power(other)
+        found = self._combined(other, plain, record, wide)
+        is_float = record == "div" or any(x.is_float() and not x.is_mixed for x in (self, other))
+        found.is_mixed = (self.is_mixed or other.is_mixed) and not is_float
+        return found
+
+    def _combined(
+        self, other: Number, plain: Callable[[Any, Any], Any], record: str, wide: bool
     ) -> Number:
         mine, theirs = self.compute, other.compute
         wide = wide or self.is_float() or other.is_float()

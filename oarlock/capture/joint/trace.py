@@ -13,7 +13,7 @@ import torch.utils._pytree as pytree
 from oarlock.capture import constants
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy, torch_dtype
-from oarlock.capture.indices import require_ranges
+from oarlock.capture.indices import inputs_of, require_ranges
 from oarlock.capture.joint.drawn import DRAWN
 from oarlock.capture.joint.fused import FUSED
 from oarlock.capture.joint.numbers import (
@@ -53,7 +53,10 @@ class StepRecorder(Recorder):
         self.draws: list[Draw] = []
         self.captured: dict[int, int] = {}  # port by id of a real tensor
         self.fresh: set[int] = set()  # ids of tensors that the code makes of Python numbers
-        self.scope = Scope(self.b, [], lambda: str(self.origin()))
+        self.scope = Scope(self.b, [], lambda: str(self.origin()), require=self.require_sound)
+        self.sound: set[int] = (
+            set()
+        )  # ids of tensors of an optimizer's state, whose arithmetic is sound
         self.ranges: set[Any] = set()  # of indices that are checked
         self.reseeds = False
         self.most: int | None = None  # operations
@@ -121,7 +124,15 @@ class StepRecorder(Recorder):
 
     def operand(self, x: Any) -> Any:
         number = number_of(x)
-        return super().operand(x) if number is None else number.value
+        return super().operand(x) if number is None else self.typed(number).value
+
+    def typed(self, number: Number) -> Number:
+        """Raises: DataDependent for an int or float, as data decide."""
+        if number.is_mixed:
+            raise DataDependent(
+                f"{self.origin()}: data decide whether a number is an int or a float"
+            )
+        return number
 
     def record(self, func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> list[View]:
         if self.most is not None and len(self.graph.nodes) > self.most:
@@ -197,6 +208,12 @@ class StepRecorder(Recorder):
         self.told.way.append(taken)
         self.b.require(truth if taken else self.b.logical_not(truth))
         return taken
+
+    def require_sound(self, truth: Value) -> None:
+        """End a run in which a number that Python takes does not hold ``truth``."""
+        ports = dict(zip(self.graph.inputs, self.ports))
+        if any(id(ports[x].tensor) not in self.sound for x in inputs_of(truth)):
+            self.b.require(truth)
 
     def require(self, truth: torch.Tensor) -> None:
         """End a run in which ``truth`` does not hold."""
@@ -288,6 +305,8 @@ class Recording:
         self.recorder.most, self.recorder.told = most, told
         if told is not None:
             self.recorder.scope.decide = self.recorder.decide
+        states = [s for _, o in self.around.optimizers for s in o.state.values()]
+        self.recorder.sound = {id(x) for s in states for x in s.values()}
         self.recorder.grad_of = {id(g): p for p, g in self.around.grads if g is not None}
         self.leaves, self.arg_spec = pytree.tree_flatten((args, kwargs))
         self.names = _names(fn, args, kwargs)
@@ -432,7 +451,7 @@ class Recording:
     def _slot(self, x: Any, output: Callable[[Value], int], made: dict[int, Slot]) -> Slot:
         number, recorder = number_of(x), self.recorder
         if number is not None:
-            return Slot("number", output(number.value), type(number.hint))
+            return Slot("number", output(recorder.typed(number).value), type(number.hint))
         if not isinstance(x, torch.Tensor):
             if isinstance(x, _MUTABLE) or holds_tensor(x):
                 raise UnsupportedError(f"the result holds an object of class {type(x).__name__}")

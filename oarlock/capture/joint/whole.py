@@ -44,6 +44,8 @@ class WholeFunctions(TorchFunctionMode):
             require_ranges(self.recorder, kind, (*args, *(kwargs or {}).values()))
         if kind in KINDS and not kwargs and is_whole(args):
             return recurrent(self.recorder, kind, *args)
+        if func is F.batch_norm and any(number_of(x) for x in (*args, *(kwargs or {}).values())):
+            return normalised(*args, **(kwargs or {}))
         fused = FUSED.get(f"aten.{kind}.default")
         if fused is not None:
             with torch.no_grad():
@@ -58,9 +60,25 @@ class WholeFunctions(TorchFunctionMode):
         """A tensor of a number that is known at run time only."""
         number, recorder = number_of(x), self.recorder
         assert number is not None
+        number = recorder.typed(number)
         dtype = dtype or (torch.get_default_dtype() if number.is_float() else None)
         value = number.value if dtype is None else recorder.b.to(number.value, dtype_of(dtype))
         return recorder.tensor_of(value).requires_grad_(requires_grad)
+
+
+def normalised(
+    x: torch.Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: Any = 0.1, eps: float = 1e-5,
+) -> torch.Tensor:  # fmt: skip
+    """``F.batch_norm`` with a momentum that differs from call to call."""
+    if not training or mean is None:
+        return F.batch_norm(x, mean, var, weight, bias, training, 0.0, eps)
+    out = F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    with torch.no_grad():
+        for held, new in ((mean, x.mean(axes)), (var, x.var(axes))):
+            held.copy_(new * momentum + held * (1 - momentum))
+    return out
 
 
 def is_whole(args: tuple) -> bool:

@@ -424,6 +424,7 @@ for _name, _forms in {
 
 for _name in ("sqrt", "neg", "abs", "reciprocal", "sign", "exp", "rsqrt", "log"):
     _foreach(f"aten.{_name}.default", f"aten._foreach_{_name}.default")
+_foreach("aten.copy.default", "aten._foreach_copy.default")
 
 
 @lift("aten._foreach_norm.Scalar")

@@ -303,7 +303,8 @@ def _truth_reduction(name: str, record: str) -> None:
         found = getattr(b, record)(_truth(b, x), axes=_axes(x, dim), keepdims=keepdim)
         return b.to(found, b.type.dtype)
 
-    lift(f"aten.{name}.default", f"aten.{name}.dim", f"aten.{name}.dims")(call)
+    forms = (f"{name}.default", f"{name}.dim", f"{name}.dims", f"_is_{name}_true.default")
+    lift(*(f"aten.{form}" for form in forms))(call)
 
 
 _truth_reduction("any", "reduce_max")

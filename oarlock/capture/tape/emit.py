@@ -234,7 +234,7 @@ class Emitter:
         texts = [*map(self.expr, args), *(f"{k}={self.expr(v)}" for k, v in kwargs.items())]
         if name and args:
             return f"{texts[0]}.{name}({', '.join(texts[1:])})"
-        func = RECORDED.get(func, func) if type(func) is BuiltinFunctionType else func
+        func = RECORDED.get(func, func) if type(func) in (BuiltinFunctionType, type) else func
         return f"{self.constant(func, name_of(func))}({', '.join(texts)})"
 
     def assign(self, outs: Any, text: str, where: Where) -> None:
