@@ -75,6 +75,8 @@ class CompiledTape:
             raise Declined(
                 "hooks of modules, or steps of optimizers, that each run calls as they are"
             )
+        if any(_makes_generator(node.func) for node in tape.root.walk() if isinstance(node, Call)):
+            raise Declined("a generator that the code makes or seeds")
         given = {val.id for val, source in tape.inputs if source.base is None}
         if any(_switches(node, given) for node in tape.root.walk()):
             raise Declined("requires_grad of an argument is switched")
@@ -303,6 +305,10 @@ def _switches(node: Any, given: set[int]) -> bool:
     if not isinstance(node, Call) or name_of(node.func) not in ("requires_grad", "requires_grad_"):
         return False
     return isinstance(node.args[0], Val) and node.args[0].id in given
+
+
+def _makes_generator(func: Any) -> bool:
+    return func is torch.Generator or getattr(func, "__objclass__", None) is torch._C.Generator
 
 
 def _place(x: torch.Tensor) -> int:

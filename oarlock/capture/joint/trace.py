@@ -14,6 +14,7 @@ from oarlock.capture import constants
 from oarlock.capture.aliases import Memory, View
 from oarlock.capture.arrays import dtype_of, to_numpy, torch_dtype
 from oarlock.capture.indices import inputs_of, require_ranges
+from oarlock.capture.joint.chance import Chance
 from oarlock.capture.joint.drawn import DRAWN
 from oarlock.capture.joint.fused import FUSED
 from oarlock.capture.joint.numbers import (
@@ -58,7 +59,7 @@ class StepRecorder(Recorder):
             set()
         )  # ids of tensors of an optimizer's state, whose arithmetic is sound
         self.ranges: set[Any] = set()  # of indices that are checked
-        self.reseeds = False
+        self.chance = Chance()
         self.most: int | None = None  # operations
         self.told: Told | None = None  # what the code is told where it asks tensors
         self.grad_of: dict[int, torch.Tensor] = {}  # the parameter by id of its gradient
@@ -87,6 +88,8 @@ class StepRecorder(Recorder):
             return super().weight(tensor)
         if tensor.is_complex():
             raise NotImplementedError("a complex tensor of a training step")
+        if id(tensor) in self.chance.states:
+            raise NotImplementedError("the state of the generator as a tensor")
         owner = self.grad_of.get(id(tensor))
         if owner is not None:
             self.view(owner)
@@ -161,16 +164,25 @@ class StepRecorder(Recorder):
             fake = self.fake(first)
             like = (tuple(fake.shape), tuple(fake.stride()), fake.dtype)
         kept = {k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory")}
-        self.draws.append(Draw(func, rest if takes_self else args, kept, like))
         (tensor,) = [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]
-        type = self.type_of(tensor)
-        value = self.port("draw", f"draw{len(self.draws) - 1}", type, index=len(self.draws) - 1)
+        draw = Draw(func, rest if takes_self else args, kept, like)
+        value = self.numbers_of(draw, self.type_of(tensor))
         if func._schema.is_mutable:
             self.write(first, value)
             return [self.view(first)]
         view = View(Memory(), value)
         self.bind_view(tensor, view)
         return [view]
+
+    def numbers_of(self, draw: Draw, type: TensorType) -> Value:
+        """What ``draw`` gives: other numbers than before, unless the code has put back the state."""
+        value = self.chance.again(draw)
+        if value is None:
+            self.draws.append(draw)
+            index = len(self.draws) - 1
+            value = self.port("draw", f"draw{index}", type, index=index)
+            self.chance.add(draw, value)
+        return value
 
     def to_python(self, func: Any, args: tuple) -> Any:
         value = self.value(args[0])
@@ -395,7 +407,7 @@ class Recording:
     def _recording(self) -> Iterator[None]:
         recorder = self.recorder
         with (
-            _reseeding(recorder),
+            recorder.chance.watched(),
             torch.enable_grad(),
             self.shapes.mode,
             recorder,
@@ -410,7 +422,7 @@ class Recording:
 
     def _check(self, is_new: bool) -> None:
         recorder = self.recorder
-        if recorder.reseeds and recorder.draws:
+        if recorder.draws and recorder.chance.is_elsewhere:
             recorder.problems.append(
                 "random draws after the code has set the state of the generator"
             )
@@ -506,29 +518,6 @@ class Recording:
             raise UnsupportedError(
                 f"{port.name} has a gradient that goes on outside of the function"
             )
-
-
-@contextmanager
-def _reseeding(recorder: StepRecorder) -> Iterator[None]:
-    """Note when the code sets the state of torch's generator."""
-    names = ("set_rng_state", "manual_seed", "seed")
-    owners = (torch, torch.random)
-    before = [(owner, name, getattr(owner, name)) for owner in owners for name in names]
-
-    def noted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            recorder.reseeds = True
-            return call(*args, **kwargs)
-
-        return wrapper
-
-    for owner, name, old in before:
-        setattr(owner, name, noted(old))
-    try:
-        yield
-    finally:
-        for owner, name, old in before:
-            setattr(owner, name, old)
 
 
 def _names(fn: Any, args: tuple, kwargs: dict[str, Any]) -> list[str]:

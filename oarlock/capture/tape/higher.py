@@ -78,6 +78,9 @@ def seeded(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+_RESUMED = (torch.get_rng_state, torch.set_rng_state, torch.random.fork_rng)
+
+
 class Higher:
     """What the tracer puts in place of functions that take functions."""
 
@@ -106,6 +109,11 @@ class Higher:
         owner = getattr(function, "__self__", None)
         if isinstance(owner, torch.Tensor) and getattr(function, "__name__", "") == "tolist":
             return functools.partial(torch.Tensor.tolist, owner)  # fakes have one of their own
+        if function in _RESUMED:
+            raise UnsupportedError(
+                f"{self.tracer.where()}: {function.__name__}: the state of the generator inside of a "
+                f"static function; draw from a torch.Generator that the function makes and seeds"
+            )
         if function is torch.Generator:
             return self.generator
         if isinstance(getattr(function, "__self__", None), torch.Generator):
