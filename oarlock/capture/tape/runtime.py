@@ -47,8 +47,9 @@ NAMES: dict[str, Any] = {"Respecialise": Respecialise, "set_grad": torch._C._set
 
 
 def ambient_text(modes: Any, emitter: Any) -> str:
-    """The condition that the modes around a call are ``modes``."""
+    """The condition that the modes around a call are ``modes``, and the default dtype is that of now."""
     text = f"is_grad_enabled() is {modes.grad} and is_inference() is {modes.inference}"
+    text += f" and default_dtype() is {emitter.expr(torch.get_default_dtype())}"
     if modes.autocast is None:
         return text + " and not is_autocast('cpu')"
     return (
@@ -62,6 +63,7 @@ NAMES.update(
     is_inference=torch.is_inference_mode_enabled,
     is_autocast=torch.is_autocast_enabled,
     autocast_dtype=torch.get_autocast_dtype,
+    default_dtype=torch.get_default_dtype,
 )
 
 

@@ -19,7 +19,12 @@ REFUSED = {
     "hook_that_drops_the_gradient": "a hook decides whether there is the gradient that the step reads",
     "subclass": "a class of tensors of the user's",
 }
-QUICK = ("gradient_is_kept_by_somebody", "strides", "needs_gradient")  # compiled in `make test`
+QUICK = (
+    "gradient_is_kept_by_somebody",
+    "strides",
+    "needs_gradient",
+    "default_dtype",
+)  # compiled in `make test`
 TERMS = 64  # no sum of a case has more
 
 
@@ -56,7 +61,8 @@ def differs(a: Any, b: Any, is_exact: bool) -> bool:
             return True
         if is_exact or not (a.is_floating_point() or a.is_complex()):
             return not torch.equal(a.resolve_neg().nan_to_num(), b.resolve_neg().nan_to_num())
-        bound = TERMS * torch.finfo(a.dtype).eps * max(1.0, float(a.abs().max().nan_to_num(0)))
+        largest = float(a.abs().max().nan_to_num(0)) if a.numel() else 0.0
+        bound = TERMS * torch.finfo(a.dtype).eps * max(1.0, largest)
         return not torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True)
     if isinstance(a, list) and isinstance(b, list):
         return len(a) != len(b) or any(differs(x, y, is_exact) for x, y in zip(a, b))
