@@ -104,10 +104,11 @@ class Itself(nn.Module):
 
 @pytest.mark.parametrize("model", [layer(activation="gelu"), Itself().eval()])
 @torch.no_grad()
-def test_attention_and_layers_replay_bit_for_bit(model):
+def test_attention_and_layers_are_replayed(model):
+    """As plain calls, whose sums may come in another order than the kernel's over several threads."""
     static = StaticFunction(model.forward, backend="replay")
     for n in (3, 5):
         x = torch.randn(2, n, 16)
-        assert torch.equal(static(x), model(x))
+        assert_close(static(x).numpy(), model(x).numpy())
     (program,) = static.programs
     assert_close(evaluate(program, x.numpy()), model(x).numpy())
