@@ -22,14 +22,13 @@ PROGRAMS = {
 }  # fmt: skip
 DRAWING = "sample_multinomial"
 REFUSED = {
-    "nms_soft": "a generator or comprehension decides on a run-time value",
     "tree_shift_reduce": "an object of class Node that holds tensors is in a list of run-time length",
 }
 UNSAVED = {"gpt2_greedy_generator": "k and v differ in batch, heads or length"}
 QUICK = {
     "rnnt_time_index", "rnnt_batch_mask", "tacotron_attributes", "tacotron_slots",
-    "sample_gumbel_repetition", "act_batch", "act_sequence", "nms_shrinking", "moe_mixtral_loop",
-    "moe_capacity", "ode_bogacki", "ode_object", "tree_recursive", "tree_bottom_up", "tree_levels",
+    "sample_gumbel_repetition", "act_batch", "act_sequence", "nms_shrinking", "nms_soft",
+    "moe_mixtral_loop", "moe_capacity", "ode_bogacki", "ode_object", "tree_recursive", "tree_bottom_up", "tree_levels",
     "tacotron_replaced_state", "nms_kept_mask", "moe_joined_pieces",
 }  # fmt: skip
 
