@@ -357,9 +357,12 @@ class Operators:
             active.uses(items)
         return items
 
-    def unpacked(self, items: Any) -> Any:
-        """What is unpacked, by the ``__iter__`` of an object's class."""
-        return sequences.own_items(items)
+    def unpacked(self, items: Any, count: int | None = None) -> Any:
+        """What is unpacked, by the ``__iter__`` of an object's class; ``count``: into how many."""
+        items = sequences.own_items(items)
+        if count is None or not sequences.is_run_time_sequence(items):
+            return items
+        return sequences.first_items(items, count)
 
     def new(self, made: Any) -> Any:
         """A container that the code has just made: no path that is open had it before."""

@@ -16,6 +16,7 @@ from oarlock.capture.convert.handlers import expected
 from oarlock.capture.convert.state import State, Text
 from oarlock.capture.convert.tracing import at_key, is_proxy, is_table, tracer
 from oarlock.capture.convert.truth import (
+    here,
     is_run_time,
     negated,
     number,
@@ -93,6 +94,25 @@ def at_index(items: Any, index: Any) -> Any:
     if type(items) is range and is_run_time(index):
         items = Range(items.start, items.stop, items.step)
     return items.run_time_item(index) if is_proxy(items) else item(items, index)
+
+
+def first_items(items: Any, count: int) -> list[Any]:
+    """The items of a sequence of run-time length, which must have ``count`` of them."""
+
+    def require(fits: Any, message: str) -> None:
+        def fail() -> None:
+            raise ValueError(message)
+
+        if is_run_time(fits):
+            tracer().if_(truth(fits), lambda: None, fail, here())
+        elif not fits:
+            fail()
+
+    found = length(items)
+    for n in range(count):
+        require(found != n, f"not enough values to unpack (expected {count}, got {n})")
+    require(found <= count, f"too many values to unpack (expected {count})")
+    return [at_index(items, i) for i in range(count)]
 
 
 def range_length(start: int, stop: int, step: int) -> int:
@@ -339,7 +359,7 @@ def _pick(owner: Any, key: Any, is_inside: bool = False) -> Any:
         if is_inside and place == count - 1:
             return owner[place]
         hit = (key == place) | (key == place - count)
-        return select(truth(hit), lambda: owner[place], lambda: from_(place + 1), _here())
+        return select(truth(hit), lambda: owner[place], lambda: from_(place + 1), here())
 
     return from_(0)
 
@@ -389,15 +409,9 @@ def _look_up(owner: Any, key: Any, is_inside: bool = False) -> Any:
         name = keys[place]
         if is_inside and place == len(keys) - 1:
             return owner[name]
-        return select(truth(key == name), lambda: owner[name], lambda: from_(place + 1), _here())
+        return select(truth(key == name), lambda: owner[name], lambda: from_(place + 1), here())
 
     return from_(0)
-
-
-def _here() -> State:
-    from oarlock.capture.convert.truth import here
-
-    return here()
 
 
 def set_item(owner: Any, key: Any, value: Any) -> None:
@@ -430,7 +444,7 @@ def set_item(owner: Any, key: Any, value: Any) -> None:
         count = len(owner)
         for place in range(count):
             hit = truth((key == place) | (key == place - count))
-            owner[place] = select(hit, lambda: value, lambda p=place: owner[p], _here())
+            owner[place] = select(hit, lambda: value, lambda p=place: owner[p], here())
         return
     if tracer() is not None:
         tracer().code.changes(owner)

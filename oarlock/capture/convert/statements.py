@@ -57,7 +57,9 @@ class Statements(Expressions):
     def put(self, target: ast.expr, value: ast.expr) -> list[ast.stmt]:
         """``target = value``"""
         if isinstance(target, _ROWS) and not isinstance(value, _ROWS):
-            value = at(apply("unpacked", value), target)
+            has_rest = any(isinstance(x, ast.Starred) for x in target.elts)
+            count = constant(None if has_rest else len(target.elts))
+            value = at(apply("unpacked", value, count), target)
         if self.is_plain(target):
             return [*self.announce(target), at(ast.Assign([target], value), target)]
         if isinstance(target, ast.Attribute):

@@ -260,3 +260,16 @@ def rows_after_a_place_that_may_be_the_end(a, limit):
 @case((r(2), t(1)), (r(2), t(0)), (r(2), t(2)))
 def pieces_of_a_run_time_size(a, i):
     return [piece.sum() for piece in a.split(int(i) + 1)]
+
+
+@case(t(1.0, 0.0, 2.0), t(1.0, 1.0, 1.0), t(0.0, 3.0, 0.0), t(0.0, 0.0, 0.0), t(4.0, 5.0, 0.0))
+def unpacked_rows_of_data(x):
+    first, second = x[x > 0]
+    i, j = x.nonzero().flatten().tolist()
+    return first - second, i * 10 + j
+
+
+@case(r(2), r(3), r(2, 2), r(1))
+def unpacked_rows_of_many_sizes(x):
+    a, b = x
+    return a * 2 + b
