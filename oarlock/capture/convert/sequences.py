@@ -48,7 +48,7 @@ def own_items(items: Any) -> Any:
     if hasattr(type(items), "is_stream"):
         return items.rest() if is_run_time(items.more()) else items
     if is_table(items):
-        return items.keys()
+        return items.in_order()
     if active is None or type(items) in _PLAIN or is_proxy(items):
         return items
     items = entered(items)

@@ -57,7 +57,7 @@ class RunTable:
         return self.tracer.number(len, (self.val,), LENGTH, True)
 
     def run_time_item(self, index: Any) -> Any:
-        return self.keys()[index]
+        return self.in_order()[index]
 
     def has(self, key: Any) -> Any:
         self.check(key)
@@ -66,7 +66,7 @@ class RunTable:
         return found
 
     def __iter__(self) -> Any:
-        return iter(self.keys())
+        return iter(self.in_order())
 
     def __len__(self) -> int:
         return self.tracer.concrete(self.run_time_length(), "the length of a dict or set")
@@ -119,8 +119,13 @@ class RunTable:
         joint = loosely(self.tracer, self.pair())
         return self.tracer.lists.call(self.values_held, runtime.popitem, (last,), joint)
 
-    def keys(self) -> RunList:
+    def in_order(self) -> RunList:
         return self.view(runtime.items_of, self.held)
+
+    def keys(self) -> RunKeys:
+        found: Any = self.in_order()
+        found.__class__ = RunKeys
+        return found
 
     def values(self) -> RunList:
         return self.view(runtime.values_of, self.values_held)
@@ -262,6 +267,20 @@ class RunTable:
         return found
 
 
+class RunKeys(RunList):
+    """The keys of a table: a set to operators, in order to loops."""
+
+    def as_set(self) -> RunTable:
+        return self.tracer.tables.build(set, None, self, False)
+
+    def isdisjoint(self, other: Any) -> Any:
+        return self.as_set().isdisjoint(other)
+
+
+def _of_set(name: str) -> Callable[..., Any]:
+    return lambda self, other: getattr(self.as_set(), name)(other)
+
+
 def _binary(name: str, is_reflected: bool) -> Callable[..., Any]:
     op = getattr(operator, f"{name}_" if name in ("or", "and") else name)
 
@@ -310,8 +329,12 @@ for _name in ("or", "and", "sub", "xor", "add"):
     setattr(RunTable, f"__{_name}__", _binary(_name, False))
     setattr(RunTable, f"__r{_name}__", _binary(_name, True))
     setattr(RunTable, f"__i{_name}__", _in_place(_name))
+for _name in ("or", "and", "sub", "xor"):
+    setattr(RunKeys, f"__{_name}__", _of_set(f"__{_name}__"))
+    setattr(RunKeys, f"__r{_name}__", _of_set(f"__r{_name}__"))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(RunTable, f"__{_name}__", _comparison(_name))
+    setattr(RunKeys, f"__{_name}__", _of_set(f"__{_name}__"))
 for _name in ("union", "intersection", "difference", "symmetric_difference"):
     setattr(RunTable, _name, _named(_name))
 for _name in ("intersection", "difference", "symmetric_difference"):

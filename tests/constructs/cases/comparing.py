@@ -73,6 +73,13 @@ def updates_of_dicts_under_two_names(x):
 
 
 @case(*PAIRS, grad=False)
+def keys_of_dicts_as_sets(x):
+    d = {v: i for i, v in enumerate(x.tolist())}
+    same = d.keys() == {5, 3}, {1, 3} == d.keys(), d.keys() != {1, 3}, d.keys() <= {1, 3, 4}
+    return same, d.keys() & {1, 5}, {1, 9} - d.keys(), d.keys().isdisjoint([4]), list(d) == [1, 3]
+
+
+@case(*PAIRS, grad=False)
 def deques_that_grow_by_data(x):
     q = deque([1], maxlen=3)
     for v in x.tolist():
