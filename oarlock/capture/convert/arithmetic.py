@@ -171,12 +171,23 @@ def _inverted(found: Any) -> Any:
 
 
 def compare(sign: str, left: Any, right: Any) -> Any:
-    """``left sign right``; tuples and lists item by item where an item is compared at run time."""
+    """``left sign right``; tuples, lists and dicts by items where one is compared at run time."""
     if tracer() is None or type(left) in _NATIVE:
         return compared(sign, left, right)
     if sign in _REFLECTED and are_rows(left, right) and (is_told(left) or is_told(right)):
         return compare_items(sign, list(left), list(right))
+    is_equality = sign in ("==", "!=") and type(left) is dict is type(right)
+    if is_equality and (is_told(left) or is_told(right)):
+        return _compare_dicts(sign, left, right)
     return compared(sign, left, right)
+
+
+def _compare_dicts(sign: str, left: dict[Any, Any], right: dict[Any, Any]) -> Any:
+    for x in (left, right):
+        tracer().uses(x)
+    if left.keys() != right.keys():
+        return sign == "!="
+    return compare_items(sign, list(left.values()), [right[key] for key in left])
 
 
 def are_rows(*values: Any) -> bool:
@@ -200,6 +211,8 @@ def is_told_by_class(x: Any) -> bool:
 def _any_inside(x: Any, test: Callable[[Any], bool]) -> bool:
     if isinstance(x, _ROWS) and not is_run_time(x):
         return any(_any_inside(y, test) for y in x)
+    if type(x) is dict:
+        return any(_any_inside(y, test) for y in x.values())
     return test(x)
 
 

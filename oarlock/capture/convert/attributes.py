@@ -13,7 +13,16 @@ import torch
 
 from oarlock.capture.convert.sequences import item
 from oarlock.capture.convert.tracing import tracer
-from oarlock.capture.convert.truth import contains, here, negated, own, refuse_here, select, special
+from oarlock.capture.convert.truth import (
+    as_number,
+    contains,
+    here,
+    negated,
+    own,
+    refuse_here,
+    select,
+    special,
+)
 
 _PLAIN = (bool, int, float, str, bytes, type(None))
 _UNREPORTED = (ModuleType, type, torch.Tensor)
@@ -26,6 +35,8 @@ def hasattr_(owner: Any, name: str) -> Any:
     active = tracer()
     if active is not None and active.is_choice(owner):
         return active.each(owner, lambda x: hasattr_(x, name))
+    if active is not None and active.maybe_none(owner) and hasattr(owner, name):
+        return hasattr(None, name) or as_number(negated(active.is_(owner, None)))
     if active is not None:
         active.read_has(owner, name)
     if active is None or isinstance(owner, torch.Tensor):

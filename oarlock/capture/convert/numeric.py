@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from oarlock.capture.convert import arithmetic
+from oarlock.capture.convert.state import Text
 from oarlock.capture.convert.tracing import tracer
 from oarlock.capture.convert.truth import (
     as_number,
@@ -31,6 +32,8 @@ def int_(*args: Any, **options: Any) -> Any:
         found = number(args[0])
         is_it = isinstance(found, (int, torch.SymInt)) and not tracer().types_of(found)
         return found if is_it else tracer().compute(int, found)
+    if args and isinstance(args[0], Text) and tracer() is not None:
+        return tracer().number(int, (*args, *options.values()), 1, True)
     method = _converter(args, "__int__", "__index__")
     return int(*args, **options) if method is None else method(*args)
 
@@ -52,6 +55,8 @@ def float_(*args: Any) -> Any:
         found = number(args[0])
         is_it = isinstance(found, torch.SymFloat) and not tracer().types_of(found)
         return found if is_it else tracer().compute(float, found)
+    if args and isinstance(args[0], Text) and tracer() is not None:
+        return tracer().number(float, args, 1.5, True)
     method = _converter(args, "__float__", "__index__")
     return float(*args) if method is None else float_(method(*args))
 

@@ -119,7 +119,12 @@ def range_length(start: int, stop: int, step: int) -> int:
     return len(range(start, stop, step))
 
 
-@dataclass
+def _are_equal(*ends: int) -> bool:
+    """Two ranges, by their starts, stops and steps."""
+    return range(*ends[:3]) == range(*ends[3:])
+
+
+@dataclass(eq=False)
 class Range:
     """``range`` of symbolic numbers."""
 
@@ -138,6 +143,18 @@ class Range:
 
     def run_time_item(self, index: Any) -> Any:
         return self.start + index * self.step
+
+    def __eq__(self, other: Any) -> Any:
+        if not isinstance(other, (Range, range)):
+            return NotImplemented
+        ends = [getattr(x, name) for x in (self, other) for name in ("start", "stop", "step")]
+        return tracer().compute(_are_equal, *ends)
+
+    def __ne__(self, other: Any) -> Any:
+        found = self.__eq__(other)
+        return found if found is NotImplemented else tracer().compute(operator.not_, found)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Any:
         return _no_iterator()

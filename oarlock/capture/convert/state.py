@@ -114,6 +114,10 @@ class Text(str):
 
     __rmul__ = __mul__  # pyright: ignore[reportAssignmentType]
 
+    def __iter__(self) -> Any:
+        active = tracer()
+        return iter(_shown(self)) if active is None else active.texts.no_items(self)
+
     def __hash__(self) -> int:
         active = tracer()
         return str.__hash__(self) if active is None else active.no_hash(self)

@@ -114,6 +114,17 @@ def _refusal(x: Choice, what: str) -> UnsupportedError:
     )
 
 
+def val_of(x: Choice) -> Val:
+    """Its value at run time, which is the one of where the ways met.
+
+    Raises: UnsupportedError where a dict or set that it may be has been changed since.
+    """
+    plain = (pair for pair in x._oarlock_seen.values() if isinstance(pair[0], (dict, set)))
+    if any(not runtime.alike(then, _copy(now)) for now, then in plain):
+        raise _refusal(x, "a use after a change")
+    return x._oarlock_val
+
+
 def length(x: Choice) -> Any:
     """``len(x)``"""
     if all(isinstance(p, str) for p in x._oarlock_parts):

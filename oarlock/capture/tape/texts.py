@@ -56,6 +56,12 @@ class Texts:
             f"it is made of, and make the text after the call"
         )
 
+    def no_items(self, x: Text) -> Any:
+        raise UnsupportedError(
+            f"{user_line()}: a loop over a text that is known at run time; loop over what it is made "
+            f"of, and make the text after the call"
+        )
+
     def made(self, op: Callable[..., Any], *args: Any, **options: Any) -> Text:
         """The text that ``op`` gives at run time."""
         val = Val(self.tracer.block, "")

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from oarlock.capture.convert.state import Text
 from oarlock.capture.tape import runtime
 from oarlock.capture.tape.ambience import ambient
-from oarlock.capture.tape.choice import Choice, choice
+from oarlock.capture.tape.choice import Choice, choice, val_of
 from oarlock.capture.tape.higher import Higher
 from oarlock.capture.tape.inputs import Inputs
 from oarlock.capture.tape.join import Leaf, Many, stand_in
@@ -74,7 +74,7 @@ class Values(TorchFunctionMode):
         if isinstance(x, Number):
             return x.val
         if isinstance(x, Choice):
-            return x._oarlock_val
+            return val_of(x)
         if isinstance(x, RunTable):
             return x.val
         if isinstance(x, RunList):

@@ -79,6 +79,16 @@ def keys_of_dicts_as_sets(x):
     return same, d.keys() & {1, 5}, {1, 9} - d.keys(), d.keys().isdisjoint([4]), list(d) == [1, 3]
 
 
+@case(t(1), t(-1), grad=False)
+def one_of_two_dicts_that_changes(x):
+    d = {"a": 1} if x > 0 else {"b": 2, "a": 0}
+    e = {"a": 1} if x > 0 else {}
+    f = d if x > 0 else e
+    d.update(c=1)
+    e.setdefault("a", 4)
+    return d, e, f.pop("a", None), f
+
+
 @case(*PAIRS, grad=False)
 def deques_that_grow_by_data(x):
     q = deque([1], maxlen=3)
@@ -96,6 +106,20 @@ def equal_to_nothing(x):
     w = x[1].item() if x[1] > 0 else None
     same = a is x, a is n, n is w, w is nothing
     return n == nothing, nothing != w, n == w, [n] == [None], (n, w) == (None, None), n in [w], same
+
+
+@case(t(1, 2), t(-1, 2), t(2, -2), t(3, -2), grad=False)
+def dicts_and_ranges_with_numbers_of_data(x):
+    n, m = (int(x[0]) if x[0] > 0 else None), int(x[1])
+    dicts = {"k": n} == {"k": None}, {"k": m} != {"k": 2}, [{"a": {"b": m}}] == [{"a": {"b": 2}}]
+    ranges = range(m) == range(2), range(2) != range(m), range(m, 3) == range(3, 3), range(m) == [0]
+    return dicts, ranges, hasattr(n, "real"), hasattr(n, "append"), {"k": m} == {"j": m}
+
+
+@case(t(1, 2), t(-1, 2), t(12, -5), grad=False)
+def numbers_read_from_texts(x):
+    text = f"{int(x[0])}"
+    return int(text) + 1, float(text + ".5"), int(text, base=16)
 
 
 @case(t(0.0, 2.0), t(-3.0, 3.0), t(-2.0, -1.0), t(0.0, -1.0), grad=False)
