@@ -59,7 +59,7 @@ from oarlock.capture.convert.sequences import (
     own_items,
 )
 from oarlock.capture.convert.state import Text
-from oarlock.capture.convert.texts import format_, repr_, str_
+from oarlock.capture.convert.texts import chr_, format_, ord_, repr_, str_
 from oarlock.capture.convert.tracing import is_table, tracer
 from oarlock.capture.convert.truth import (
     contains,
@@ -149,6 +149,8 @@ _BY_NAME: dict[str, Any] = {
     "next": next_,
     "iter": iter_,
     "repr": repr_,
+    "chr": chr_,
+    "ord": ord_,
     "format": format_,
     "bin": lambda x: format_(x, "#b") if is_run_time(x) else bin(x),
     "oct": lambda x: format_(x, "#o") if is_run_time(x) else oct(x),

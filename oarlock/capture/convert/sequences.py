@@ -293,6 +293,10 @@ def _stateless(state: State) -> State:
     return State((), tuple, lambda _: None, state.where)  # type: ignore[arg-type]
 
 
+def _ends(key: Any) -> tuple[Any, ...]:
+    return (key.start, key.stop, key.step) if type(key) is slice else (key,)
+
+
 def item(owner: Any, key: Any) -> Any:
     """``owner[key]``; a run-time key of a plain sequence picks by a chain of comparisons."""
     active = tracer()
@@ -312,6 +316,8 @@ def item(owner: Any, key: Any) -> Any:
         active.journal.keyed(key)
     if kind is Text:
         return owner.changed(operator.getitem, key)
+    if kind is str and any(map(is_run_time, _ends(key))):
+        return active.texts.made(operator.getitem, owner, key)
     if active.is_choice(key):
         return active.each(key, lambda k: item(owner, k))
     method = None if kind in _PLAIN else special(owner, "__getitem__")
@@ -330,7 +336,7 @@ def item(owner: Any, key: Any) -> Any:
             return _look_up(owner, key, is_inside)
     if type(key) is slice and type(owner) in (tuple, list):
         key = _with_numbers(key)
-        if any(map(is_run_time, (key.start, key.stop, key.step))):
+        if any(map(is_run_time, _ends(key))):
             return active.lists.derived(operator.getitem, (owner, key), [owner])
     if hasattr(kind, "__missing__"):
         active.journal.touch(owner)

@@ -28,8 +28,20 @@ def str_(*args: Any, **options: Any) -> Any:
 
 
 def repr_(value: Any) -> str:
+    if isinstance(value, Text):
+        return value.changed(repr)
     found = spelled(value, "r")
     return repr(value) if found is None else found
+
+
+def chr_(code: Any) -> str:
+    return tracer().texts.made(chr, code) if is_run_time(code) else chr(code)
+
+
+def ord_(letter: Any) -> Any:
+    if isinstance(letter, Text) and tracer() is not None:
+        return tracer().number(ord, (letter,), ord("a"), True)
+    return ord(letter)
 
 
 def format_(value: Any, spec: str = "") -> str:
@@ -110,10 +122,10 @@ def join_text(separator: str, items: Iterable[Any]) -> str:
     if is_run_time_sequence(items):
         return tracer().texts.made(str.join, separator, list_(items))
     found = list(items)
-    if not any(isinstance(x, Text) or is_run_time(x) for x in found):
+    if not any(isinstance(x, Text) or is_run_time(x) for x in (separator, *found)):
         return separator.join(found)
     parts: list[Any] = []
     for i, x in enumerate(found):
-        parts += [separator] if i and separator else []
+        parts += parts_of(separator) if i and separator else ()
         parts += parts_of(x)
     return Text.of(tuple(parts))

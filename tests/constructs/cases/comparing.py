@@ -122,6 +122,13 @@ def numbers_read_from_texts(x):
     return int(text) + 1, float(text + ".5"), int(text, base=16)
 
 
+@case(t(1, 2), t(0, 2), t(2, -2), t(3, 0), grad=False)
+def letters_that_data_pick(x):
+    i, j = x.tolist()
+    word = "abcd"[i] + "abcd"[:j] + chr(97 + i)
+    return word, repr(word), word.join(["1", "2"]), ord(word[-1]), "abcd"[-i:]
+
+
 @case(t(0.0, 2.0), t(-3.0, 3.0), t(-2.0, -1.0), t(0.0, -1.0), grad=False)
 def truth_of_optional_values(x):
     is_there = x[1] > 0
