@@ -253,6 +253,8 @@ def _repeated(left: Any, right: Any) -> Any:
         if type(items) not in (str, tuple) or not is_run_time(times):
             continue
         times = number(times)
+        if isinstance(times, torch.SymBool):
+            times = tracer().compute(int, times)
         if not isinstance(times, torch.SymInt):
             return None
         if isinstance(items, str):

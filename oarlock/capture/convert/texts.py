@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import string
@@ -119,6 +120,9 @@ def percent_parts(text: str, rest: list[Any]) -> tuple[Any, ...]:
 
 
 def join_text(separator: str, items: Iterable[Any]) -> str:
+    active = tracer()
+    if active is not None and active.is_choice(items):
+        return active.each(items, functools.partial(join_text, separator))
     if is_run_time_sequence(items):
         return tracer().texts.made(str.join, separator, list_(items))
     found = list(items)

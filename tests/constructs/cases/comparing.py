@@ -129,6 +129,13 @@ def letters_that_data_pick(x):
     return word, repr(word), word.join(["1", "2"]), ord(word[-1]), "abcd"[-i:]
 
 
+@case(t(1, 3), t(5, 2), t(2, 15), grad=False)
+def texts_repeated_by_truths(x):
+    names = ["Fizz" * (n % 3 == 0) + "Buzz" * (n % 5 == 0) or str(n) for n in x.tolist()]
+    way = "ab" if x[0] > 1 else "c"
+    return names, ",".join(way), (1,) * bool(x[0] > 1)
+
+
 @case(t(0.0, 2.0), t(-3.0, 3.0), t(-2.0, -1.0), t(0.0, -1.0), grad=False)
 def truth_of_optional_values(x):
     is_there = x[1] > 0
