@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,6 +61,12 @@ class Choice:
 
     def __iter__(self) -> Any:
         return iter(_content(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        from oarlock.capture.convert.calls import call
+
+        memo[id(self)] = found = each(self, call(deepcopy))
+        return found
 
     def __repr__(self) -> str:
         return f"<one of {self._oarlock_parts[0]!r} and {self._oarlock_parts[1]!r}>"

@@ -187,6 +187,15 @@ def deep_copies(items: list[Any]) -> list[Any]:
     return [deep_copy(x) if isinstance(x, torch.Tensor) else copy.deepcopy(x) for x in items]
 
 
+def deep_copied(table: Any) -> Any:
+    """A copy of a dict or set, and of what it holds."""
+    found = copy.copy(table)
+    if isinstance(found, dict):
+        for key, value in zip(table, deep_copies([*table.values()])):
+            found[key] = value
+    return found
+
+
 def ordered(items: list[Any], keys: list[Any] | None, reverse: bool) -> list[Any]:
     """``sorted(items)`` by the keys of the items, or by the items themselves."""
     if keys is None:

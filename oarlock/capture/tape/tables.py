@@ -178,6 +178,10 @@ class RunTable:
 
     __copy__ = copy
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunTable:
+        memo[id(self)] = found = self.joined(runtime.deep_copied)
+        return found
+
     def update(self, *others: Any, **named: Any) -> None:
         for other in (*others, *([named] if named else [])):
             self.learn_all(other)

@@ -1,5 +1,6 @@
 """Dicts and sets whose keys data decide."""
 
+import copy
 from collections import Counter, OrderedDict, defaultdict
 
 import torch
@@ -341,3 +342,19 @@ class Cache(nn.Module):
                 cache[key] = self.layer(x) * key
             x = x + cache[key]
         return x, len(cache)
+
+
+@case(t(1, 2), t(-1, 2), t(2, 2), grad=False)
+def deep_copies_of_tables(x):
+    d = {v: i for i, v in enumerate(x.tolist())}
+    e = copy.deepcopy(d)
+    e[9] = 1
+    return d, e
+
+
+@case(t(1), t(-1), grad=False)
+def deep_copy_of_one_of_two(x):
+    word, one = ("a", {"a": 1}) if x > 0 else ("b", {"b": 2})
+    other = copy.deepcopy(one)
+    other["z"] = 1
+    return one, other, copy.deepcopy([word])
