@@ -436,6 +436,10 @@ def expressions_over_rows(x):
     return rows, torch.stack(tuple(r * 2 for r in rows) or (x[0],))
 
 
+def asked_by_in(x):
+    return x + (2 in (v for v in x[:, 0].nonzero().squeeze(1)))
+
+
 def expressions_over_rows_that_change(x):
     rows = [r for r in x if r.sum() > 0]
     total = x[0] * 0
@@ -446,7 +450,9 @@ def expressions_over_rows_that_change(x):
     return total
 
 
-@pytest.mark.parametrize("fn", [expressions_over_rows, expressions_over_rows_that_change])
+@pytest.mark.parametrize(
+    "fn", [expressions_over_rows, expressions_over_rows_that_change, asked_by_in]
+)
 def test_generator_expressions_over_run_time_lists(fn):
     static = to_static(fn, backend="replay")
     for seed in range(4):

@@ -102,11 +102,11 @@ def deeper_and_deeper_rewritten(x):
 
 
 def generator_of_run_time_length(x):
-    return x + (2 in (v for v in x.nonzero().squeeze(1)))  # here
+    return x + sum(map(len, ([v for v in x.nonzero()] for _ in range(2))))  # here
 
 
 def generator_of_run_time_length_rewritten(x):
     found = []
-    for v in x.nonzero().squeeze(1):
+    for v in x.nonzero():
         found.append(v)
-    return x + (2 in found)
+    return x + 2 * len(found)
