@@ -27,6 +27,8 @@ except ImportError:  # not POSIX: no locks between processes, renames still keep
     fcntl = None
 
 STALE_S = 3600.0  # a temporary folder this old was left by a process that died
+TOTAL = "total"  # the file that notes the sum of the sizes of all entries
+ROOM = 0.9  # of the bound, left of entries when it was exceeded
 ZIG_BYTES = 512 << 20  # bound of ziglang's own cache, which never shrinks by itself
 
 
@@ -60,7 +62,7 @@ class Cache:
             if path is not None:
                 return path
             path = self._write(key, write)
-        self.prune(keep=key)
+        self._grow(key)
         return path
 
     def _write(self, key: str, write: Callable[[Path], None]) -> Path:
@@ -98,17 +100,49 @@ class Cache:
         return {name: size for _, name, size in sorted(found)}
 
     def prune(self, keep: str = "") -> None:
-        """Remove the least recently used entries until the bound holds; ``keep`` stays."""
+        """Remove the least recently used entries until the bound holds, with room for the next ones;
+        ``keep`` stays."""
         with self.lock("prune"):
             sizes = self.sizes()
             total = sum(sizes.values())
+            bound = self.limit_bytes if total <= self.limit_bytes else self.limit_bytes * ROOM
             for name, size in sizes.items():
-                if total <= self.limit_bytes:
+                if total <= bound:
                     break
                 if name != keep:
                     self.drop(name)
                     total -= size
             self._sweep()
+            self._note(total)
+
+    def _grow(self, key: str) -> None:
+        """The entry ``key`` is new.  All entries are looked at only where their sum, as it was noted, may
+        exceed the bound, or was noted long ago."""
+        with self.lock("prune"):
+            known = self._noted()
+            total = (known or 0) + folder_bytes(self.root / "entries" / key)
+            if known is not None and total <= self.limit_bytes:
+                self._note(total, is_new=False)
+                return
+        self.prune(keep=key)
+
+    def _noted(self) -> int | None:
+        """The sum of the sizes of all entries in bytes, at most; None where it is not known well."""
+        note = self.root / TOTAL
+        try:
+            if note.stat().st_mtime < time.time() - STALE_S:
+                return None
+            return int(note.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _note(self, total: int, is_new: bool = True) -> None:
+        """Args: is_new: all entries were looked at now."""
+        note = self.root / TOTAL
+        with contextlib.suppress(OSError):
+            seen = time.time() if is_new else note.stat().st_mtime
+            note.write_text(str(total))
+            os.utime(note, (seen, seen))
 
     def _sweep(self) -> None:
         """Remove what dead processes left, old lock files, and a zig cache that grew too large."""

@@ -164,3 +164,20 @@ def test_concurrent_processes(store):
         worker.join(10)
         assert worker.exitcode == 0
     assert sum(store.sizes().values()) <= 2500 + 800
+
+
+def test_entries_are_looked_at_only_where_the_bound_may_not_hold(tmp_path, monkeypatch):
+    store = Cache(private_folder(tmp_path / "cache"), 1000)
+    looks = []
+    real = Cache.sizes
+    monkeypatch.setattr(Cache, "sizes", lambda self: looks.append(1) or real(self))
+    for name in "abc":
+        store.build(name, lambda folder: (folder / "x").write_bytes(b"0" * 300))
+    assert len(looks) == 1  # nothing was noted yet
+    store.build("d", lambda folder: (folder / "x").write_bytes(b"0" * 300))
+    assert len(looks) == 2
+    assert sum(store.sizes().values()) <= 1000
+    assert store.entry("d") is not None
+    (store.root / "total").write_text("broken")
+    store.build("e", lambda folder: (folder / "x").write_bytes(b"0" * 10))
+    assert len(looks) == 4  # one of them is the test's
