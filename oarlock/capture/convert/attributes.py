@@ -35,7 +35,7 @@ def hasattr_(owner: Any, name: str) -> Any:
     active = tracer()
     if active is not None and active.is_choice(owner):
         return active.each(owner, lambda x: hasattr_(x, name))
-    if active is not None and active.maybe_none(owner) and hasattr(owner, name):
+    if active is not None and active.may_be_none(owner) and _has_unread(owner, name):
         return hasattr(None, name) or as_number(negated(active.is_(owner, None)))
     if active is not None:
         active.read_has(owner, name)
@@ -46,6 +46,13 @@ def hasattr_(owner: Any, name: str) -> Any:
         return getattr_(owner, name, missing) is not missing
     missing = active.is_missing(getattr_static(owner, name, None))
     return hasattr(owner, name) if missing is False else negated(missing)
+
+
+def _has_unread(owner: Any, name: str) -> bool:
+    """Whether there is such an attribute; of a tensor it is not read, as there may be none."""
+    if not isinstance(owner, torch.Tensor):
+        return hasattr(owner, name)
+    return hasattr(type(owner), name) or name in vars(owner)
 
 
 def get_(owner: dict[Any, Any], key: Any, default: Any = None) -> Any:

@@ -15,8 +15,14 @@ def settled(run: Callable[..., Any], args: tuple, options: dict[str, Any]) -> An
     """``run(*args, **options)``, once for each way in which arguments are None or not."""
     active = tracer()
     given: dict[Key, Any] = {**dict(enumerate(args)), **options}
-    keys = [k for k, x in given.items() if is_run_time(x) and active.may_be_none(x)]
+    keys = [k for k, x in given.items() if is_run_time(x) and _may_be_none(active, x)]
     return _settled(run, given, keys) if keys else run(*args, **options)
+
+
+def _may_be_none(active: Any, x: Any) -> bool:
+    if active.is_choice(x):
+        return any(option is None for option in active.options(x))
+    return active.may_be_none(x)
 
 
 def _settled(run: Callable[..., Any], given: dict[Key, Any], keys: list[Key]) -> Any:

@@ -36,7 +36,7 @@ def truth(value: Any) -> Any:
         return _truth_of_tensor(value)
     if isinstance(value, bool):
         return value
-    if tracer().maybe_none(value):
+    if tracer().may_be_none(value):
         return tracer().number(bool, (value,), True, True)
     if isinstance(value, torch.SymBool):
         return value

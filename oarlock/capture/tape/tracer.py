@@ -410,9 +410,7 @@ class Tracer(TorchCalls):
         return out
 
     def may_be_none(self, x: Any) -> bool:
-        """Whether a run-time value is None on some way."""
-        if isinstance(x, Choice):
-            return any(option is None for option in options(x))
+        """Whether a run-time value, no choice, is None on some way."""
         if isinstance(x, torch.Tensor) and not is_fake(x):
             return False
         noted = self.noted(x)
@@ -422,14 +420,14 @@ class Tracer(TorchCalls):
         """``a is b`` where one of them may be None at run time."""
         a, b = (b, a) if a is None else (a, b)
         noted = self.noted(a)
-        if b is None and self.maybe_none(a):
+        if b is None and self.may_be_none(a):
             number = self.number(runtime.is_none, (noted,), False, True)
             number.other = True
             self.control.derive([number.val], [noted])
             return number
         if b is not None:
             self.journal.compared(a, b)
-        if a is not b and all(self.maybe_none(x) for x in (a, b)):
+        if a is not b and all(self.may_be_none(x) for x in (a, b)):
             return self.number(operator.is_, (self.noted(a), self.noted(b)), True, True)
         if a is not b and all(isinstance(x, torch.Tensor) for x in (a, b)):
             vals = (self.val(a), self.val(b))
@@ -441,11 +439,6 @@ class Tracer(TorchCalls):
             others = {type(x) for x in (a, b)} - {Bool}
             return self.compute(operator.is_, a, b) if others <= {bool} else False
         return a is b
-
-    def maybe_none(self, x: Any) -> bool:
-        """A value that one path has left out."""
-        noted = self.noted(x)
-        return isinstance(noted, Val) and "none" in noted.loose
 
     def list_(self, items: Any = ()) -> Any:
         return self.lists.new(items)

@@ -230,3 +230,18 @@ def test_batch_norm_in_training_mode(shape):
         np.testing.assert_allclose(predictor(x.numpy()), want, rtol=2e-6, atol=2e-6)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         np.testing.assert_allclose(predictor.state[name], getattr(norm, name), rtol=2e-6)
+
+
+def shape_of_the_best(x):
+    best = None
+    for row in x:
+        if row.sum() > 0:
+            best = row
+    return getattr(best, "shape", None), hasattr(best, "dim")
+
+
+def test_attributes_of_what_may_be_none():
+    static = oarlock.to_static(shape_of_the_best, backend="replay")
+    for sign in (1, -1, 1):
+        x = torch.ones(3, 2) * sign
+        assert static(x) == shape_of_the_best(x)
