@@ -139,11 +139,13 @@ class TorchCalls(Values):
             return
         numbers = [x for x in leaves((args, kwargs)) if isinstance(x, (Number, torch.Tensor))]
         kinds = [(x, self.types_of(x)) for x in numbers]
-        for kind in {kind for _, some in kinds for kind in some} & {bool, int, float}:
+        with torch._C.DisableTorchFunction():
+            dtype = out.dtype
+        for kind in [k for k in (bool, int, float) if any(k in some for _, some in kinds)]:
             values = {id(x): kind(getattr(x, "hint", 1)) for x, some in kinds if kind in some}
             plain = PYTHONS.get(func, func) if args and id(args[0]) in values else func
             found = self.worlds.attempt(plain, args, kwargs, 0, values=values)
-            if found and isinstance(found[0], torch.Tensor) and found[0].dtype != out.dtype:
+            if found and isinstance(found[0], torch.Tensor) and found[0].dtype != dtype:
                 self.val(out).loose |= {"dtype"}
             elif found and isinstance(found[0], (bool, int, float)) and not out.dim():
                 self.val(out).loose |= {"number"}
