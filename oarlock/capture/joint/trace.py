@@ -55,9 +55,7 @@ class StepRecorder(Recorder):
         self.captured: dict[int, int] = {}  # port by id of a real tensor
         self.fresh: set[int] = set()  # ids of tensors that the code makes of Python numbers
         self.scope = Scope(self.b, [], lambda: str(self.origin()), require=self.require_sound)
-        self.sound: set[int] = (
-            set()
-        )  # ids of tensors of an optimizer's state, whose arithmetic is sound
+        self.sound: set[int] = set()  # ids of an optimizer's tensors, whose arithmetic is sound
         self.ranges: set[Any] = set()  # of indices that are checked
         self.chance = Chance()
         self.most: int | None = None  # operations

@@ -242,7 +242,7 @@ def _reader_table() -> dict[str, Any]:
 _TRUTHS = {
     bool: "__bool__", operator.truth: "__bool__", operator.not_: "__bool__", int: "__int__",
     float: "__float__", operator.index: "__index__",
-}  # fmt: skip  # fmt: skip
+}  # fmt: skip
 _SEEDING = (seeded, torch.Generator, torch.Generator.manual_seed)
 _READERS = _reader_table()
 _TAKING = (operator.getitem, list.pop)

@@ -31,12 +31,7 @@ from oarlock.capture.tape.sources import Source, modules_below, state_sources
 from oarlock.capture.torch_private import has_saved_hooks, without_saved_hooks
 from oarlock.errors import DivergenceError, OarlockError, UnsupportedError
 
-SAMPLES = (
-    2,
-    2,
-    4,
-    8,
-)  # of what other roundings do to eager's values; more while they do too little
+SAMPLES = (2, 2, 4, 8)  # of other roundings of eager's values; more while they do too little
 _DEPTH = 6
 _SIDES = 2  # of the exact value, on which eager's and another may be
 
