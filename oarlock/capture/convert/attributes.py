@@ -35,6 +35,8 @@ def hasattr_(owner: Any, name: str) -> Any:
     active = tracer()
     if active is not None and active.is_choice(owner):
         return active.each(owner, lambda x: hasattr_(x, name))
+    if active is not None and set(active.types_of(owner)) - {type(None), torch.Tensor}:
+        return as_number(active.number(hasattr, (owner, name), True, True))
     if active is not None and active.may_be_none(owner) and _has_unread(owner, name):
         return hasattr(None, name) or as_number(negated(active.is_(owner, None)))
     if active is not None:

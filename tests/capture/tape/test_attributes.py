@@ -245,3 +245,31 @@ def test_attributes_of_what_may_be_none():
     for sign in (1, -1, 1):
         x = torch.ones(3, 2) * sign
         assert static(x) == shape_of_the_best(x)
+
+
+def attributes_of_a_number_or_tensor(x):
+    n = 1
+    if x.sum() > 0:
+        n = x.sum()
+    twice = n * 2
+    return hasattr(twice, "shape"), hasattr(n, "bit_length"), getattr(twice, "ndim", -1)
+
+
+def attributes_of_none_a_number_or_tensor(x):
+    n = None
+    if x.sum() > 0:
+        n = 3
+    elif x.sum() < -5:
+        n = x
+    return hasattr(n, "shape"), hasattr(n, "bit_length")
+
+
+@pytest.mark.parametrize(
+    "fn", [attributes_of_a_number_or_tensor, attributes_of_none_a_number_or_tensor]
+)
+def test_attributes_of_what_has_one_of_several_types(fn):
+    static = oarlock.to_static(fn, backend="replay")
+    for values in ([1.0, 2.0], [-1.0, -1.0], [-4.0, -3.0], [0.2, 0.3]):
+        x = torch.tensor(values)
+        assert static(x) == fn(x)
+    assert len(static.tapes) == 1
