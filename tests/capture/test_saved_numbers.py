@@ -218,3 +218,29 @@ def test_a_number_that_stays_is_exact(tmp_path: Path):
 def test_texts_of_the_run_are_no_values(tmp_path: Path):
     with pytest.raises(UnsupportedError, match="a text with values of the run"):
         saved(lambda x: x * 2 if f"{int(x)}" == "1" else x, [(torch.tensor(2),)], tmp_path)
+
+
+def counted_truths(x):
+    ok = True
+    if x.sum() > 0:
+        ok = (x > 1).any()
+    return ok + True
+
+
+def multiplied_by_a_truth(x):
+    ok = False
+    if x.sum() > 0:
+        ok = (x > 1).any()
+    return x * ok
+
+
+def test_truths_that_may_be_numbers_are_not_counted(tmp_path: Path):
+    static = oarlock.to_static(counted_truths, backend="replay")
+    for x in (torch.ones(2), -torch.ones(2)):
+        assert static(x) == counted_truths(x)
+    with pytest.raises(UnsupportedError, match="arithmetic of truths"):
+        static.save(tmp_path / "p.oar")
+    calls = [(torch.tensor([1.0, 2.0]),), (torch.tensor([-1.0, -2.0]),)]
+    predictor = saved(multiplied_by_a_truth, calls[:1], tmp_path)
+    for call in calls:
+        assert_same(predictor(*call), multiplied_by_a_truth(*call))

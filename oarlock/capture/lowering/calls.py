@@ -53,6 +53,10 @@ class Calls:
             return messages.Message(args)
         if any(isinstance(x, messages.Message) for x in leaves((args, kwargs))):
             raise NotImplementedError("a text with values of the run, other than in an error")
+        if _counts_truths(call):
+            raise NotImplementedError(
+                "arithmetic of truths, of which one is a bool or a tensor, as data decide"
+            )
         if func in (runtime.bound, runtime.attribute) and isinstance(args[0], Maybe):
             return self.low.expect_bound(func, *args)
         if func in (runtime.is_none, runtime.is_missing):
@@ -239,6 +243,22 @@ def _reader_table() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _counts_truths(call: Call) -> bool:
+    """Whether it is an integer or a truth, as it is for Python's bools and for tensors, is not known."""
+    is_counting = name_of(call.func).strip("_") in _COUNTING
+    if not is_counting or not all(isinstance(x, (Val, bool)) for x in call.args):
+        return False
+    samples = [x.sample if isinstance(x, Val) else x for x in call.args]
+    is_open = any(isinstance(x, Val) and "number" in x.loose for x in call.args)
+    return is_open and all(
+        type(x) is bool or (isinstance(x, torch.Tensor) and x.dtype is torch.bool) for x in samples
+    )
+
+
+_COUNTING = {
+    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "multiply", "pow", "rpow",
+    "neg", "pos", "positive", "invert", "bitwise_not",
+}  # fmt: skip
 _TRUTHS = {
     bool: "__bool__", operator.truth: "__bool__", operator.not_: "__bool__", int: "__int__",
     float: "__float__", operator.index: "__index__",
