@@ -36,6 +36,10 @@ class Given:
         self.names: dict[int, tuple[Any, set[Any]]] = {}
         self.used: dict[int, Any] = {}
         self.memories: set[Any] | None = None
+        self.looked: tuple[int, Any] = (
+            0,
+            None,
+        )  # the nodes that change none of it, and the last one
 
     def reads(self, owner: Any, name: Any) -> None:
         self.names.setdefault(id(owner), (owner, set()))[1].add(name)
@@ -73,7 +77,7 @@ class Given:
         """A node since then changes the memory of what those of the items read."""
         for node in self.after():
             for x in walk(node):
-                if isinstance(x, Call) and (is_update(x.func) or changes_list(x) or acts(x)):
+                if isinstance(x, Call) and _changes(x):
                     self.memories = self.read() if self.memories is None else self.memories
                     if not self.memories.isdisjoint(_memories((x.args, x.kwargs))):
                         return True
@@ -84,13 +88,23 @@ class Given:
         names = ("args", "kwargs", "test", "init")
         return {m for x in nodes for m in _memories([getattr(x, name, None) for name in names])}
 
-    def after(self) -> Iterator[Any]:
-        """The nodes since then, of blocks that are open too."""
+    def after(self) -> list[Any]:
+        """The nodes since then, of blocks that are open too; not those that were asked for before."""
+        found: list[Any] = []
         block: Block | None = self.tracer.block
         while block is not None and block is not self.block:
-            yield from block.nodes
+            found += block.nodes
             block = block.parent
-        yield from self.block.nodes[self.end :]
+        nodes, (end, last) = self.block.nodes, self.looked
+        is_there = self.end < end <= len(nodes) and nodes[end - 1] is last
+        found += nodes[end if is_there else self.end :]
+        self.looked = (len(nodes), nodes[-1] if nodes else None)
+        return found
+
+
+def _changes(call: Call) -> bool:
+    """A call may change what it is given."""
+    return is_update(call.func) or "out" in call.kwargs or changes_list(call) or acts(call)
 
 
 def walk(node: Any) -> Iterator[Any]:
