@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from oarlock.capture.convert.tracing import is_table
+from oarlock.capture.tape.containers import KINDS
 from oarlock.capture.tape.foresight import acts
 from oarlock.capture.tape.journal import MISSING, TABLES, content
 from oarlock.capture.tape.nodes import Assert, Block, Call, Print, Raise, Val, blocks_of, leaves
@@ -16,8 +18,6 @@ from oarlock.capture.torch_private import storage_of
 
 if TYPE_CHECKING:
     from oarlock.capture.tape.tracer import Tracer
-
-_CONTAINERS = (list, dict, set)
 
 
 class Given:
@@ -36,16 +36,13 @@ class Given:
         self.names: dict[int, tuple[Any, set[Any]]] = {}
         self.used: dict[int, Any] = {}
         self.memories: set[Any] | None = None
-        self.looked: tuple[int, Any] = (
-            0,
-            None,
-        )  # the nodes that change none of it, and the last one
+        self.looked: tuple[int, Any] = (0, None)  # nodes that change none of it, and the last
 
     def reads(self, owner: Any, name: Any) -> None:
         self.names.setdefault(id(owner), (owner, set()))[1].add(name)
 
     def uses(self, x: Any) -> None:
-        if isinstance(x, _CONTAINERS):
+        if _is_container(x):
             self.used[id(x)] = x
 
     def close(self) -> None:
@@ -102,6 +99,10 @@ class Given:
         return found
 
 
+def _is_container(x: Any) -> bool:
+    return isinstance(x, (list, *KINDS)) or is_table(x)
+
+
 def _changes(call: Call) -> bool:
     """A call may change what it is given."""
     return is_update(call.func) or "out" in call.kwargs or changes_list(call) or acts(call)
@@ -154,7 +155,7 @@ def _memories(tree: Any) -> Iterator[Any]:
     """What identifies the memory of the values in ``tree``."""
     for x in leaves(tree):
         sample = x.sample if isinstance(x, Val) else None
-        if isinstance(sample, list):
+        if _is_container(sample):
             yield x.id
         elif isinstance(sample, torch.Tensor) and sample.layout is torch.strided:
             with torch._C.DisableTorchFunction():

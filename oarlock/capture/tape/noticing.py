@@ -1,7 +1,7 @@
 """Code that runs before its turn: a generator that gives all its items, what ``takewhile`` has kept.
 
-Where others could notice, as it draws, updates, or changes objects, the trace begins again, and its
-items come one by one.
+Where others could notice, as it draws, updates, or changes objects, or as what it has read changes
+before its turn, the trace begins again, and its items come one by one.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 
 import pytest
 import torch
@@ -11,6 +12,13 @@ from oarlock.capture.to_static import to_static
 from oarlock.errors import UnsupportedError
 
 X = [[-1.0, 0.5], [1.0, 0.5], [2.0, 3.0], [-3.0, -3.0]]
+
+
+def multiples(x, y):
+    k = 0
+    while k < x.sum():
+        yield y * k
+        k += 1
 
 
 def by_tensor(x):
@@ -74,6 +82,55 @@ def by_list_that_grows(x):
     for v in items():
         if v.sum() > 0 and len(rows) < 5:
             rows.append(v - 1)
+        total = total + v
+    return total
+
+
+def by_run_time_dict(x):
+    seen = {v: v * 2 for v in x.tolist()}
+
+    def items():
+        k = 0
+        while k < x.sum():
+            yield x * len(seen)
+            k += 1
+
+    total = x
+    for v in items():
+        seen[len(seen) * 100] = 2
+        total = total + v
+    return total
+
+
+def by_run_time_set(x):
+    seen = {v for v in x.tolist() if v > 0}
+
+    def items():
+        k = 0
+        while k < x.sum():
+            yield x * len(seen)
+            k += 1
+
+    total = x
+    for v in items():
+        seen.add(len(seen) * 100)
+        total = total + v
+    return total
+
+
+def by_deque(x):
+    rows = deque([x])
+
+    def items():
+        i = 0
+        while i < len(rows) and x.sum() > i:
+            yield rows[i]
+            i += 1
+
+    total = x
+    for v in items():
+        if len(rows) < 3:
+            rows.append(v + 1)
         total = total + v
     return total
 
@@ -176,15 +233,9 @@ def at_several_places(x):
 def inside_another(x):
     y = x.clone()
 
-    def inner():
-        k = 0
-        while k < x.sum():
-            yield y * k
-            k += 1
-
     def items():
         yield y
-        yield from inner()
+        yield from multiples(x, y)
 
     total = x
     for v in items():
@@ -235,27 +286,13 @@ def that_counts(x):
 
 def in_a_comprehension(x):
     y = x.clone()
-
-    def items():
-        k = 0
-        while k < x.sum():
-            yield y * k
-            k += 1
-
-    return [v + y.add_(1).sum() for v in items()]
+    return [v + y.add_(1).sum() for v in multiples(x, y)]
 
 
 def in_zip(x):
     y = x.clone()
-
-    def items():
-        k = 0
-        while k < x.sum():
-            yield y * k
-            k += 1
-
     total = x
-    for i, v in zip(range(3), items()):
+    for i, v in zip(range(3), multiples(x, y)):
         y.add_(i)
         total = total + v
     return total
@@ -327,7 +364,8 @@ def by_accumulate(x):
 
 
 PROGRAMS = [
-    by_tensor, by_variable, by_list, by_list_that_grows, that_ends_as_the_consumer_says, of_a_method,
+    by_tensor, by_variable, by_list, by_list_that_grows, by_run_time_dict,
+    by_run_time_set, by_deque, that_ends_as_the_consumer_says, of_a_method,
     by_attribute, with_tests_in_a_for_loop, with_break_and_else, at_several_places, inside_another,
     that_is_sent_to, that_counts, in_a_comprehension, in_zip, in_a_variable, begun_by_a_decision,
     expression_with_a_test, by_filter, by_takewhile, by_accumulate,
