@@ -8,21 +8,29 @@ from typing import Any
 import torch
 
 
+def _require_unscaled(grad_scale: Any, found_inf: Any) -> None:
+    if grad_scale is not None or found_inf is not None:
+        raise NotImplementedError("a fused optimizer under a GradScaler")
+
+
+def _decayed(grad: Any, p: Any, weight_decay: Any, maximize: bool) -> Any:
+    """What is descended along, with the slope of the penalty on ``p``."""
+    grad = -grad if maximize else grad
+    return grad.add(p, alpha=weight_decay) if weight_decay != 0 else grad
+
+
 def _adam(decoupled: bool) -> Callable[..., None]:
     def step(
         params: Any, grads: Any, averages: Any, squares: Any, largest: Any, steps: Any, *,
         lr: Any, beta1: float, beta2: float, weight_decay: float, eps: float, amsgrad: bool,
         maximize: bool, grad_scale: Any = None, found_inf: Any = None,
     ) -> None:  # fmt: skip
-        if grad_scale is not None or found_inf is not None:
-            raise NotImplementedError("a fused optimizer under a GradScaler")
+        _require_unscaled(grad_scale, found_inf)
         for i, p in enumerate(params):
-            grad = -grads[i] if maximize else grads[i]
+            grad = _decayed(grads[i], p, 0.0 if decoupled else weight_decay, maximize)
             count = steps[i].double()
             if weight_decay != 0 and decoupled:
                 p.mul_(1 - lr * weight_decay)
-            elif weight_decay != 0:
-                grad = grad.add(p, alpha=weight_decay)
             averages[i].lerp_(grad, 1 - beta1)
             squares[i].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
             first, second = 1 - beta1**count, (1 - beta2**count).sqrt()
@@ -41,12 +49,9 @@ def _sgd(
     dampening: float, nesterov: bool, maximize: bool, is_first_step: bool, grad_scale: Any = None,
     found_inf: Any = None,
 ) -> None:  # fmt: skip
-    if grad_scale is not None or found_inf is not None:
-        raise NotImplementedError("a fused optimizer under a GradScaler")
+    _require_unscaled(grad_scale, found_inf)
     for i, p in enumerate(params):
-        grad = -grads[i] if maximize else grads[i]
-        if weight_decay != 0:
-            grad = grad.add(p, alpha=weight_decay)
+        grad = _decayed(grads[i], p, weight_decay, maximize)
         if momentum != 0:
             if is_first_step:
                 buffers[i].copy_(grad)
@@ -60,12 +65,9 @@ def _adagrad(
     params: Any, grads: Any, sums: Any, steps: Any, *, lr: Any, lr_decay: float, weight_decay: float,
     eps: float, maximize: bool, grad_scale: Any = None, found_inf: Any = None,
 ) -> None:  # fmt: skip
-    if grad_scale is not None or found_inf is not None:
-        raise NotImplementedError("a fused optimizer under a GradScaler")
+    _require_unscaled(grad_scale, found_inf)
     for i, p in enumerate(params):
-        grad = -grads[i] if maximize else grads[i]
-        if weight_decay != 0:
-            grad = grad.add(p, alpha=weight_decay)
+        grad = _decayed(grads[i], p, weight_decay, maximize)
         sums[i].addcmul_(grad, grad)
         rate = lr / (1 + (steps[i].double() - 1) * lr_decay)
         p.sub_(grad / sums[i].sqrt().add_(eps) * rate.to(p.dtype))
