@@ -51,12 +51,7 @@ class Calls:
             return self.seed(func, args)
         if func is runtime.text:
             return messages.Message(args)
-        if any(isinstance(x, messages.Message) for x in leaves((args, kwargs))):
-            raise NotImplementedError("a text with values of the run, other than in an error")
-        if _counts_truths(call):
-            raise NotImplementedError(
-                "arithmetic of truths, of which one is a bool or a tensor, as data decide"
-            )
+        _expect_values(call, args, kwargs)
         if func in (runtime.bound, runtime.attribute) and isinstance(args[0], Maybe):
             return self.low.expect_bound(func, *args)
         if func in (runtime.is_none, runtime.is_missing):
@@ -76,15 +71,13 @@ class Calls:
         if func in _TRUTHS and isinstance(args[0], torch.Tensor):
             with self.low.outside():
                 number = self.read(_TRUTHS[func], args[0])
-                return (
-                    number if func is not operator.not_ else self.r.scalars.compute(func, (number,))
-                )
+                is_plain = func is not operator.not_
+                return number if is_plain else self.r.scalars.compute(func, (number,))
         if name_of(func) in INDEXED and isinstance(args[0], (torch.Tensor, Maybe)):
             args = (args[0], self.index(args[1]), *args[2:])
         if name_of(func) in ("__setitem__", "setitem") and _picks_by_number(args[1]):
             return self.put(*self.low.present(args))
-        numbers = [*args, *kwargs.values()]
-        numbers = list(leaves(numbers))
+        numbers = list(leaves([*args, *kwargs.values()]))
         has_tensor = any(isinstance(x, (torch.Tensor, Maybe)) for x in numbers)
         if not has_tensor and any(map(is_symbolic, numbers)) and not _is_torch(func):
             with self.low.outside():
@@ -241,6 +234,16 @@ def _reader_table() -> dict[str, Any]:
         "__bool__": bool, "is_nonzero": bool, "__int__": int, "__float__": float,
         "__index__": int, "item": operator.pos,
     }  # fmt: skip
+
+
+def _expect_values(call: Call, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raises: NotImplementedError where what is given has no value of one type."""
+    if any(isinstance(x, messages.Message) for x in leaves((args, kwargs))):
+        raise NotImplementedError("a text with values of the run, other than in an error")
+    if _counts_truths(call):
+        raise NotImplementedError(
+            "arithmetic of truths, of which one is a bool or a tensor, as data decide"
+        )
 
 
 def _counts_truths(call: Call) -> bool:

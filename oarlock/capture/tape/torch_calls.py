@@ -109,15 +109,14 @@ class TorchCalls(Values):
                 out = out.view_as(out)
         if dynamic and other and isinstance(out, torch.Tensor) and id(out) in self.vals:
             out = self.apart(out, other[0], args, kwargs, name == "contiguous")
-        counts = [len(x) for x in other or () if x is not None] if _is_many(out) else []
-        if dynamic and any(n != len(out) for n in counts[: None if found else 1]):
+        if dynamic and _is_many(out) and _may_be_of_other_length(out, other or (), found):
             return self.many(func, args, kwargs, out, other, found)
         call = self.record(func, args, kwargs, out)
         if name == "backward" or (name == "grad" and access_of(func) is None):
             self.higher.fired()
         if dynamic:
             self.differs(call, out, other, found)
-        if dynamic or any(isinstance(v, Val) and "number" in v.loose for v in leaves(call.args)):
+        if dynamic or _has_open_number(call):
             self.open_type(func, args, kwargs, out)
         self.caught.look_at(call)
         return out
@@ -253,6 +252,17 @@ def _is_silent(name: str, func: Any) -> bool:
 def _is_many(out: Any) -> bool:
     """Tensors in a list or plain tuple."""
     return type(out) in (list, tuple) and all(isinstance(x, torch.Tensor) for x in out)
+
+
+def _may_be_of_other_length(out: Any, others: Any, is_data: bool) -> bool:
+    """World B gives another number of results; where data decide, one of those tried does."""
+    counts = [len(x) for x in others if x is not None]
+    return any(n != len(out) for n in counts[: None if is_data else 1])
+
+
+def _has_open_number(call: Call) -> bool:
+    """An argument is a number or a tensor, as data decide."""
+    return any(isinstance(v, Val) and "number" in v.loose for v in leaves(call.args))
 
 
 def _kind(args: tuple) -> Any:
